@@ -1,0 +1,15 @@
+from .descent import DescentRun as DescentRun
+from .descent import gradient_descent as gradient_descent
+from .factors import end_to_end as end_to_end
+from .factors import left_factors as left_factors
+from .factors import right_factors as right_factors
+from .flatness import flat_sharpness as flat_sharpness
+from .flatness import is_flat as is_flat
+from .flatness import spectral_products as spectral_products
+from .minimizers import balanced_minimizer as balanced_minimizer
+from .minimizers import flat_minimizer as flat_minimizer
+from .minimizers import minimizer_with_sharpness as minimizer_with_sharpness
+from .minimizers import random_minimizer as random_minimizer
+from .sharpness import Sharpness as Sharpness
+from .sharpness import hessian_spectrum as hessian_spectrum
+from .sharpness import sharpness as sharpness

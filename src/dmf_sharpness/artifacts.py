@@ -1,0 +1,208 @@
+"""Cached artifacts: Parquet tables and safetensors that describe themselves and are checked when read.
+
+Every file carries a JSON header: schema version, kind, experiment and its digest, seed, code version,
+and a SHA-256 digest of the content and of the header itself. A reader names what it expects; a file
+that is truncated, altered, of another experiment or of an older schema is an :class:`ArtifactError`
+that says which file, what is wrong and which rule makes it anew. Neither format can run code.
+
+Files are written under a temporary name and renamed: a reader sees the old file or the new one.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from dmf_sharpness.errors import UserError
+
+SCHEMA_VERSION = 1
+LOSS_CONVENTION = "sum of squares: no 1/2, no mean"
+
+# The rule that makes each kind of artifact, for error messages.
+RULES = {
+    "minimizers": "generate_minimizers",
+    "sharpness": "evaluate_sharpness",
+    "escape": "simulate_escape",
+    "trajectories": "simulate_escape",
+    "landscape": "map_landscape",
+}
+
+Header = dict[str, Any]
+
+
+class ArtifactError(UserError):
+    """An artifact that cannot be trusted: missing, damaged, or not the one expected."""
+
+    def __init__(self, path: Path, kind: str, problem: str) -> None:
+        """Word the problem and the remedy in one line."""
+        super().__init__(
+            f"{path}: {problem}; delete it and run the rule {RULES.get(kind, kind)} again"
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sealed(kind: str, header: Mapping[str, Any], content_digest: str) -> str:
+    body = {
+        "schema": SCHEMA_VERSION,
+        "kind": kind,
+        "code": version("dmf-sharpness"),
+        "loss": LOSS_CONVENTION,
+        "dtype": "float64",
+        **header,
+        "content": content_digest,
+    }
+    canonical = json.dumps(body, sort_keys=True)
+    return json.dumps({**body, "seal": hashlib.sha256(canonical.encode()).hexdigest()})
+
+
+def _unsealed(path: Path, kind: str, sealed: str | None, expected: Mapping[str, Any]) -> Header:
+    if sealed is None:
+        raise ArtifactError(path, kind, "expected a header, got none")
+    try:
+        body = json.loads(sealed)
+        seal = body.pop("seal")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ArtifactError(path, kind, "the header is damaged") from None
+    if hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() != seal:
+        raise ArtifactError(path, kind, "the header is damaged")
+    for key, value in {"schema": SCHEMA_VERSION, "kind": kind, **expected}.items():
+        if body.get(key) != value:
+            raise ArtifactError(path, kind, f"expected {key} {value!r}, got {body.get(key)!r}")
+    return dict(body)
+
+
+def _check_content(path: Path, kind: str, header: Header, digest: str) -> None:
+    if header.get("content") != digest:
+        raise ArtifactError(path, kind, "the content does not match its digest")
+
+
+def _require(path: Path, kind: str) -> None:
+    if not path.is_file():
+        raise ArtifactError(path, kind, "no such file")
+
+
+def _tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous().cpu()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_tensors(
+    path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> None:
+    """Write named tensors as safetensors with a sealed header."""
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    sealed = _sealed(kind, header, _tensors_digest(tensors))
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={"dmf_sharpness": sealed})
+
+
+def read_tensors(
+    path: Path, kind: str, expected: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Tensor], Header]:
+    """Read what :func:`write_tensors` wrote; the header must hold every pair of ``expected``.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, or not the one expected.
+    """
+    _require(path, kind)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            sealed = (file.metadata() or {}).get("dmf_sharpness")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(path, kind, f"not a readable safetensors file ({error})") from None
+    header = _unsealed(path, kind, sealed, expected or {})
+    _check_content(path, kind, header, _tensors_digest(tensors))
+    return tensors, header
+
+
+def _table_digest(table: pa.Table) -> str:
+    """Digest of column names, types and values, whatever the chunks and the file's compression."""
+    digest = hashlib.sha256()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        digest.update(f"{name} {column.type};".encode())
+        values = column.to_pylist() if not pa.types.is_floating(column.type) else None
+        if values is None:
+            digest.update(column.to_numpy().astype("<f8").tobytes())
+        else:
+            digest.update(json.dumps(values).encode())
+    return digest.hexdigest()
+
+
+def write_table(path: Path, kind: str, table: pd.DataFrame, header: Mapping[str, Any]) -> None:
+    """Write a table as Parquet with a sealed header."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    sealed = _sealed(kind, header, _table_digest(arrow))
+    arrow = arrow.replace_schema_metadata({"dmf_sharpness": sealed})
+    with atomic_path(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+
+
+def read_table(
+    path: Path, kind: str, expected: Mapping[str, Any] | None = None
+) -> tuple[pd.DataFrame, Header]:
+    """Read what :func:`write_table` wrote; the header must hold every pair of ``expected``.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, or not the one expected.
+    """
+    _require(path, kind)
+    try:
+        # One plain read: a dataset scan would guess partitions from the path.
+        arrow = pq.ParquetFile(path).read()
+        metadata = arrow.schema.metadata or {}
+        sealed = metadata.get(b"dmf_sharpness")
+        text = None if sealed is None else sealed.decode()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(path, kind, f"not a readable Parquet file ({reason})") from None
+    header = _unsealed(path, kind, text, expected or {})
+    _check_content(path, kind, header, _table_digest(arrow.replace_schema_metadata(None)))
+    return arrow.to_pandas(), header

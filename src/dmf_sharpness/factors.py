@@ -1,0 +1,102 @@
+"""Factors of a deep matrix factorization, and the products the derivation is written in.
+
+| symbol           | here                       | shape                |
+| ---------------- | -------------------------- | -------------------- |
+| ``W_1 … W_L``    | ``factors``                | ``(d_i, d_{i-1})``   |
+| ``W_{L:1}``      | ``end_to_end(factors)``    | ``(d_L, d_0)``       |
+| ``L_i = W_{L:i+1}`` | ``left_factors(factors)[i-1]``  | ``(d_L, d_i)``  |
+| ``R_i = W_{i-1:1}`` | ``right_factors(factors)[i-1]`` | ``(d_{i-1}, d_0)`` |
+
+Every function takes leading batch dimensions: a stack of ``B`` factorizations of one shape is a
+list of tensors ``(B, d_i, d_{i-1})``.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+Factors = Sequence[Tensor]
+
+
+def check_factors(factors: Factors, name: str = "factors") -> None:
+    """Reject anything that is not a chain ``W_1 … W_L`` of finite float64 matrices.
+
+    Single precision is refused and not promoted: a float32 minimizer has a residual of relative
+    size 1e-7, and silently computing on would return a sharpness with seven false digits.
+
+    Raises:
+        TypeError: ``factors`` is no sequence of tensors, or a tensor is not float64.
+        ValueError: The list is empty, shapes do not chain, a width is zero, a value is not finite.
+    """
+    if isinstance(factors, Tensor) or not isinstance(factors, Sequence):
+        raise TypeError(f"{name}: expected a list of tensors, got {type(factors).__name__}")
+    if not factors:
+        raise ValueError(f"{name}: expected at least one matrix, got an empty list")
+    for i, W in enumerate(factors, 1):
+        if not isinstance(W, Tensor):
+            raise TypeError(f"{name}: expected W_{i} to be a tensor, got {type(W).__name__}")
+        if W.dtype != torch.float64:
+            raise TypeError(f"{name}: expected W_{i} in torch.float64, got {W.dtype}")
+        if W.ndim < 2:
+            raise ValueError(f"{name}: expected W_{i} to be a matrix, got shape {tuple(W.shape)}")
+        if 0 in W.shape:
+            raise ValueError(f"{name}: expected positive widths, got W_{i} of {tuple(W.shape)}")
+        if not bool(torch.isfinite(W).all()):
+            raise ValueError(f"{name}: expected finite values, got NaN or Inf in W_{i}")
+    for i, (W, W_next) in enumerate(pairwise(factors), 1):
+        if W_next.shape[-1] != W.shape[-2] or W_next.shape[:-2] != W.shape[:-2]:
+            raise ValueError(
+                f"{name}: expected W_{i + 1} of shape (…, {W.shape[-2]}) in the batch "
+                f"{tuple(W.shape[:-2])} after W_{i} of {tuple(W.shape)}, got {tuple(W_next.shape)}"
+            )
+
+
+def widths(factors: Factors) -> tuple[int, ...]:
+    """The layer widths ``(d_0, …, d_L)``."""
+    return (factors[0].shape[-1], *(W.shape[-2] for W in factors))
+
+
+def right_factors(factors: Factors) -> list[Tensor]:
+    """The right intermediate factors ``[R_1 … R_L]``, ``R_i = W_{i-1:1}``, ``R_1`` the identity."""
+    W_1 = factors[0]
+    identity = torch.eye(W_1.shape[-1], dtype=W_1.dtype, device=W_1.device)
+    products = [identity.expand(*W_1.shape[:-2], -1, -1)]
+    for W in factors[:-1]:
+        products.append(W @ products[-1] if len(products) > 1 else W)
+    return products
+
+
+def left_factors(factors: Factors) -> list[Tensor]:
+    """The left intermediate factors ``[L_1 … L_L]``, ``L_i = W_{L:i+1}``, ``L_L`` the identity."""
+    transposed = [W.mT for W in reversed(factors)]
+    return [R.mT for R in reversed(right_factors(transposed))]
+
+
+def end_to_end(factors: Factors) -> Tensor:
+    """The end-to-end product ``W_{L:1} = W_L ⋯ W_1``, shape ``(…, d_L, d_0)``.
+
+    >>> W_1, W_2 = torch.ones(3, 2), torch.ones(1, 3)
+    >>> end_to_end([W_1, W_2])
+    tensor([[3., 3.]])
+    """
+    product = factors[0]
+    for W in factors[1:]:
+        product = W @ product
+    return product
+
+
+def flatten(factors: Factors) -> Tensor:
+    """All parameters in one vector ``(…, N)``, layer after layer, rows first."""
+    return torch.cat([W.flatten(start_dim=-2) for W in factors], dim=-1)
+
+
+def unflatten(vector: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """The factors of the given widths ``(d_0, …, d_L)`` that ``vector`` ``(…, N)`` lists.
+
+    The factors are views of ``vector``: writing to one writes to the other.
+    """
+    shapes = [(rows, columns) for columns, rows in pairwise(widths)]
+    blocks = vector.split([rows * columns for rows, columns in shapes], dim=-1)
+    return [block.unflatten(-1, shape) for block, shape in zip(blocks, shapes, strict=True)]

@@ -1,0 +1,85 @@
+"""The loss, its gradient and its Hessian-vector product, in closed form.
+
+Everything is written for ``f(W) = ‖T − W_{L:1} S‖_F²`` (a sum: no ½, no mean) with a fixed *input
+root* ``S`` of shape ``(d_0, r)``. ``S`` is the identity, and left out, in matrix factorization.
+Deep linear network training on inputs ``X`` and outputs ``Y`` is the same problem up to a constant:
+with the thin singular value decomposition ``X = U Σ Vᵀ``,
+
+    ‖Y − W_{L:1} X‖² = ‖Y V − W_{L:1} U Σ‖² + ‖Y (I − V Vᵀ)‖²,
+
+that is ``S = U Σ`` (so ``S Sᵀ = X Xᵀ``, the input Gram matrix), ``T = Y V``, and a constant that no
+choice of factors can remove. What the data does to the landscape is one fixed layer in front.
+"""
+
+import torch
+from torch import Tensor
+
+from dmf_sharpness.factors import Factors, end_to_end, left_factors, right_factors
+
+
+def residual(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> Tensor:
+    """``E = W_{L:1} S − T``, shape of ``target``."""
+    product = end_to_end(factors)
+    return (product if input_root is None else product @ input_root) - target
+
+
+def loss(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> Tensor:
+    """``‖T − W_{L:1} S‖_F²``, shape ``(…)`` of the batch.
+
+    >>> float(loss([torch.ones(2, 1), torch.ones(1, 2)], torch.tensor([[5.0]])))
+    9.0
+    """
+    return residual(factors, target, input_root).square().sum((-2, -1))
+
+
+def gradient(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> list[Tensor]:
+    """``∂f/∂W_i = 2 L_iᵀ E (R_i S)ᵀ``, one tensor per factor."""
+    E = residual(factors, target, input_root)
+    outer = 2 * (E if input_root is None else E @ input_root.mT)
+    lefts, rights = left_factors(factors), right_factors(factors)
+    return [L.mT @ outer @ R.mT for L, R in zip(lefts, rights, strict=True)]
+
+
+def hessian_vector_product(
+    factors: Factors,
+    direction: Factors,
+    target: Tensor | None = None,
+    input_root: Tensor | None = None,
+) -> list[Tensor]:
+    """The Hessian of ``f`` at ``factors``, applied to ``direction``; one tensor per factor.
+
+    It is the derivative of the gradient along ``direction``, one forward and one backward sweep
+    over the layers; no product of two whole layers is formed beyond those of the two sweeps. Without
+    a ``target`` the residual is taken to be zero, which makes it the Gauss–Newton product
+    ``2 JᵀJ U`` of a minimizer.
+
+    Args:
+        factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
+        direction: ``U_i``, shapes of ``factors``.
+        target: ``T``, shape ``(…, d_L, r)``, or None for a zero residual.
+        input_root: ``S``, shape ``(…, d_0, r)``, or None for the identity.
+    """
+    product, tangent = factors[0], direction[0]
+    prefixes: list[tuple[Tensor, Tensor] | None] = [None]  # (W_{i-1:1}, its derivative)
+    for W, U in zip(factors[1:], direction[1:], strict=True):
+        prefixes.append((product, tangent))
+        product, tangent = W @ product, U @ product + W @ tangent
+
+    dE = tangent if input_root is None else tangent @ input_root
+    back_tangent = 2 * (dE if input_root is None else dE @ input_root.mT)
+    if target is None:
+        back = torch.zeros_like(back_tangent)
+    else:
+        E = (product if input_root is None else product @ input_root) - target
+        back = 2 * (E if input_root is None else E @ input_root.mT)
+
+    curvature: list[Tensor] = []
+    for i in reversed(range(len(factors))):
+        prefix = prefixes[i]
+        if prefix is None:
+            curvature.append(back_tangent)
+            break
+        R, dR = prefix
+        curvature.append(back_tangent @ R.mT + back @ dR.mT)
+        back, back_tangent = factors[i].mT @ back, factors[i].mT @ back_tangent + direction[i].mT @ back
+    return curvature[::-1]

@@ -1,0 +1,305 @@
+"""Global minimizers of ``‖M − W_{L:1}‖_F²`` on demand: balanced, flat, random, of given sharpness.
+
+All are built in the singular basis of the target, ``M = U diag(σ) Vᵀ`` of rank ``r``: a hidden layer
+of width ``d_i ≥ r`` carries the ``r`` signals in some orthonormal frame of its own, and whatever
+its other ``d_i − r`` dimensions hold must not reach the output.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from dmf_sharpness.factors import end_to_end, left_factors, right_factors
+from dmf_sharpness.flatness import flat_sharpness
+from dmf_sharpness.sharpness import curvature_matrix
+from dmf_sharpness.sharpness import sharpness as sharpness_of
+from dmf_sharpness.targets import Seed, gaussian_matrix, orthogonal_matrix
+
+# Singular values below this share of the largest count as zero.
+RANK_TOLERANCE = 1e-12
+# A minimizer's residual, relative to the target, when it is only rounding.
+RESIDUAL_TOLERANCE = 1e-12
+
+
+def target_rank(target: Tensor) -> int:
+    """The numerical rank of a target: singular values above ``1e-12`` of the largest."""
+    return int(torch.linalg.matrix_rank(target, rtol=RANK_TOLERANCE))
+
+
+def _check_request(target: Tensor, widths: Sequence[int]) -> int:
+    if not isinstance(target, Tensor) or target.dtype != torch.float64:
+        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(f"target: expected a float64 tensor, got {got}")
+    if target.ndim != 2 or not bool(torch.isfinite(target).all()):
+        raise ValueError(
+            f"target: expected a finite matrix, got shape {tuple(target.shape)}"
+            + ("" if bool(torch.isfinite(target).all()) else " with NaN or Inf")
+        )
+    rank = target_rank(target)
+    if rank == 0:
+        raise ValueError("target: expected a matrix that is not zero, got rank 0")
+    if not widths:
+        raise ValueError("widths: expected at least one hidden width, got none")
+    if min(widths) < rank:
+        raise ValueError(
+            f"widths: expected every hidden width to be at least {rank}, the target's rank, "
+            f"got {list(widths)}"
+        )
+    return rank
+
+
+def _checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
+    """Return ``factors`` after making sure that the loss is at rounding level."""
+    error = torch.linalg.matrix_norm(end_to_end(factors) - target)
+    relative = float(error / torch.linalg.matrix_norm(target))
+    if not relative <= RESIDUAL_TOLERANCE:
+        raise ArithmeticError(
+            f"the factors miss the target by {relative:.2g} of its norm, expected at most "
+            f"{RESIDUAL_TOLERANCE:.0e}: the minimizer is too ill-conditioned for float64"
+        )
+    return factors
+
+
+def _polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
+    """One Gauss–Newton step, ``U = Jᵀ(JJᵀ)⁺(M − W_{L:1})``: it removes what rounding left."""
+    missing = (target - end_to_end(factors)).mT.reshape(-1)  # columns stacked
+    JJt = curvature_matrix(factors) / 2
+    Y = (torch.linalg.pinv(JJt, hermitian=True, rtol=1e-10) @ missing).reshape(*target.mT.shape).mT
+    lefts, rights = left_factors(factors), right_factors(factors)
+    return [W + L.mT @ Y @ R.mT for W, L, R in zip(factors, lefts, rights, strict=True)]
+
+
+def _in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
+    """``W_i = Q_i C_i Q_{i-1}ᵀ`` for orthogonal frames ``Q_0 … Q_L``."""
+    triples = zip(cores, itertools.pairwise(frames), strict=True)
+    return [Q @ C @ Q_in.mT for C, (Q_in, Q) in triples]
+
+
+def _frames(target: Tensor, widths: Sequence[int], rng: np.random.Generator | None) -> list[Tensor]:
+    """Full singular bases of the target at both ends, random (or standard) frames between."""
+    U, _, Vt = torch.linalg.svd(target, full_matrices=True)
+    if rng is None:
+        hidden = [torch.eye(width, dtype=torch.float64) for width in widths]
+    else:
+        hidden = [orthogonal_matrix(width, rng) for width in widths]
+    return [Vt.mT, *hidden, U]
+
+
+def _diagonal_cores(target: Tensor, widths: Sequence[int], diagonals: Sequence[Tensor]) -> list[Tensor]:
+    sizes = [target.shape[1], *widths, target.shape[0]]
+    cores = []
+    for (d_in, d_out), diagonal in zip(itertools.pairwise(sizes), diagonals, strict=True):
+        core = torch.zeros(d_out, d_in, dtype=torch.float64)
+        torch.diagonal(core)[: len(diagonal)] = diagonal
+        cores.append(core)
+    return cores
+
+
+def balanced_minimizer(target: Tensor, widths: Sequence[int], seed: Seed | None = None) -> list[Tensor]:
+    """The minimizer whose factors all have the singular values ``σ^{1/L}``; it is flat.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: Draws the frames of the hidden layers; None takes the first coordinates.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: The target is zero or not finite, or a width cannot hold its rank.
+
+    >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    >>> W_1, W_2 = balanced_minimizer(M, [2])
+    >>> torch.linalg.svdvals(W_1), torch.linalg.svdvals(W_2)
+    (tensor([2., 1.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))
+    """
+    rank = _check_request(target, widths)
+    depth = len(widths) + 1
+    signal = torch.linalg.svdvals(target)[:rank] ** (1 / depth)
+    rng = None if seed is None else np.random.default_rng(seed)
+    cores = _diagonal_cores(target, widths, [signal] * depth)
+    return _checked(_in_frames(cores, _frames(target, widths, rng)), target)
+
+
+def flat_minimizer(
+    target: Tensor,
+    widths: Sequence[int],
+    seed: Seed,
+    frobenius_imbalance: float | None = None,
+) -> list[Tensor]:
+    """A random flat minimizer, generally not Frobenius-norm balanced.
+
+    Each factor has spectral norm ``s = ‖M‖₂^{1/L}``, carried by the top signal, so that
+    ``‖L_i‖₂ ‖R_i‖₂ ≤ s^{L−1} = ‖M‖₂^{1−1/L}``: the sufficient condition. The weaker signals are
+    spread unevenly over the layers (random exponents that sum to one), and the dimensions that
+    carry no signal hold noise of spectral norm below ``s`` which one layer cuts off.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: Seed of the draw.
+        frobenius_imbalance: Wanted ratio of the largest to the smallest Frobenius norm. An inner
+            layer then holds, between dimensions that nothing writes and nothing reads, a block of
+            the size it takes; it needs two neighbouring hidden layers wider than the rank.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: As :func:`balanced_minimizer`, or the imbalance cannot be had.
+    """
+    rank = _check_request(target, widths)
+    rng = np.random.default_rng(seed)
+    depth = len(widths) + 1
+    singular_values = torch.linalg.svdvals(target)[:rank]
+    top = float(singular_values[0]) ** (1 / depth)
+
+    exponents = torch.from_numpy(rng.dirichlet(np.ones(depth), size=rank).T.copy())
+    shrink = (singular_values / singular_values[0]) ** exponents  # (depth, rank), all ≤ 1
+    cores = _diagonal_cores(target, widths, list(top * shrink))
+
+    quiet = frobenius_imbalance is not None
+    cut = int(rng.integers(depth))
+    for i, core in enumerate(cores):
+        noise = core[rank:, rank:]
+        if noise.numel() and i != cut and not quiet:
+            draw = gaussian_matrix(*noise.shape, rng)
+            noise.copy_(draw * (top * rng.uniform() / torch.linalg.matrix_norm(draw, ord=2)))
+    if frobenius_imbalance is not None:
+        _add_hidden_block(cores, rank, frobenius_imbalance, rng)
+    return _checked(_in_frames(cores, _frames(target, widths, rng)), target)
+
+
+def _add_hidden_block(
+    cores: list[Tensor], rank: int, imbalance: float, rng: np.random.Generator
+) -> None:
+    """Make one inner core ``imbalance`` times the least Frobenius norm, where no signal passes."""
+    inner = [i for i in range(1, len(cores) - 1) if cores[i][rank:, rank:].numel()]
+    if not inner:
+        raise ValueError(
+            "frobenius_imbalance: expected two neighbouring hidden widths above the target's rank, "
+            f"got the core shapes {[tuple(core.shape) for core in cores]}"
+        )
+    chosen = inner[int(rng.integers(len(inner)))]
+    norms = [float(torch.linalg.matrix_norm(core)) for core in cores]
+    wanted = imbalance * min(norms)
+    if wanted < max(norms):
+        raise ValueError(
+            f"frobenius_imbalance: expected at least {max(norms) / min(norms):.4g}, which the "
+            f"signals have already, got {imbalance}"
+        )
+    block = cores[chosen][rank:, rank:]
+    draw = gaussian_matrix(*block.shape, rng)
+    size = (wanted**2 - norms[chosen] ** 2) ** 0.5
+    block.copy_(draw * (size / torch.linalg.matrix_norm(draw)))
+
+
+def random_minimizer(
+    target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 0.3
+) -> list[Tensor]:
+    """A random minimizer, from all of their set and not from a slice of it.
+
+    From the balanced minimizer, two moves that keep the product: the gauge ``W_i → G W_i``,
+    ``W_{i+1} → W_{i+1} G⁻¹`` with a random invertible ``G`` at every hidden layer, and at every
+    layer a random component that nothing sees, ``W_i → W_i + Z − L_i⁺ L_i Z R_i R_i⁺``.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: Seed of the draw.
+        spread: Standard deviation of the logarithm of the gauges' singular values, and size of the
+            unseen components relative to the factors' spectral norm.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: As :func:`balanced_minimizer`.
+    """
+    _check_request(target, widths)
+    rng = np.random.default_rng(seed)
+    factors = balanced_minimizer(target, widths, rng)
+    for i, width in enumerate(widths):
+        left, right = orthogonal_matrix(width, rng), orthogonal_matrix(width, rng)
+        stretch = torch.from_numpy(np.exp(spread * rng.standard_normal(width)))
+        factors[i] = (left * stretch) @ right @ factors[i]
+        factors[i + 1] = factors[i + 1] @ (right.mT / stretch) @ left.mT
+    for i in rng.permutation(len(factors)):
+        factors[i] = factors[i] + _unseen_component(factors, int(i), spread, rng)
+    return _checked(_polished(factors, target), target)
+
+
+def _unseen_component(
+    factors: list[Tensor], i: int, size: float, rng: np.random.Generator
+) -> Tensor:
+    """A random change of layer ``i`` that leaves the end-to-end product alone."""
+    L, R, W = left_factors(factors)[i], right_factors(factors)[i], factors[i]
+    scale = size * torch.linalg.matrix_norm(W, ord=2) / max(W.shape) ** 0.5
+    Z = scale * gaussian_matrix(*W.shape, rng)
+    row_space = torch.linalg.pinv(L, rtol=1e-10) @ L
+    column_space = R @ torch.linalg.pinv(R, rtol=1e-10)
+    return Z - row_space @ Z @ column_space
+
+
+def minimizer_with_sharpness(
+    target: Tensor, widths: Sequence[int], sharpness: float, seed: Seed
+) -> list[Tensor]:
+    """A random minimizer of the given sharpness, to a relative ``1e-12``.
+
+    Starts at a random flat minimizer and walks along a one-parameter family of gauges,
+    ``G_i = exp(t A_i)`` with random symmetric ``A_i``, to the ``t`` where the sharpness is right.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        sharpness: Wanted ``λ_max``, at least ``λ_flat``.
+        seed: Seed of the draw.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: As :func:`balanced_minimizer`; or the sharpness is below ``λ_flat``.
+    """
+    _check_request(target, widths)
+    least = flat_sharpness(target, len(widths) + 1)
+    assert isinstance(least, float)
+    if not np.isfinite(sharpness) or sharpness < least * (1 - 1e-12):
+        raise ValueError(
+            f"sharpness: expected a finite number of at least λ_flat = {least:.12g}, got {sharpness}"
+        )
+    rng = np.random.default_rng(seed)
+    start = flat_minimizer(target, widths, rng)
+    if sharpness <= least * (1 + 1e-12):
+        return start
+    path = _gauge_path(start, rng)
+
+    def excess(t: float) -> float:
+        value = sharpness_of(path(t)).value
+        assert isinstance(value, float)
+        return value / sharpness - 1
+
+    end = 1e-3
+    while excess(end) < 0:
+        end *= 2
+    t = scipy.optimize.brentq(excess, 0.0, end, xtol=1e-300, rtol=1e-15)
+    factors = path(t)
+    if abs(excess(t)) > 1e-12:
+        raise ArithmeticError(f"sharpness: expected {sharpness}, reached a relative {excess(t):.2g}")
+    return _checked(factors, target)
+
+
+def _gauge_path(
+    start: Sequence[Tensor], rng: np.random.Generator
+) -> Callable[[float], list[Tensor]]:
+    """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``."""
+    generators = []
+    for W in start[:-1]:
+        A = gaussian_matrix(W.shape[0], W.shape[0], rng)
+        generators.append((A + A.mT) / (2 * W.shape[0]) ** 0.5)
+
+    def path(t: float) -> list[Tensor]:
+        factors = list(start)
+        for i, A in enumerate(generators):
+            factors[i] = torch.matrix_exp(t * A) @ factors[i]
+            factors[i + 1] = factors[i + 1] @ torch.matrix_exp(-t * A)
+        return factors
+
+    return path

@@ -1,0 +1,74 @@
+"""Independent Hessians: what the exact expression is compared with.
+
+Nothing here knows the derivation. The loss is written as the data has it, ``‖Y − W_L ⋯ W_1 X‖²``
+with the raw inputs and outputs, automatic differentiation makes the Hessian, LAPACK its
+eigenvalues. This module imports nothing of the package, and the exact expression never imports it.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+def _loss_of_vector(
+    widths: Sequence[int], target: Tensor, inputs: Tensor | None
+) -> Callable[[Tensor], Tensor]:
+    """The loss as a function of the vector of all parameters, layer after layer, rows first."""
+
+    def loss(parameters: Tensor) -> Tensor:
+        signal, position = inputs, 0
+        for d_in, d_out in pairwise(widths):
+            W = parameters[position : position + d_in * d_out].reshape(d_out, d_in)
+            signal = W if signal is None else W @ signal
+            position += d_in * d_out
+        assert signal is not None
+        return (target - signal).pow(2).sum()
+
+    return loss
+
+
+def dense_hessian(
+    factors: Sequence[Tensor],
+    target: Tensor,
+    inputs: Tensor | None = None,
+    chunk_size: int | None = None,
+) -> Tensor:
+    """The Hessian of ``‖Y − W_L ⋯ W_1 X‖_F²`` by forward-over-reverse automatic differentiation.
+
+    Args:
+        factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
+        target: ``Y``, shape ``(d_L, n)``; in matrix factorization ``M``, shape ``(d_L, d_0)``.
+        inputs: ``X``, shape ``(d_0, n)``; None stands for the identity.
+        chunk_size: How many columns to differentiate at once; bounds the memory.
+
+    Returns:
+        The symmetric matrix ``(N, N)`` over all parameters, layer after layer, rows first.
+
+    >>> W = torch.ones(1, 1, dtype=torch.float64)
+    >>> dense_hessian([W, W], target=W)
+    tensor([[2., 2.],
+            [2., 2.]], dtype=torch.float64)
+    """
+    widths = [factors[0].shape[1], *(W.shape[0] for W in factors)]
+    parameters = torch.cat([W.reshape(-1) for W in factors])
+    gradient = torch.func.grad(_loss_of_vector(widths, target, inputs))
+
+    def column(direction: Tensor) -> Tensor:
+        product: Tensor = torch.func.jvp(gradient, (parameters,), (direction,))[1]
+        return product
+
+    basis = torch.eye(len(parameters), dtype=parameters.dtype, device=parameters.device)
+    hessian: Tensor = torch.func.vmap(column, chunk_size=chunk_size)(basis)
+    return 0.5 * (hessian + hessian.mT)
+
+
+def dense_spectrum(
+    factors: Sequence[Tensor],
+    target: Tensor,
+    inputs: Tensor | None = None,
+    chunk_size: int | None = None,
+) -> Tensor:
+    """All ``N`` eigenvalues of :func:`dense_hessian`, descending."""
+    return torch.linalg.eigvalsh(dense_hessian(factors, target, inputs, chunk_size)).flip(-1)
