@@ -37,6 +37,7 @@ RULES = {
     "escape": "simulate_escape",
     "trajectories": "simulate_escape",
     "landscape": "map_landscape",
+    "claims": "judge_claims",
 }
 
 Header = dict[str, Any]

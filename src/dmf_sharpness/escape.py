@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dmf_sharpness.descent import DescentRun, Outcome, Trajectory, gradient_descent
 from dmf_sharpness.factors import Factors, flatten, unflatten, widths
-from dmf_sharpness.loss import hessian_vector_product
+from dmf_sharpness.loss import hessian_vector_product, loss
 from dmf_sharpness.sharpness import hessian_eigenvectors, sharpness
 
 ESCAPE_FACTOR = 10.0
@@ -94,6 +94,35 @@ def flattening_direction(
     if size <= 1e-8 * torch.linalg.vector_norm(slope):
         return torch.zeros_like(slope)
     return -kernel_part / size
+
+
+def loss_on_plane(
+    factors: Factors,
+    target: Tensor,
+    along_top: Tensor,
+    along_flattening: Tensor,
+    input_root: Tensor | None = None,
+) -> Tensor:
+    """The loss at ``w + a v_1 + b v_N`` around one minimizer ``w``.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of the minimizer.
+        target: ``T``, shape ``(d_L, r)``.
+        along_top: Values of ``a``, shape ``(A,)``.
+        along_flattening: Values of ``b``, shape ``(B,)``.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+
+    Returns:
+        Shape ``(B, A)``: a row per ``b``.
+    """
+    gram = None if input_root is None else input_root @ input_root.mT
+    v_1 = hessian_eigenvectors(factors, gram)[1][0]
+    v_N = flattening_direction(factors, target, input_root)
+    rows = []
+    for b in along_flattening:
+        points = flatten(factors) + b * v_N + along_top[:, None] * v_1
+        rows.append(loss(unflatten(points, widths(factors)), target, input_root))
+    return torch.stack(rows)
 
 
 def simulate(

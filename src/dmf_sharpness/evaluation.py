@@ -91,6 +91,8 @@ def _columns(
             "target_norm": torch.linalg.matrix_norm(ensemble.target, ord=2),
             "flat_sharpness": flat,
             "spectral_imbalance": (products - 1).abs().amax(-1),
+            "product_spread": products.amax(-1) / products.amin(-1) - 1,
+            "balance_excess": products.square().mean(-1) - 1,
             "least_excess": least_excess(products, ensemble.depth).amax(-1),
             "control_sharpness": flat,
         }
@@ -100,6 +102,8 @@ def _columns(
             "target_norm": torch.linalg.matrix_norm(ensemble.target, ord=2),
             "flat_sharpness": unknown,
             "spectral_imbalance": unknown,
+            "product_spread": unknown,
+            "balance_excess": unknown,
             "least_excess": unknown,
             "control_sharpness": sharpness(ensemble.factors).value,
         }

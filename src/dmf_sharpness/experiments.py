@@ -56,7 +56,7 @@ class EscapeSpec:
     step_ratios: tuple[float, ...]
     radii: tuple[float, ...]
     steps: int
-    recorded: int = 0
+    recorded: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,12 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
     if "landscape" in content and "escape" not in content:
         yield "landscape: expected with an escape section, whose paths it maps, got none"
-    escape = content.get("escape", {})
-    if "landscape" in content and escape.get("recorded", 0) < 1:
-        yield f"escape.recorded: expected at least 1 with a landscape, got {escape.get('recorded', 0)}"
+    recorded = content.get("escape", {}).get("recorded")
+    kinds = [spec["kind"] for spec in content["minimizers"]]
+    if "landscape" in content and recorded is None:
+        yield "escape.recorded: missing, expected a kind of minimizer whose landscape to map"
+    if recorded is not None and recorded not in kinds:
+        yield f"escape.recorded: expected a kind among the minimizers {kinds}, got {recorded!r}"
 
 
 def _network_problems(key: str, network: Mapping[str, Any], kind: str) -> Iterator[str]:

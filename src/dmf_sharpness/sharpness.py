@@ -114,6 +114,13 @@ def _as_float(values: Tensor) -> float | Tensor:
     return float(values) if values.ndim == 0 else values
 
 
+def _signed(Y: Tensor) -> Tensor:
+    """Fix the sign of eigenmatrices: the entry of largest magnitude is positive."""
+    entries = Y.flatten(start_dim=-2)
+    largest = entries.gather(-1, entries.abs().argmax(-1, keepdim=True))
+    return Y * torch.sign(largest)[..., None]
+
+
 def sharpness(factors: Factors, input_gram: Tensor | None = None) -> Sharpness:
     """The exact largest Hessian eigenvalue at a minimizer of ``‖Y − W_{L:1} X‖_F²``.
 
@@ -149,7 +156,7 @@ def sharpness(factors: Factors, input_gram: Tensor | None = None) -> Sharpness:
     second = eigenvalues[..., -2] if eigenvalues.shape[-1] > 1 else torch.zeros_like(value)
 
     d_0, d_L = factors[0].shape[-1], factors[-1].shape[-2]
-    Y = eigenvectors[..., -1].unflatten(-1, (d_0, d_L)).mT
+    Y = _signed(eigenvectors[..., -1].unflatten(-1, (d_0, d_L)).mT)
     U = parameter_direction(factors, Y, input_root)
     HU = hessian_vector_product(factors, U, input_root=input_root)
     defect = [
@@ -195,7 +202,7 @@ def hessian_eigenvectors(
     d_0, d_L = factors[0].shape[-1], factors[-1].shape[-2]
     eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, input_root))
     kept = eigenvalues > ROUNDING_LEVEL * eigenvalues[-1]
-    Y = eigenvectors[:, kept].flip(1).mT.unflatten(-1, (d_0, d_L)).mT
+    Y = _signed(eigenvectors[:, kept].flip(1).mT.unflatten(-1, (d_0, d_L)).mT)
     return eigenvalues[kept].flip(0), flatten(parameter_direction(factors, Y, input_root))
 
 

@@ -1,0 +1,72 @@
+"""The loss around a minimizer, and gradient descent that leaves it or does not."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+
+VISIBLE = 1e-3
+"""Displacements below this are all one point on the map."""
+
+
+def draw(tables: Tables) -> Figure:
+    """Contours of the loss on the plane of ``v_1`` and ``v_N``, and the iterates of each step size."""
+    paths = tables.trajectories
+    paths = paths[(paths.network == paths.network.iloc[0]) & (paths.radius == paths.radius.min())]
+    colours = style.ratio_colours(paths.step_ratio)
+    figure = style.new_figure(ratio=0.95)
+    axes = figure.subplots()
+    _draw_landscape(axes, tables)
+    # The widest first, so that the narrower fans stay visible.
+    for ratio, path in sorted(paths.groupby("step_ratio"), reverse=True):
+        _draw_path(axes, path.sort_values("step"), colours[float(ratio)])
+    axes.plot(
+        0, 0, marker="*", color="white", markeredgecolor="black", markersize=9,
+        markeredgewidth=0.6, linestyle="none", zorder=6,
+    )  # fmt: skip
+    for ratio, colour in colours.items():
+        axes.plot([], [], "o", color=colour, markersize=4, markeredgecolor="black",
+                  markeredgewidth=0.4, label=f"{ratio:g}")  # fmt: skip
+    axes.set(
+        xlabel="displacement along $v_1$ (largest eigenvalue)",
+        ylabel="displacement along $v_N$ (smallest eigenvalue)",
+    )
+    figure.legend(
+        title=rf"step ratio $\eta\lambda_{{\max}}/2$, starts at radius "
+        f"{style.power_of_ten(float(paths.radius.min()))}",
+        loc="outside upper center",
+        ncols=len(colours),
+        handletextpad=0.1,
+    )
+    return figure
+
+
+def _draw_landscape(axes: Axes, tables: Tables) -> None:
+    x, y = tables.landscape["along_top"].numpy(), tables.landscape["along_flattening"].numpy()
+    loss = tables.landscape["loss"].numpy()
+    floor, ceiling = np.quantile(loss, 0.03), loss.max()
+    levels = np.geomspace(floor, ceiling, 14)
+    axes.contourf(
+        x, y, np.maximum(loss, floor), levels=levels, cmap="Greys",
+        norm=LogNorm(floor, ceiling * 1e3),
+    )  # fmt: skip
+    axes.contour(x, y, loss, levels=levels, colors="white", linewidths=0.4)
+
+
+def _draw_path(axes: Axes, path: pd.DataFrame, colour: object) -> None:
+    """Every iterate as a dot, the first visible swings joined, the last iterate ringed."""
+    axes.plot(
+        path.along_top, path.along_flattening, marker=".", markersize=1.6, markeredgewidth=0,
+        linestyle="none", color=colour,
+    )  # fmt: skip
+    swings = path[path.distance > VISIBLE].head(60)
+    axes.plot(swings.along_top, swings.along_flattening, color=colour, linewidth=0.35, alpha=0.7)
+    end = path.iloc[-1]
+    axes.plot(
+        end.along_top, end.along_flattening, marker="o", markersize=4.5, color=colour,
+        markeredgecolor="black", markeredgewidth=0.5, linestyle="none", zorder=5,
+    )  # fmt: skip

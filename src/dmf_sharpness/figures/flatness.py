@@ -1,0 +1,52 @@
+"""Sharpness excess against spectral imbalance, where balance is necessary and sufficient."""
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+from dmf_sharpness.flatness import least_excess
+
+FLOOR = 1e-16
+"""Excess and imbalance of flat minimizers are rounding; smaller ones are drawn here."""
+FLAT_BAND = 1e-13
+
+
+def draw(tables: Tables) -> Figure:
+    """Depth 2 and deep scalars: no minimizer lies below the least excess its imbalance allows."""
+    table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
+    scalar = table.widths.str.match(r"1-.*-1$")
+    figure = style.new_figure(columns=2, wide=True, ratio=0.7)
+    left, right = figure.subplots(1, 2, sharey=True, sharex=True)
+    _draw_panel(left, table[(table.depth == 2) & ~scalar], "matrices of depth 2")
+    _draw_panel(right, table[scalar & (table.depth > 2)], "scalars of several depths")
+    left.set_ylabel(r"excess $\lambda_{\max}/\lambda_{\mathrm{flat}} - 1$")
+    return figure
+
+
+def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
+    x = np.geomspace(1e-8, 3, 300)
+    for depth, colour in style.depth_colours(table.depth).items():
+        rows = table[table.depth == depth]
+        bound = least_excess(torch.from_numpy(1 + x), depth).numpy()
+        # 1 + x loses the digits of a small x; there the bound is its leading term.
+        bound = np.where(x < 1e-4, 2 * x**2 / (depth - 1), bound)
+        axes.plot(x, bound, color=colour, linewidth=0.7, zorder=1)
+        axes.scatter(
+            rows.spectral_imbalance.clip(lower=FLOOR), rows.excess.abs().clip(lower=FLOOR),
+            color=[colour], s=11, linewidths=0.2, edgecolors="white", label=f"$L={depth}$", zorder=2,
+        )  # fmt: skip
+    axes.axhspan(FLOOR / 10, FLAT_BAND, color=style.STABLE, alpha=0.12, linewidth=0)
+    axes.annotate(
+        r"flat to rounding: $\lambda_{\max} = \lambda_{\mathrm{flat}}$", (1e-13, FLOOR),
+        color=style.STABLE, fontsize="small",
+    )  # fmt: skip
+    axes.set(
+        xscale="log", yscale="log", title=title, xlim=(FLOOR / 4, 10), ylim=(FLOOR / 10, 10),
+        xlabel=r"imbalance $\max_i\, |x_i - 1|$,  "
+        r"$x_i = \Vert L_i\Vert_2 \Vert R_i\Vert_2 / \Vert M\Vert_2^{1-1/L}$",
+    )  # fmt: skip
+    axes.legend(title="least excess, minimizers", loc="upper left", handletextpad=0.1)

@@ -1,0 +1,31 @@
+"""Stage 2: the exact sharpness of every minimizer, beside the dense autograd Hessian's."""
+
+import pandas as pd
+
+from dmf_sharpness import cli, ensembles
+from dmf_sharpness.artifacts import write_table
+from dmf_sharpness.evaluation import evaluate
+from dmf_sharpness.experiments import load_experiment
+
+
+def main() -> None:
+    """Read EXPERIMENT and MINIMIZERS, write OUTPUT."""
+    parser = cli.parser(
+        __doc__,
+        experiment="the experiment file (YAML)",
+        minimizers="its minimizers (safetensors), from generate_minimizers.py",
+        output="where to write the table (Parquet), a row per minimizer",
+    )
+    args = parser.parse_args()
+    experiment = load_experiment(args.experiment)
+    regression = ensembles.regression_of(experiment)
+    made = ensembles.load(args.minimizers, experiment)
+    table = pd.concat([evaluate(ensemble, regression) for ensemble in made], ignore_index=True)
+    table.insert(0, "experiment", experiment.name)
+    write_table(args.output, "sharpness", table, experiment.identity)
+    worst = table.relative_difference.max()
+    cli.log.info("%s: %d minimizers, worst relative difference %.2g", args.output, len(table), worst)
+
+
+if __name__ == "__main__":
+    cli.run(main)

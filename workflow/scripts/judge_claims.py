@@ -1,0 +1,32 @@
+"""Stage 4: judge every claim from the tables, and write the ledger as JSON and Markdown."""
+
+import json
+
+import pandas as pd
+
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts import read_table, write_text
+from dmf_sharpness.claims import judge, to_json, to_markdown
+
+
+def main() -> None:
+    """Read the tables, write OUTPUT and, beside it, the same as Markdown."""
+    parser = cli.parser(__doc__, output="where to write the ledger (JSON); NAME.md goes beside it")
+    parser.add_argument(
+        "--sharpness", nargs="+", required=True, type=cli.Path, help="tables of stage 2 (Parquet)"
+    )
+    parser.add_argument(
+        "--escape", nargs="+", required=True, type=cli.Path, help="tables of stage 3 (Parquet)"
+    )
+    args = parser.parse_args()
+    sharpness = [read_table(path, "sharpness")[0] for path in args.sharpness]
+    escape = [read_table(path, "escape")[0] for path in args.escape]
+    rows = to_json(judge(pd.concat(sharpness), pd.concat(escape)))
+    write_text(args.output.with_suffix(".md"), to_markdown(rows))
+    write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    fallen = [row["id"] for row in rows if row["verdict"] == "fails"]
+    cli.log.info("%s: %d claims, failed: %s", args.output, len(rows), fallen or "none")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,48 @@
+"""Stage 3b: the loss on the plane of v_1 and v_N around a minimizer that gradient descent left."""
+
+import torch
+
+from dmf_sharpness import cli, ensembles
+from dmf_sharpness.artifacts import read_table, write_tensors
+from dmf_sharpness.errors import UserError
+from dmf_sharpness.escape import loss_on_plane
+from dmf_sharpness.experiments import load_experiment
+
+
+def main() -> None:
+    """Read EXPERIMENT, MINIMIZERS and TRAJECTORIES, write OUTPUT."""
+    parser = cli.parser(
+        __doc__,
+        experiment="the experiment file (YAML), with a landscape section",
+        minimizers="its minimizers (safetensors), from generate_minimizers.py",
+        trajectories="its recorded paths (Parquet), from simulate_escape.py; the map spans them",
+        output="where to write the map (safetensors)",
+    )
+    args = parser.parse_args()
+    experiment = load_experiment(args.experiment)
+    if experiment.landscape_points is None:
+        raise UserError(f"{args.experiment}: landscape: missing, expected a section")
+    made = ensembles.load(args.minimizers, experiment)
+    paths, _ = read_table(args.trajectories, "trajectories", experiment.identity)
+    first = paths.iloc[0]
+    ensemble, b = made[int(first.network)], int(first.minimizer)
+    near = paths[(paths.network == first.network) & (paths.minimizer == b)]
+
+    def axis(column: str) -> torch.Tensor:
+        low, high = float(near[column].min()), float(near[column].max())
+        margin = 0.15 * (high - low)
+        return torch.linspace(
+            low - margin, high + margin, experiment.landscape_points, dtype=torch.float64
+        )
+
+    top, flattening = axis("along_top"), axis("along_flattening")
+    root = ensemble.input_root
+    loss = loss_on_plane([W[b] for W in ensemble.factors], ensemble.target[b], top, flattening, root)
+    tensors = {"along_top": top, "along_flattening": flattening, "loss": loss}
+    header = {**experiment.identity, "network": ensemble.network, "minimizer": b}
+    write_tensors(args.output, "landscape", tensors, header)
+    cli.log.info("%s: %d × %d points", args.output, len(top), len(flattening))
+
+
+if __name__ == "__main__":
+    cli.run(main)
