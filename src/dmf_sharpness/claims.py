@@ -100,7 +100,12 @@ def _claim(
         n=len(sample),
         experiment=", ".join(sorted(rows.experiment.unique())),
         verdict=verdict_on(sample, tolerance),
-        control=Control(control, _largest(control_sample), verdict_on(control_sample, tolerance)),
+        control=Control(
+            control,
+            _largest(control_sample),
+            # An empty control has not failed: then the claim has not been tested.
+            verdict_on(control_sample, tolerance) if len(control_sample) else "holds",
+        ),
     )
 
 
@@ -319,7 +324,8 @@ def to_json(claims: list[Claim]) -> list[dict[str, Any]]:
     return [{key: plain(value) for key, value in asdict(claim).items()} for claim in claims]
 
 
-def _number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
+    """Two digits, or a dash where there was nothing to measure."""
     return "–" if value is None else f"{value:.2g}"
 
 
@@ -337,11 +343,11 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
             row["origin"],
             row["claim"],
             row["statistic"],
-            _number(row["value"]),
-            _number(row["tolerance"]),
+            format_number(row["value"]),
+            format_number(row["tolerance"]),
             str(row["n"]),
             f"**{row['verdict']}**",
-            f"{control['description']}: {_number(control['value'])}, {control['verdict']}",
+            f"{control['description']}: {format_number(control['value'])}, {control['verdict']}",
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
@@ -353,8 +359,23 @@ def to_text(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         stands = row["verdict"] == "holds" and row["control"]["verdict"] == "fails"
         lines.append(
-            f"{'✓' if stands else '✗':2}{row['id']:<16}{_number(row['value']):>9}  "
-            f"{_number(row['tolerance']):>7}{row['n']:>6}  {_number(row['control']['value']):>9}  "
+            f"{'✓' if stands else '✗':2}{row['id']:<16}{format_number(row['value']):>9}  "
+            f"{format_number(row['tolerance']):>7}{row['n']:>6}  "
+            f"{format_number(row['control']['value']):>9}  "
             f"{row['claim']}"
         )
     return "\n".join(lines) + "\n"
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """One sentence: do the claims stand?"""
+    fallen = [row["id"] for row in rows if row["verdict"] != "holds"]
+    untested = [row["id"] for row in rows if row["control"]["verdict"] != "fails"]
+    if not fallen and not untested:
+        return f"All {len(rows)} claims hold, and each one's negative control fails."
+    parts = []
+    if fallen:
+        parts.append(f"These claims fail: {', '.join(fallen)}.")
+    if untested:
+        parts.append(f"The negative control of these claims does not fail: {', '.join(untested)}.")
+    return " ".join(parts)

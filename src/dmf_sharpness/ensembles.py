@@ -134,9 +134,7 @@ def load(path: Path, experiment: Experiment) -> list[Ensemble]:
                 network=k,
                 widths=tuple(network["widths"]),
                 kinds=tuple(network["kinds"]),
-                factors=[
-                    tensors[f"network{k}/W{i}"] for i in range(1, len(network["widths"]))
-                ],
+                factors=[tensors[f"network{k}/W{i}"] for i in range(1, len(network["widths"]))],
                 target=tensors[f"network{k}/target"],
                 input_root=tensors.get("input_root"),
             )

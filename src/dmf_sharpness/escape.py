@@ -267,7 +267,9 @@ def growth_per_step(projection: Tensor, norm: Tensor) -> np.ndarray:
         inside = (size[:, b] >= low) & (size[:, b] <= high)
         first = int(inside.argmax())
         # The first stretch only: later the run may come by again.
-        length = int((~inside[first:]).argmax()) if not inside[first:].all() else len(inside) - first
+        length = (
+            int((~inside[first:]).argmax()) if not inside[first:].all() else len(inside) - first
+        )
         if inside[first] and length >= 3:
             growth[b] = (size[first + length - 1, b] / size[first, b]) ** (1 / (length - 1))
     return growth

@@ -43,9 +43,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
         if regression is None:
             hessian = dense_hessian(factors, ensemble.target[b])
         else:
-            hessian = dense_hessian(
-                factors, regression.outputs, regression.inputs, chunk_size=128
-            )
+            hessian = dense_hessian(factors, regression.outputs, regression.inputs, chunk_size=128)
         oracle = torch.linalg.eigvalsh(hessian).flip(-1)
         other = (b + 1) % size
         rows.append(
@@ -75,9 +73,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     return table
 
 
-def _columns(
-    ensemble: Ensemble, regression: Regression | None, value: Tensor
-) -> dict[str, Any]:
+def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -> dict[str, Any]:
     """Loss and balance; the flat limit is known in matrix factorization only."""
     losses = loss(ensemble.factors, ensemble.target, ensemble.input_root)
     columns: dict[str, Any] = {

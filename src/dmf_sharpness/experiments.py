@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -279,4 +279,22 @@ def load_config(config: Mapping[str, Any], path: Path) -> dict[str, Experiment]:
             raise UserError(
                 f"{path}: experiments[{i}]: expected the name of a file in {folder}, got {name!r}"
             )
-    return {name: load_experiment(folder / f"{name}.yaml") for name in config["experiments"]}
+    experiments = {name: load_experiment(folder / f"{name}.yaml") for name in config["experiments"]}
+    for i, figure in enumerate(config["figures"]):
+        need, has = _FIGURE_NEEDS.get(figure, ("", lambda _: True))
+        if not any(has(experiment) for experiment in experiments.values()):
+            raise UserError(
+                f"{path}: figures[{i}]: {figure!r} expected an experiment {need}, got none"
+            )
+    return experiments
+
+
+_FIGURE_NEEDS: dict[str, tuple[str, Callable[[Experiment], bool]]] = {
+    "contour": ("with a landscape section", lambda e: e.landscape_points is not None),
+    "growth": (
+        "with escape.recorded and several radii",
+        lambda e: (
+            e.escape is not None and e.escape.recorded is not None and len(e.escape.radii) > 1
+        ),
+    ),
+}

@@ -81,5 +81,8 @@ def hessian_vector_product(
             break
         R, dR = prefix
         curvature.append(back_tangent @ R.mT + back @ dR.mT)
-        back, back_tangent = factors[i].mT @ back, factors[i].mT @ back_tangent + direction[i].mT @ back
+        back, back_tangent = (
+            factors[i].mT @ back,
+            factors[i].mT @ back_tangent + direction[i].mT @ back,
+        )
     return curvature[::-1]

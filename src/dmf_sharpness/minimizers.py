@@ -89,7 +89,9 @@ def _frames(target: Tensor, widths: Sequence[int], rng: np.random.Generator | No
     return [Vt.mT, *hidden, U]
 
 
-def _diagonal_cores(target: Tensor, widths: Sequence[int], diagonals: Sequence[Tensor]) -> list[Tensor]:
+def _diagonal_cores(
+    target: Tensor, widths: Sequence[int], diagonals: Sequence[Tensor]
+) -> list[Tensor]:
     sizes = [target.shape[1], *widths, target.shape[0]]
     cores = []
     for (d_in, d_out), diagonal in zip(itertools.pairwise(sizes), diagonals, strict=True):
@@ -99,7 +101,9 @@ def _diagonal_cores(target: Tensor, widths: Sequence[int], diagonals: Sequence[T
     return cores
 
 
-def balanced_minimizer(target: Tensor, widths: Sequence[int], seed: Seed | None = None) -> list[Tensor]:
+def balanced_minimizer(
+    target: Tensor, widths: Sequence[int], seed: Seed | None = None
+) -> list[Tensor]:
     """The minimizer whose factors all have the singular values ``σ^{1/L}``; it is flat.
 
     Args:
@@ -282,7 +286,9 @@ def minimizer_with_sharpness(
     t = scipy.optimize.brentq(excess, 0.0, end, xtol=1e-300, rtol=1e-15)
     factors = path(t)
     if abs(excess(t)) > 1e-12:
-        raise ArithmeticError(f"sharpness: expected {sharpness}, reached a relative {excess(t):.2g}")
+        raise ArithmeticError(
+            f"sharpness: expected {sharpness}, reached a relative {excess(t):.2g}"
+        )
     return _checked(factors, target)
 
 
@@ -290,16 +296,19 @@ def _gauge_path(
     start: Sequence[Tensor], rng: np.random.Generator
 ) -> Callable[[float], list[Tensor]]:
     """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``."""
+    # A_i by its eigenvalues and eigenvectors: exp(±t A_i) are then inverse to rounding, which a
+    # truncated series for the exponential is not.
     generators = []
     for W in start[:-1]:
-        A = gaussian_matrix(W.shape[0], W.shape[0], rng)
-        generators.append((A + A.mT) / (2 * W.shape[0]) ** 0.5)
+        width = W.shape[0]
+        spectrum = torch.from_numpy(rng.standard_normal(width)) / width**0.5
+        generators.append((spectrum, orthogonal_matrix(width, rng)))
 
     def path(t: float) -> list[Tensor]:
         factors = list(start)
-        for i, A in enumerate(generators):
-            factors[i] = torch.matrix_exp(t * A) @ factors[i]
-            factors[i + 1] = factors[i + 1] @ torch.matrix_exp(-t * A)
+        for i, (spectrum, Q) in enumerate(generators):
+            factors[i] = (Q * torch.exp(t * spectrum)) @ Q.mT @ factors[i]
+            factors[i + 1] = factors[i + 1] @ (Q * torch.exp(-t * spectrum)) @ Q.mT
         return factors
 
     return path

@@ -159,9 +159,7 @@ def sharpness(factors: Factors, input_gram: Tensor | None = None) -> Sharpness:
     Y = _signed(eigenvectors[..., -1].unflatten(-1, (d_0, d_L)).mT)
     U = parameter_direction(factors, Y, input_root)
     HU = hessian_vector_product(factors, U, input_root=input_root)
-    defect = [
-        h - value[..., None, None] * u for h, u in zip(HU, U, strict=True)
-    ]
+    defect = [h - value[..., None, None] * u for h, u in zip(HU, U, strict=True)]
     residual = torch.stack([d.square().sum((-2, -1)) for d in defect]).sum(0).sqrt() / value
     return Sharpness(
         value=_as_float(value),

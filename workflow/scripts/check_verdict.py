@@ -4,7 +4,7 @@ import json
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import ArtifactError
-from dmf_sharpness.claims import to_text
+from dmf_sharpness.claims import summary, to_text
 
 
 def main() -> int:
@@ -13,19 +13,15 @@ def main() -> int:
     args = parser.parse_args()
     try:
         rows = json.loads(args.claims.read_text(encoding="utf-8"))
-        text = to_text(rows)
-        fallen = [row["id"] for row in rows if row["verdict"] != "holds"]
-        untested = [row["id"] for row in rows if row["control"]["verdict"] != "fails"]
+        text, sentence = to_text(rows), summary(rows)
+        stands = all(
+            row["verdict"] == "holds" and row["control"]["verdict"] == "fails" for row in rows
+        )
     except (ValueError, KeyError, TypeError):
         raise ArtifactError(args.claims, "claims", "not a ledger") from None
     print(text)
-    if fallen:
-        print(f"These claims fail: {', '.join(fallen)}")
-    if untested:
-        print(f"The negative control of these claims does not fail: {', '.join(untested)}")
-    if not fallen and not untested:
-        print(f"All {len(rows)} claims hold, and each one's negative control fails.")
-    return 1 if fallen or untested else 0
+    print(sentence)
+    return 0 if stands else 1
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def main() -> None:
     table.insert(0, "experiment", experiment.name)
     write_table(args.output, "sharpness", table, experiment.identity)
     worst = table.relative_difference.max()
-    cli.log.info("%s: %d minimizers, worst relative difference %.2g", args.output, len(table), worst)
+    cli.log.info(
+        "%s: %d minimizers, worst relative difference %.2g", args.output, len(table), worst
+    )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def main() -> None:
     args = parser.parse_args()
     experiment = load_experiment(args.experiment)
     if experiment.escape is None:
-        raise UserError(f"{args.experiment}: escape: missing, expected a section that says what to run")
+        raise UserError(
+            f"{args.experiment}: escape: missing, expected a section that says what to run"
+        )
     made = ensembles.load(args.minimizers, experiment)
     tables, paths = zip(*(leave(e, experiment.escape) for e in made), strict=True)
     table = pd.concat(tables, ignore_index=True)

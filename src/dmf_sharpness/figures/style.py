@@ -71,7 +71,7 @@ def depth_colours(depths: object) -> Mapping[int, Any]:
 
 
 def power_of_ten(value: float) -> str:
-    """``1e-9`` as ``$10^{-9}$``, other numbers as ``$2 \\cdot 10^{-9}$``."""
+    """``1e-9`` as ``$10^{-9}$``, other numbers with the leading factor."""
     exponent = floor(log10(value) + 1e-9)
     factor = value / 10**exponent
     lead = "" if abs(factor - 1) < 1e-6 else rf"{factor:.2g} \cdot "

@@ -1,0 +1,36 @@
+# Everything runs in .venv, built once from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+export MPLBACKEND := Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help replicate figures test check
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+
+replicate: .venv/ready ## Run the whole pipeline; fails if a claim of the paper fails
+	@$(BIN)/snakemake --quiet rules
+	@cat results/verdict.txt
+	@echo "claims:   results/claims.md"
+	@echo "figures:  figures/"
+	@echo "report:   results/report.html"
+
+figures: .venv/ready ## Redraw the figures from cached artifacts
+	@$(BIN)/snakemake --quiet rules figures
+
+test: .venv/ready ## Run the test suite
+	$(BIN)/python -m pytest
+
+check: .venv/ready ## Linters, formatters, type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

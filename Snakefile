@@ -1,0 +1,48 @@
+"""Replication of "Sharpness of Minima in Deep Matrix Factorization" (Kamber and Parhi).
+
+experiment files -> minimizers -> sharpness, escape -> claims and figures -> report -> verdict
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/minimizers.smk"
+include: "workflow/rules/sharpness.smk"
+include: "workflow/rules/escape.smk"
+include: "workflow/rules/claims.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all,
+    figures,
+    claims,
+
+
+rule all:
+    """Replicate the paper: every claim judged, every figure drawn. Fails if a claim fails."""
+    default_target: True
+    input:
+        "results/verdict.txt",
+
+
+rule claims:
+    """Judge every claim, draw nothing."""
+    input:
+        "results/claims.json",
+
+
+rule figures:
+    """Draw every figure of the configuration."""
+    input:
+        expand(
+            "figures/{figure}.{suffix}",
+            figure=config["figures"],
+            suffix=["pdf", "png"],
+        ),

@@ -1,0 +1,48 @@
+"""What each figure shows and which claim it bears on; every number is read from the ledger."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dmf_sharpness.claims import format_number
+
+CAPTIONS = {
+    "contour": (
+        "Gradient descent beside a minimizer (star) of a 15-layer scalar factorization, on the plane "
+        "of the top Hessian eigenvector v_1 and a vector v_N of the smallest eigenvalue, 0: of that "
+        "degenerate eigenspace, the direction in which the sharpness falls fastest. Dots are iterates, "
+        "ringed dots the last ones; the first visible swings are joined. Below the stability limit "
+        "(blue) the runs return, above it they leave and settle at flatter minimizers "
+        "(C6.escape: {C6.escape.n} unstable runs, {C6.escape.value} of them failed to escape)."
+    ),
+    "exactness": (
+        "The closed form against the dense autograd Hessian at every minimizer, with the relative "
+        "difference beneath; the two share no code (C1.sharpness: at most {C1.sharpness.value} over "
+        "{C1.sharpness.n} minimizers; C1.data: at most {C1.data.value} over {C1.data.n})."
+    ),
+    "growth": (
+        "Loss and distance from the minimizer, for several step ratios (left) and starting radii "
+        "(right). Dotted, the predicted growth per step, with nothing fitted (C6.rate: measured and "
+        "predicted factor agree to {C6.rate.value} over {C6.rate.n} runs)."
+    ),
+    "flatness": (
+        "Excess sharpness against the spectral imbalance. Lines, the least excess that an imbalance "
+        "allows: no minimizer lies to the right of its line (C3.necessary: violated by at most "
+        "{C3.necessary.value} over {C3.necessary.n} minimizers; C4.necessary: by {C4.necessary.value} "
+        "over {C4.necessary.n})."
+    ),
+}
+
+
+def caption(figure: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The caption of a figure with the numbers of the ledger.
+
+    Raises:
+        KeyError: The figure has no caption, or it names a claim that is not in the ledger.
+    """
+    text = CAPTIONS[figure]
+    for row in rows:
+        text = text.replace(f"{{{row['id']}.value}}", format_number(row["value"]))
+        text = text.replace(f"{{{row['id']}.n}}", str(row["n"]))
+    if "{" in text:
+        raise KeyError(f"the caption of {figure} names a claim that is not in the ledger: {text}")
+    return text

@@ -1,0 +1,63 @@
+localrules:
+    judge_claims,
+    render_report,
+    verdict,
+
+
+rule judge_claims:
+    """Judge every claim from the tables, each with its negative control."""
+    input:
+        sharpness=expand(
+            "results/sharpness/{experiment}.parquet", experiment=list(EXPERIMENTS)
+        ),
+        escape=expand(
+            "results/escape/{experiment}.parquet", experiment=with_section("escape")
+        ),
+        script="workflow/scripts/judge_claims.py",
+        code=sources("workflow/scripts/judge_claims.py"),
+    output:
+        json=ensure(update("results/claims.json"), non_empty=True),
+        markdown=ensure(update("results/claims.md"), non_empty=True),
+    log:
+        "logs/judge_claims.log",
+    benchmark:
+        "results/benchmarks/judge_claims.tsv"
+    shell:
+        "{PYTHON} {input.script} {output.json}"
+        " --sharpness {input.sharpness} --escape {input.escape} &> {log}"
+
+
+rule render_report:
+    """The ledger and the figures as one HTML file that needs nothing else."""
+    input:
+        claims="results/claims.json",
+        figures=expand("figures/{figure}.png", figure=config["figures"]),
+        script="workflow/scripts/render_report.py",
+        code=sources("workflow/scripts/render_report.py"),
+        template="src/dmf_sharpness/templates/report.html",
+    output:
+        ensure(update("results/report.html"), non_empty=True),
+    log:
+        "logs/render_report.log",
+    shell:
+        "{PYTHON} {input.script} {input.claims} {output} --figures {input.figures} &> {log}"
+
+
+rule verdict:
+    """Whether every claim holds and every control fails; last, after everything is written."""
+    input:
+        claims="results/claims.json",
+        figures=expand(
+            "figures/{figure}.{suffix}",
+            figure=config["figures"],
+            suffix=["pdf", "png"],
+        ),
+        report="results/report.html",
+        script="workflow/scripts/check_verdict.py",
+        code=sources("workflow/scripts/check_verdict.py"),
+    output:
+        "results/verdict.txt",
+    log:
+        "logs/verdict.log",
+    shell:
+        "{PYTHON} {input.script} {input.claims} 2>&1 | tee {log} > {output}"

@@ -1,0 +1,87 @@
+import ast
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from dmf_sharpness.errors import UserError
+from dmf_sharpness.experiments import load_config
+
+# Jobs run side by side; a thread pool in each would have them fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+PYTHON = sys.executable
+PACKAGE = Path("src/dmf_sharpness")
+
+try:
+    EXPERIMENTS = load_config(config, Path("config/config.yaml"))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def imported_modules(source):
+    """The files of our package that a Python file imports, by name."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "dmf_sharpness"
+        ):
+            below = node.module.split(".")[1:]
+            yield PACKAGE.joinpath(*below).with_suffix(".py")
+            for name in node.names:
+                yield PACKAGE.joinpath(*below, name.name).with_suffix(".py")
+
+
+def sources(*start):
+    """A script and all modules of our package it needs, so that editing one re-runs the stage."""
+    found, waiting = [], [Path(path) for path in start]
+    while waiting:
+        source = waiting.pop()
+        if source not in found and source.is_file():
+            found.append(source)
+            waiting.extend(imported_modules(source))
+    return sorted(str(source) for source in found[1:])
+
+
+def with_section(section):
+    """Names of the experiments that have a section."""
+    return [
+        name for name, experiment in EXPERIMENTS.items() if getattr(experiment, section)
+    ]
+
+
+def recorded():
+    """Names of the experiments that keep the paths of their runs."""
+    return [
+        name for name in with_section("escape") if EXPERIMENTS[name].escape.recorded
+    ]
+
+
+def figure_tables(wildcards):
+    """The artifacts that a figure draws, by the name of the option that takes them."""
+    sharpness = expand(
+        "results/sharpness/{experiment}.parquet", experiment=list(EXPERIMENTS)
+    )
+    trajectories = expand(
+        "results/escape/{experiment}.trajectories.parquet", experiment=recorded()
+    )
+    mapped = with_section("landscape_points")[:1]
+    return {
+        "contour": {
+            "trajectories": expand("results/escape/{e}.trajectories.parquet", e=mapped),
+            "landscape": expand("results/landscape/{e}.safetensors", e=mapped),
+        },
+        "exactness": {"sharpness": sharpness},
+        "growth": {"trajectories": trajectories},
+        "flatness": {"sharpness": sharpness},
+    }[wildcards.figure]
+
+
+def figure_options(wildcards, input):
+    """The tables of a figure as options of its script."""
+    return " ".join(f"--{name} {input[name]}" for name in figure_tables(wildcards))
+
+
+wildcard_constraints:
+    experiment="[a-z0-9_]+",
+    figure="[a-z0-9_]+",

@@ -1,0 +1,25 @@
+localrules:
+    render_figure,
+
+
+rule render_figure:
+    """Draw one figure from cached tables; nothing is computed again."""
+    input:
+        unpack(figure_tables),
+        script="workflow/scripts/render_figure.py",
+        code=lambda wildcards: sources(
+            "workflow/scripts/render_figure.py",
+            f"src/dmf_sharpness/figures/{wildcards.figure}.py",
+        ),
+    output:
+        pdf=ensure(update("figures/{figure}.pdf"), non_empty=True),
+        png=ensure(update("figures/{figure}.png"), non_empty=True),
+    log:
+        "logs/render_figure/{figure}.log",
+    benchmark:
+        "results/benchmarks/render_figure/{figure}.tsv"
+    params:
+        options=figure_options,
+        stem=lambda wildcards, output: output.png.removesuffix(".png"),
+    shell:
+        "{PYTHON} {input.script} {wildcards.figure} {params.stem} {params.options} &> {log}"
