@@ -116,17 +116,20 @@ _EXPECTATIONS = {
 def _describe(error: jsonschema.ValidationError) -> str:
     """One line: the key, what was expected, what was given."""
     path = list(error.absolute_path)
+    schema: Any = error.schema
+    allowed: Any = error.validator_value
+    given: Any = error.instance
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = next(key for key in error.instance if key not in known)
+        known = list(schema["properties"])
+        unknown = next(key for key in given if key not in known)
         close = difflib.get_close_matches(str(unknown), known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return f"{_key([*path, str(unknown)])}: unknown key, expected one of {known}{hint}"
     if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
+        missing = next(key for key in allowed if key not in given)
         return f"{_key([*path, missing])}: missing, expected a value"
     expectation = _EXPECTATIONS.get(str(error.validator), f"{error.validator} {{}}")
-    return f"{_key(path)}: expected {expectation.format(error.validator_value)}, got {error.instance!r}"
+    return f"{_key(path)}: expected {expectation.format(allowed)}, got {given!r}"
 
 
 def _check_schema(path: Path, content: object, schema: str) -> None:

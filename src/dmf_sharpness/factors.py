@@ -30,7 +30,7 @@ def check_factors(factors: Factors, name: str = "factors") -> None:
         TypeError: ``factors`` is no sequence of tensors, or a tensor is not float64.
         ValueError: The list is empty, shapes do not chain, a width is zero, a value is not finite.
     """
-    if isinstance(factors, Tensor) or not isinstance(factors, Sequence):
+    if not isinstance(factors, Sequence):
         raise TypeError(f"{name}: expected a list of tensors, got {type(factors).__name__}")
     if not factors:
         raise ValueError(f"{name}: expected at least one matrix, got an empty list")
@@ -98,5 +98,9 @@ def unflatten(vector: Tensor, widths: Sequence[int]) -> list[Tensor]:
     The factors are views of ``vector``: writing to one writes to the other.
     """
     shapes = [(rows, columns) for columns, rows in pairwise(widths)]
-    blocks = vector.split([rows * columns for rows, columns in shapes], dim=-1)
-    return [block.unflatten(-1, shape) for block, shape in zip(blocks, shapes, strict=True)]
+    sizes = [rows * columns for rows, columns in shapes]
+    blocks = torch.split(vector, sizes, dim=-1)
+    return [
+        block.reshape(*block.shape[:-1], *shape)
+        for block, shape in zip(blocks, shapes, strict=True)
+    ]

@@ -104,4 +104,4 @@ def is_flat(factors: Factors, rtol: float = 1e-10) -> bool:
     value = sharpness(factors).value
     if isinstance(value, Tensor):
         raise ValueError(f"factors: expected a single minimizer, got a batch {tuple(value.shape)}")
-    return value <= (1 + rtol) * flat_sharpness(end_to_end(factors), len(factors))
+    return bool(value <= (1 + rtol) * flat_sharpness(end_to_end(factors), len(factors)))

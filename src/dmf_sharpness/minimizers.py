@@ -168,7 +168,7 @@ def flat_minimizer(
     for i, core in enumerate(cores):
         noise = core[rank:, rank:]
         if noise.numel() and i != cut and not quiet:
-            draw = gaussian_matrix(*noise.shape, rng)
+            draw = gaussian_matrix(noise.shape[0], noise.shape[1], rng)
             noise.copy_(draw * (top * rng.uniform() / torch.linalg.matrix_norm(draw, ord=2)))
     if frobenius_imbalance is not None:
         _add_hidden_block(cores, rank, frobenius_imbalance, rng)
@@ -194,7 +194,7 @@ def _add_hidden_block(
             f"signals have already, got {imbalance}"
         )
     block = cores[chosen][rank:, rank:]
-    draw = gaussian_matrix(*block.shape, rng)
+    draw = gaussian_matrix(block.shape[0], block.shape[1], rng)
     size = (wanted**2 - norms[chosen] ** 2) ** 0.5
     block.copy_(draw * (size / torch.linalg.matrix_norm(draw)))
 
@@ -238,7 +238,7 @@ def _unseen_component(
     """A random change of layer ``i`` that leaves the end-to-end product alone."""
     L, R, W = left_factors(factors)[i], right_factors(factors)[i], factors[i]
     scale = size * torch.linalg.matrix_norm(W, ord=2) / max(W.shape) ** 0.5
-    Z = scale * gaussian_matrix(*W.shape, rng)
+    Z = scale * gaussian_matrix(W.shape[0], W.shape[1], rng)
     row_space = torch.linalg.pinv(L, rtol=1e-10) @ L
     column_space = R @ torch.linalg.pinv(R, rtol=1e-10)
     return Z - row_space @ Z @ column_space

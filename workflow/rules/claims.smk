@@ -22,8 +22,10 @@ rule judge_claims:
         "logs/judge_claims.log",
     benchmark:
         "results/benchmarks/judge_claims.tsv"
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {output.json}"
+        "python {input.script} {output.json}"
         " --sharpness {input.sharpness} --escape {input.escape} &> {log}"
 
 
@@ -39,8 +41,10 @@ rule render_report:
         ensure(update("results/report.html"), non_empty=True),
     log:
         "logs/render_report.log",
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {input.claims} {output} --figures {input.figures} &> {log}"
+        "python {input.script} {input.claims} {output} --figures {input.figures} &> {log}"
 
 
 rule verdict:
@@ -59,5 +63,7 @@ rule verdict:
         "results/verdict.txt",
     log:
         "logs/verdict.log",
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {input.claims} 2>&1 | tee {log} > {output}"
+        "python {input.script} {input.claims} 2>&1 | tee {log} > {output}"

@@ -1,5 +1,4 @@
 import ast
-import os
 import sys
 from pathlib import Path
 
@@ -8,10 +7,14 @@ from snakemake.exceptions import WorkflowError
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import load_config
 
-# Jobs run side by side; a thread pool in each would have them fight over the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The interpreter that runs Snakemake runs the scripts, whether or not its environment is active.
+# Jobs run side by side: a pool of threads in each would have them fight over the cores.
+shell.prefix(
+    f'export PATH="{Path(sys.executable).parent}:$PATH" OMP_NUM_THREADS={{threads}}; '
+)
 
-PYTHON = sys.executable
+# With `--software-deployment-method conda`: the environment that environment.yml makes.
+CONDA_ENVIRONMENT = "dmf-sharpness"
 PACKAGE = Path("src/dmf_sharpness")
 
 try:

@@ -17,8 +17,10 @@ rule simulate_escape:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {input.experiment} {input.minimizers} {output.runs} &> {log}"
+        "python {input.script} {input.experiment} {input.minimizers} {output.runs} &> {log}"
 
 
 rule map_landscape:
@@ -38,6 +40,8 @@ rule map_landscape:
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {input.experiment} {input.minimizers} {input.trajectories}"
+        "python {input.script} {input.experiment} {input.minimizers} {input.trajectories}"
         " {output} &> {log}"

@@ -21,5 +21,7 @@ rule render_figure:
     params:
         options=figure_options,
         stem=lambda wildcards, output: output.png.removesuffix(".png"),
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {wildcards.figure} {params.stem} {params.options} &> {log}"
+        "python {input.script} {wildcards.figure} {params.stem} {params.options} &> {log}"

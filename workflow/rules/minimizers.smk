@@ -13,5 +13,7 @@ rule generate_minimizers:
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {input.experiment} {output} &> {log}"
+        "python {input.script} {input.experiment} {output} &> {log}"

@@ -14,5 +14,7 @@ rule evaluate_sharpness:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
+    conda:
+        CONDA_ENVIRONMENT
     shell:
-        "{PYTHON} {input.script} {input.experiment} {input.minimizers} {output} &> {log}"
+        "python {input.script} {input.experiment} {input.minimizers} {output} &> {log}"

@@ -1,6 +1,7 @@
 """Stage 4: judge every claim from the tables, and write the ledger as JSON and Markdown."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,10 +14,10 @@ def main() -> None:
     """Read the tables, write OUTPUT and, beside it, the same as Markdown."""
     parser = cli.parser(__doc__, output="where to write the ledger (JSON); NAME.md goes beside it")
     parser.add_argument(
-        "--sharpness", nargs="+", required=True, type=cli.Path, help="tables of stage 2 (Parquet)"
+        "--sharpness", nargs="+", required=True, type=Path, help="tables of stage 2 (Parquet)"
     )
     parser.add_argument(
-        "--escape", nargs="+", required=True, type=cli.Path, help="tables of stage 3 (Parquet)"
+        "--escape", nargs="+", required=True, type=Path, help="tables of stage 3 (Parquet)"
     )
     args = parser.parse_args()
     sharpness = [read_table(path, "sharpness")[0] for path in args.sharpness]

@@ -1,6 +1,7 @@
 """Stage 5: draw one figure from cached tables; nothing is computed again."""
 
 from importlib import import_module
+from pathlib import Path
 
 from dmf_sharpness import cli
 from dmf_sharpness.figures import style
@@ -13,12 +14,12 @@ def main() -> None:
     """Read the tables that the figure needs, write OUTPUT.pdf and OUTPUT.png."""
     parser = cli.parser(__doc__)
     parser.add_argument("figure", choices=FIGURES, help="which figure")
-    parser.add_argument("output", type=cli.Path, help="where to write it, without a suffix")
+    parser.add_argument("output", type=Path, help="where to write it, without a suffix")
     for name in ("sharpness", "escape", "trajectories"):
         parser.add_argument(
-            f"--{name}", nargs="*", default=[], type=cli.Path, help=f"tables of {name} (Parquet)"
+            f"--{name}", nargs="*", default=[], type=Path, help=f"tables of {name} (Parquet)"
         )
-    parser.add_argument("--landscape", type=cli.Path, help="the contour map (safetensors)")
+    parser.add_argument("--landscape", type=Path, help="the contour map (safetensors)")
     args = parser.parse_args()
     tables = load_tables(args.sharpness, args.escape, args.trajectories, args.landscape)
     module = import_module(f"dmf_sharpness.figures.{args.figure}")

@@ -34,7 +34,7 @@ def main() -> None:
         claims="the ledger (JSON), from judge_claims.py",
         output="where to write the report",
     )
-    parser.add_argument("--figures", nargs="*", default=[], type=cli.Path, help="figures (PNG)")
+    parser.add_argument("--figures", nargs="*", default=[], type=Path, help="figures (PNG)")
     args = parser.parse_args()
     rows = json.loads(args.claims.read_text(encoding="utf-8"))
     environment = jinja2.Environment(

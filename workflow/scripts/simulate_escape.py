@@ -46,7 +46,7 @@ def _paths(runs: Escapes, table: pd.DataFrame, kept: np.ndarray) -> pd.DataFrame
     frames = [pd.DataFrame(columns=["network", "minimizer", "step_ratio", "radius", "step"])]
     for b in np.flatnonzero(kept):
         steps = int(table.steps.iloc[b]) + 1
-        frame = table.iloc[[b] * steps][["network", "minimizer", "step_ratio", "radius"]]
+        frame = table.iloc[np.full(steps, b)][["network", "minimizer", "step_ratio", "radius"]]
         frames.append(
             frame.assign(
                 step=path.step[:steps].numpy(),

@@ -81,7 +81,7 @@ def power_of_ten(value: float) -> str:
 def render(draw: Callable[[], Figure], stem: Path) -> list[Path]:
     """Draw in the common style, and write ``stem.pdf`` and ``stem.png``, each whole or not at all."""
     written = []
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
         figure = draw()
         for suffix in FORMATS:
             path = stem.with_suffix(f".{suffix}")
