@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help replicate figures test check
+.PHONY: help replicate figures readme test check
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -17,7 +17,10 @@ replicate: .venv/ready ## Run the whole pipeline; fails if a claim of the paper 
 	@echo "report:   results/report.html"
 
 figures: .venv/ready ## Redraw the figures from cached artifacts
-	@$(BIN)/snakemake --quiet rules figures
+	@$(BIN)/snakemake figures --quiet rules
+
+readme: replicate ## Put the measured claims table into the README
+	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md
 
 test: .venv/ready ## Run the test suite
 	$(BIN)/python -m pytest

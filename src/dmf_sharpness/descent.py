@@ -47,7 +47,7 @@ class DescentRun:
     """``B`` runs of gradient descent.
 
     Attributes:
-        factors: The last iterates, each ``(B, d_i, d_{i-1})``; of a diverged run, the last finite.
+        factors: The last iterates, each ``(B, d_i, d_{i-1})``; of a diverged run huge, or NaN.
         loss: ``(B,)``, the loss of ``factors``.
         steps: ``(B,)``, how many steps were taken.
         outcome: ``(B,)``, integer codes of :class:`Outcome`.

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from dmf_sharpness.factors import end_to_end, left_factors, right_factors
 from dmf_sharpness.flatness import flat_sharpness
-from dmf_sharpness.sharpness import curvature_matrix
 from dmf_sharpness.sharpness import sharpness as sharpness_of
 from dmf_sharpness.targets import Seed, gaussian_matrix, orthogonal_matrix
 
@@ -65,12 +64,11 @@ def _checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
 
 
 def _polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
-    """One Gauss–Newton step, ``U = Jᵀ(JJᵀ)⁺(M − W_{L:1})``: it removes what rounding left."""
-    missing = (target - end_to_end(factors)).mT.reshape(-1)  # columns stacked
-    JJt = curvature_matrix(factors) / 2
-    Y = (torch.linalg.pinv(JJt, hermitian=True, rtol=1e-10) @ missing).reshape(*target.mT.shape).mT
-    lefts, rights = left_factors(factors), right_factors(factors)
-    return [W + L.mT @ Y @ R.mT for W, L, R in zip(factors, lefts, rights, strict=True)]
+    """Take up at the two ends what rounding left of the residual: ``W_L += E R_L⁺``, then ``W_1``."""
+    W = list(factors)
+    W[-1] = W[-1] + (target - end_to_end(W)) @ torch.linalg.pinv(right_factors(W)[-1], rtol=1e-10)
+    W[0] = W[0] + torch.linalg.pinv(left_factors(W)[0], rtol=1e-10) @ (target - end_to_end(W))
+    return W
 
 
 def _in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
@@ -273,7 +271,7 @@ def minimizer_with_sharpness(
     start = flat_minimizer(target, widths, rng)
     if sharpness <= least * (1 + 1e-12):
         return start
-    path = _gauge_path(start, rng)
+    path = _gauge_path(start, target, rng)
 
     def excess(t: float) -> float:
         value = sharpness_of(path(t)).value
@@ -293,7 +291,7 @@ def minimizer_with_sharpness(
 
 
 def _gauge_path(
-    start: Sequence[Tensor], rng: np.random.Generator
+    start: Sequence[Tensor], target: Tensor, rng: np.random.Generator
 ) -> Callable[[float], list[Tensor]]:
     """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``."""
     # A_i by its eigenvalues and eigenvectors: exp(±t A_i) are then inverse to rounding, which a
@@ -309,6 +307,6 @@ def _gauge_path(
         for i, (spectrum, Q) in enumerate(generators):
             factors[i] = (Q * torch.exp(t * spectrum)) @ Q.mT @ factors[i]
             factors[i + 1] = factors[i + 1] @ (Q * torch.exp(-t * spectrum)) @ Q.mT
-        return factors
+        return _polished(factors, target)
 
     return path

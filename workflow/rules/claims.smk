@@ -23,7 +23,7 @@ rule judge_claims:
     benchmark:
         "results/benchmarks/judge_claims.tsv"
     conda:
-        CONDA_ENVIRONMENT
+        "../envs/replication.yaml"
     shell:
         "python {input.script} {output.json}"
         " --sharpness {input.sharpness} --escape {input.escape} &> {log}"
@@ -42,7 +42,7 @@ rule render_report:
     log:
         "logs/render_report.log",
     conda:
-        CONDA_ENVIRONMENT
+        "../envs/replication.yaml"
     shell:
         "python {input.script} {input.claims} {output} --figures {input.figures} &> {log}"
 
@@ -64,6 +64,6 @@ rule verdict:
     log:
         "logs/verdict.log",
     conda:
-        CONDA_ENVIRONMENT
+        "../envs/replication.yaml"
     shell:
         "python {input.script} {input.claims} 2>&1 | tee {log} > {output}"

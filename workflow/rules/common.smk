@@ -9,12 +9,7 @@ from dmf_sharpness.experiments import load_config
 
 # The interpreter that runs Snakemake runs the scripts, whether or not its environment is active.
 # Jobs run side by side: a pool of threads in each would have them fight over the cores.
-shell.prefix(
-    f'export PATH="{Path(sys.executable).parent}:$PATH" OMP_NUM_THREADS={{threads}}; '
-)
-
-# With `--software-deployment-method conda`: the environment that environment.yml makes.
-CONDA_ENVIRONMENT = "dmf-sharpness"
+shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH" OMP_NUM_THREADS=1; ')
 PACKAGE = Path("src/dmf_sharpness")
 
 try:
@@ -35,15 +30,15 @@ def imported_modules(source):
                 yield PACKAGE.joinpath(*below, name.name).with_suffix(".py")
 
 
-def sources(*start):
-    """A script and all modules of our package it needs, so that editing one re-runs the stage."""
-    found, waiting = [], [Path(path) for path in start]
+def sources(*scripts):
+    """All modules of our package that scripts need, so that editing one re-runs the stage."""
+    found, waiting = set(), [Path(path) for path in scripts]
     while waiting:
         source = waiting.pop()
         if source not in found and source.is_file():
-            found.append(source)
+            found.add(source)
             waiting.extend(imported_modules(source))
-    return sorted(str(source) for source in found[1:])
+    return sorted(str(source) for source in found if source.is_relative_to(PACKAGE))
 
 
 def with_section(section):

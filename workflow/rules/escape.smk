@@ -14,11 +14,11 @@ rule simulate_escape:
         "logs/simulate_escape/{experiment}.log",
     benchmark:
         "results/benchmarks/simulate_escape/{experiment}.tsv"
+    conda:
+        "../envs/replication.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
-    conda:
-        CONDA_ENVIRONMENT
     shell:
         "python {input.script} {input.experiment} {input.minimizers} {output.runs} &> {log}"
 
@@ -37,11 +37,11 @@ rule map_landscape:
         "logs/map_landscape/{experiment}.log",
     benchmark:
         "results/benchmarks/map_landscape/{experiment}.tsv"
+    conda:
+        "../envs/replication.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,
-    conda:
-        CONDA_ENVIRONMENT
     shell:
         "python {input.script} {input.experiment} {input.minimizers} {input.trajectories}"
         " {output} &> {log}"

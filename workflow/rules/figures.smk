@@ -18,10 +18,10 @@ rule render_figure:
         "logs/render_figure/{figure}.log",
     benchmark:
         "results/benchmarks/render_figure/{figure}.tsv"
+    conda:
+        "../envs/replication.yaml"
     params:
         options=figure_options,
         stem=lambda wildcards, output: output.png.removesuffix(".png"),
-    conda:
-        CONDA_ENVIRONMENT
     shell:
         "python {input.script} {wildcards.figure} {params.stem} {params.options} &> {log}"

@@ -10,10 +10,10 @@ rule generate_minimizers:
         "logs/generate_minimizers/{experiment}.log",
     benchmark:
         "results/benchmarks/generate_minimizers/{experiment}.tsv"
+    conda:
+        "../envs/replication.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,
-    conda:
-        CONDA_ENVIRONMENT
     shell:
         "python {input.script} {input.experiment} {output} &> {log}"

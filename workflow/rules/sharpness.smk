@@ -11,10 +11,10 @@ rule evaluate_sharpness:
         "logs/evaluate_sharpness/{experiment}.log",
     benchmark:
         "results/benchmarks/evaluate_sharpness/{experiment}.tsv"
+    conda:
+        "../envs/replication.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
-    conda:
-        CONDA_ENVIRONMENT
     shell:
         "python {input.script} {input.experiment} {input.minimizers} {output} &> {log}"

@@ -28,7 +28,7 @@ def draw(tables: Tables) -> Figure:
 
 
 def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
-    x = np.geomspace(1e-8, 3, 300)
+    x = np.geomspace(3e-7, 3, 300)
     for depth, colour in style.depth_colours(table.depth).items():
         rows = table[table.depth == depth]
         bound = least_excess(torch.from_numpy(1 + x), depth).numpy()
@@ -41,7 +41,7 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
         )  # fmt: skip
     axes.axhspan(FLOOR / 10, FLAT_BAND, color=style.STABLE, alpha=0.12, linewidth=0)
     axes.annotate(
-        r"flat to rounding: $\lambda_{\max} = \lambda_{\mathrm{flat}}$", (1e-13, FLOOR),
+        r"flat to rounding: $\lambda_{\max} = \lambda_{\mathrm{flat}}$", (3e-13, FLOOR),
         color=style.STABLE, fontsize="small",
     )  # fmt: skip
     axes.set(
@@ -49,4 +49,4 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
         xlabel=r"imbalance $\max_i\, |x_i - 1|$,  "
         r"$x_i = \Vert L_i\Vert_2 \Vert R_i\Vert_2 / \Vert M\Vert_2^{1-1/L}$",
     )  # fmt: skip
-    axes.legend(title="least excess, minimizers", loc="upper left", handletextpad=0.1)
+    axes.legend(title="dots, minimizers; lines, least excess", loc="upper left", handletextpad=0.1)

@@ -65,9 +65,9 @@ def ratio_colours(step_ratios: object) -> Mapping[float, Any]:
 
 
 def depth_colours(depths: object) -> Mapping[int, Any]:
-    """A colour for each depth."""
+    """A colour for each depth, the same in every figure: viridis over the logarithm, 2 to 20."""
     values = sorted(int(depth) for depth in np.unique(np.asarray(depths)))
-    return dict(zip(values, sns.color_palette("viridis", len(values) + 1), strict=False))
+    return {depth: mpl.colormaps["viridis"](0.9 * np.log10(depth / 2)) for depth in values}
 
 
 def power_of_ten(value: float) -> str:

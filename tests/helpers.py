@@ -1,0 +1,44 @@
+"""Networks and strategies that several tests share."""
+
+from itertools import pairwise
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dmf_sharpness.minimizers import random_minimizer
+from dmf_sharpness.targets import gaussian_matrix
+
+NETWORKS = [
+    (4, 8, 4),
+    (3, 10, 7),
+    (4, 8, 8, 4),
+    (8, 6, 9, 2),
+    (5, 6, 6, 6, 6, 5),
+    (1, 4, 4, 1),
+    (1, *[3] * 14, 1),
+]
+
+
+@st.composite
+def networks(draw: st.DrawFn, max_depth: int = 5) -> tuple[int, ...]:
+    """Widths whose hidden layers can hold a full-rank target."""
+    ends = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    hidden = st.integers(min(ends), 6)
+    inner = draw(st.lists(hidden, min_size=1, max_size=max_depth - 1))
+    return (ends[0], *inner, ends[1])
+
+
+def random_problem(widths: tuple[int, ...], seed: int) -> tuple[Tensor, list[Tensor]]:
+    """A Gaussian target and a random minimizer."""
+    target = gaussian_matrix(widths[-1], widths[0], [seed, 1])
+    return target, random_minimizer(target, widths[1:-1], [seed, 2])
+
+
+def random_point(widths: tuple[int, ...], seed: int) -> list[Tensor]:
+    """Factors that are no minimizer of anything."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(d_out, d_in, generator=generator, dtype=torch.float64)
+        for d_in, d_out in pairwise(widths)
+    ]

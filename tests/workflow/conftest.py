@@ -1,0 +1,75 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMOKE = Path(__file__).parent / "smoke"
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+def run_in(folder: Path) -> Run:
+    """A function that runs a command in ``folder`` and returns what came of it."""
+
+    def run(*command: str, check: bool = True) -> subprocess.CompletedProcess:
+        first, *rest = command
+        tool = (
+            [sys.executable, "-m", "snakemake"] if first == "snakemake" else [sys.executable, first]
+        )
+        done = subprocess.run(
+            [*tool, *rest],
+            cwd=folder,
+            # The copy's own package, so that a test may break it.
+            env=os.environ | {"PYTHONPATH": str(folder / "src")},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    return run
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the workflow with the smoke configuration."""
+    for name in ("workflow", "profiles", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copytree(SMOKE, folder / "config")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that has not run yet."""
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A project that has run once, and what the run said. Tests must not change it."""
+    folder = make_project(tmp_path_factory.mktemp("finished") / "project")
+    return folder, run_in(folder)("snakemake")
+
+
+@pytest.fixture
+def replica(finished, tmp_path: Path) -> Path:
+    """A copy of the finished project, times of files kept, to be damaged at will."""
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "project", copy_function=shutil.copy2)
+    return tmp_path / "project"
+
+
+def jobs_of(run: subprocess.CompletedProcess) -> Sequence[str]:
+    """The rules of the jobs that a run of Snakemake executed."""
+    lines = run.stderr.splitlines()
+    return [
+        line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))
+    ]
