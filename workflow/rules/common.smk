@@ -9,7 +9,12 @@ from dmf_sharpness.experiments import load_config
 
 # The interpreter that runs Snakemake runs the scripts, whether or not its environment is active.
 # Jobs run side by side: a pool of threads in each would have them fight over the cores.
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH" OMP_NUM_THREADS=1; ')
+# A prefix of one's own takes the place of Snakemake's strict mode, which has to be said again.
+shell.prefix(
+    "set -euo pipefail; "
+    f'export PATH="{Path(sys.executable).parent}:$PATH" OMP_NUM_THREADS=1; '
+)
+
 PACKAGE = Path("src/dmf_sharpness")
 
 try:
