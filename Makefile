@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help replicate figures readme test check
+.PHONY: help replicate figures readme bench test check
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ figures: .venv/ready ## Redraw the figures from cached artifacts
 
 readme: replicate ## Put the measured claims table into the README
 	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md
+
+bench: .venv/ready ## Time the pipeline: whole, second call, figures
+	@$(BIN)/python workflow/scripts/benchmark_pipeline.py
 
 test: .venv/ready ## Run the test suite
 	$(BIN)/python -m pytest

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -184,6 +184,24 @@ def write_table(path: Path, kind: str, table: pd.DataFrame, header: Mapping[str,
     arrow = arrow.replace_schema_metadata({"dmf_sharpness": sealed})
     with atomic_path(path) as temporary:
         pq.write_table(arrow, temporary, compression="zstd")
+
+
+def read_tables(paths: Sequence[Path], kind: str) -> pd.DataFrame:
+    """The tables of several experiments, one below the other, with a column ``experiment``.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, or of an experiment that another file is of.
+    """
+    frames: dict[str, pd.DataFrame] = {}
+    for path in paths:
+        table, header = read_table(path, kind)
+        experiment = header["experiment"]
+        if experiment in frames:
+            raise ArtifactError(
+                path, kind, f"expected an experiment once, got {experiment!r} again"
+            )
+        frames[experiment] = table.assign(experiment=experiment)
+    return pd.concat(frames.values(), ignore_index=True) if frames else pd.DataFrame()
 
 
 def read_table(

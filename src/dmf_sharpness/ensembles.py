@@ -43,9 +43,11 @@ class Ensemble:
         return len(self.factors)
 
 
-def regression_of(experiment: Experiment) -> Regression | None:
-    """The data an experiment trains on; None in matrix factorization."""
-    return digits(experiment.target.whitened) if experiment.target.kind == "digits" else None
+def regression_of(experiment: Experiment, network: int) -> Regression | None:
+    """The data that one network of an experiment trains on; None in matrix factorization."""
+    if experiment.target.kind != "digits":
+        return None
+    return digits(experiment.networks[network].whitened)
 
 
 def _one_minimizer(
@@ -73,8 +75,8 @@ def generate(experiment: Experiment) -> Iterator[Ensemble]:
     Each minimizer has a seed of its own, ``(experiment's seed, network, target, kind, number)``:
     adding one to the file changes none of the others.
     """
-    regression = regression_of(experiment)
     for k, network in enumerate(experiment.networks):
+        regression = regression_of(experiment, k)
         if network.factors is not None:
             explicit = [torch.tensor(W, dtype=torch.float64)[None] for W in network.factors]
             target = end_to_end(explicit)
@@ -115,7 +117,7 @@ def save(path: Path, experiment: Experiment, ensembles: Sequence[Ensemble]) -> N
         for i, W in enumerate(ensemble.factors, 1):
             tensors[f"{prefix}/W{i}"] = W
         if ensemble.input_root is not None:
-            tensors["input_root"] = ensemble.input_root
+            tensors[f"{prefix}/input_root"] = ensemble.input_root
         networks.append({"widths": ensemble.widths, "kinds": ensemble.kinds})
     header = {**experiment.identity, "seed": experiment.seed, "networks": networks}
     write_tensors(path, KIND, tensors, header)
@@ -136,7 +138,7 @@ def load(path: Path, experiment: Experiment) -> list[Ensemble]:
                 kinds=tuple(network["kinds"]),
                 factors=[tensors[f"network{k}/W{i}"] for i in range(1, len(network["widths"]))],
                 target=tensors[f"network{k}/target"],
-                input_root=tensors.get("input_root"),
+                input_root=tensors.get(f"network{k}/input_root"),
             )
             for k, network in enumerate(header["networks"])
         ]

@@ -26,14 +26,14 @@ class TargetSpec:
 
     kind: str
     count: int = 1
-    whitened: bool = False
 
 
 @dataclass(frozen=True)
 class Network:
-    """Widths ``d_0 … d_L``, and the factors themselves where the target is explicit."""
+    """Widths ``d_0 … d_L``; whitened inputs (of digits); the factors where the target is explicit."""
 
     widths: tuple[int, ...]
+    whitened: bool = False
     factors: tuple[tuple[tuple[float, ...], ...], ...] | None = None
 
 
@@ -166,8 +166,6 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"{key}: expected a finite number, got {value}"
     target = content["target"]
     explicit = target["kind"] == "explicit"
-    if target["kind"] != "digits" and "whitened" in target:
-        yield f"target.whitened: expected with target.kind 'digits' only, got {target['kind']!r}"
     if target["kind"] != "gaussian" and target.get("count", 1) != 1:
         yield f"target.count: expected 1 for target.kind {target['kind']!r}, got {target['count']}"
     for k, network in enumerate(content["networks"]):
@@ -186,6 +184,8 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _network_problems(key: str, network: Mapping[str, Any], kind: str) -> Iterator[str]:
     widths = network["widths"]
+    if kind != "digits" and "whitened" in network:
+        yield f"{key}.whitened: expected with target.kind 'digits' only, got {kind!r}"
     if (kind == "explicit") != ("factors" in network):
         need = "a list of matrices" if kind == "explicit" else f"none for target.kind {kind!r}"
         got = "none" if kind == "explicit" else "a list"

@@ -8,6 +8,7 @@ import torch
 from dmf_sharpness.artifacts import (
     ArtifactError,
     read_table,
+    read_tables,
     read_tensors,
     write_table,
     write_tensors,
@@ -119,3 +120,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_text(path, "\ud800")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_tables_of_one_experiment_are_refused(tmp_path):
+    for name in ("a", "b"):
+        write_table(tmp_path / f"{name}.parquet", "escape", TABLE, HEADER)
+    both = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    assert len(read_tables(both[:1], "escape")) == 3
+    with pytest.raises(ArtifactError, match=r"b\.parquet: expected an experiment once"):
+        read_tables(both, "escape")

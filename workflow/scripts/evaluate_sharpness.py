@@ -18,9 +18,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     experiment = load_experiment(args.experiment)
-    regression = ensembles.regression_of(experiment)
     made = ensembles.load(args.minimizers, experiment)
-    table = pd.concat([evaluate(ensemble, regression) for ensemble in made], ignore_index=True)
+    tables = [evaluate(e, ensembles.regression_of(experiment, e.network)) for e in made]
+    table = pd.concat(tables, ignore_index=True)
     table.insert(0, "experiment", experiment.name)
     write_table(args.output, "sharpness", table, experiment.identity)
     worst = table.relative_difference.max()

@@ -3,10 +3,8 @@
 import json
 from pathlib import Path
 
-import pandas as pd
-
 from dmf_sharpness import cli
-from dmf_sharpness.artifacts import read_table, write_text
+from dmf_sharpness.artifacts import read_tables, write_text
 from dmf_sharpness.claims import judge, to_json, to_markdown
 
 
@@ -20,9 +18,8 @@ def main() -> None:
         "--escape", nargs="+", required=True, type=Path, help="tables of stage 3 (Parquet)"
     )
     args = parser.parse_args()
-    sharpness = [read_table(path, "sharpness")[0] for path in args.sharpness]
-    escape = [read_table(path, "escape")[0] for path in args.escape]
-    rows = to_json(judge(pd.concat(sharpness), pd.concat(escape)))
+    sharpness = read_tables(args.sharpness, "sharpness")
+    rows = to_json(judge(sharpness, read_tables(args.escape, "escape")))
     write_text(args.output.with_suffix(".md"), to_markdown(rows))
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     fallen = [row["id"] for row in rows if row["verdict"] == "fails"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from dmf_sharpness.artifacts import read_table, read_tensors
+from dmf_sharpness.artifacts import read_tables, read_tensors
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,6 @@ class Tables:
     landscape: dict[str, Tensor]
 
 
-def _stacked(paths: Sequence[Path], kind: str) -> pd.DataFrame:
-    frames = []
-    for path in paths:
-        table, header = read_table(path, kind)
-        frames.append(table.assign(experiment=header["experiment"]))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
 def load_tables(
     sharpness: Sequence[Path] = (),
     escape: Sequence[Path] = (),
@@ -47,8 +39,8 @@ def load_tables(
         ArtifactError: A file is missing, damaged, or of another kind.
     """
     return Tables(
-        sharpness=_stacked(sharpness, "sharpness"),
-        escape=_stacked(escape, "escape"),
-        trajectories=_stacked(trajectories, "trajectories"),
+        sharpness=read_tables(sharpness, "sharpness"),
+        escape=read_tables(escape, "escape"),
+        trajectories=read_tables(trajectories, "trajectories"),
         landscape=read_tensors(landscape, "landscape")[0] if landscape else {},
     )

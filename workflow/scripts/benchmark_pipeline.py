@@ -1,0 +1,64 @@
+"""Time the pipeline in a scratch copy: all of it, a second call, and the figures redrawn."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL_SECONDS = 0.2
+
+
+def measure(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds and peak resident memory (MB, summed over the tree of processes) of a command."""
+    began, peak = time.perf_counter(), 0
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            peak = max(peak, _resident(watched))
+            time.sleep(POLL_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed with status {process.returncode}")
+    return time.perf_counter() - began, peak / 1e6
+
+
+def _resident(process: psutil.Process) -> int:
+    total = 0
+    try:
+        for member in [process, *process.children(recursive=True)]:
+            total += member.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass  # it ended while we looked; the next look counts the rest
+    return total
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cores", default="all", help="cores that Snakemake may use")
+    args = parser.parse_args()
+    snakemake = [sys.executable, "-m", "snakemake", "--cores", args.cores]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in ("workflow", "profiles", "config", "src"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "Snakefile", folder)
+        print(f"| on {args.cores} cores | seconds | peak memory, MB |\n| --- | ---: | ---: |")
+        print(
+            "| whole pipeline | {:.0f} | {:.0f} |".format(*measure(snakemake, folder)), flush=True
+        )
+        print("| second call | {:.1f} | {:.0f} |".format(*measure(snakemake, folder)), flush=True)
+        shutil.rmtree(folder / "figures")
+        redraw = [*snakemake, "figures"]
+        print("| figures redrawn | {:.1f} | {:.0f} |".format(*measure(redraw, folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
