@@ -6,6 +6,8 @@ from .factors import right_factors as right_factors
 from .flatness import flat_sharpness as flat_sharpness
 from .flatness import is_flat as is_flat
 from .flatness import spectral_products as spectral_products
+from .landing import landing_coefficient as landing_coefficient
+from .landing import predict_landing as predict_landing
 from .minimizers import balanced_minimizer as balanced_minimizer
 from .minimizers import flat_minimizer as flat_minimizer
 from .minimizers import minimizer_with_sharpness as minimizer_with_sharpness

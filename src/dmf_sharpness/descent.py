@@ -1,27 +1,36 @@
 """Gradient descent on an ensemble: many runs of one shape at once, each with its own step size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from dmf_sharpness import engines, kernels
+from dmf_sharpness.engines import Method, Minibatch, Observed, Runs
 from dmf_sharpness.factors import Factors, check_factors, flatten, unflatten, widths
 
 CHECK_EVERY = 100
 CONVERGED_LOSS = 1e-20
 DIVERGED_LOSS = 1e10
+# Steps between two looks at which runs have ended, so that the rest can be packed anew.
+STRETCH = 2000
+# Numbers that the observations of one stretch may take: 128 MB.
+OBSERVED_NUMBERS = 2**24
+
+Engine = Literal["auto", "compiled", "torch"]
 
 
 class Outcome(IntEnum):
     """How a run ended. Losses are relative to ``‖T‖_F²``."""
 
-    STEP_LIMIT = 0
+    STEP_LIMIT = engines.RUNNING
     """Still moving after the last step."""
-    CONVERGED = 1
+    CONVERGED = engines.CONVERGED
     """The loss is at most 1e-20, and did not grow over the last 100 steps."""
-    DIVERGED = 2
+    DIVERGED = engines.DIVERGED
     """The loss passed 1e10 or is not finite."""
 
 
@@ -34,12 +43,14 @@ class Trajectory:
         loss: ``(K, B)``.
         distance: ``(K, B)``, Euclidean distance from the reference in parameter space.
         projections: ``(K, B, P)``, components of that displacement along the given directions.
+        path: ``(K, B, N)``, the iterates, flattened; None unless they were asked for.
     """
 
     step: Tensor
     loss: Tensor
     distance: Tensor
     projections: Tensor
+    path: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,22 +72,6 @@ class DescentRun:
     trajectory: Trajectory | None = None
 
 
-def _loss_and_gradient(
-    W: Sequence[Tensor], gradient: Sequence[Tensor], target: Tensor, input_root: Tensor | None
-) -> Tensor:
-    """The loss ``(B,)``; the gradients are written into ``gradient``. One sweep up, one down."""
-    signals = [W[0] if input_root is None else W[0] @ input_root]
-    for layer in W[1:]:
-        signals.append(layer @ signals[-1])
-    residual = signals[-1] - target
-    back = 2 * residual
-    for i in range(len(W) - 1, 0, -1):
-        torch.matmul(back, signals[i - 1].mT, out=gradient[i])
-        back = W[i].mT @ back
-    gradient[0].copy_(back if input_root is None else back @ input_root.mT)
-    return residual.square().sum((-2, -1))
-
-
 def _checked_problem(
     factors: Factors, target: Tensor, step_size: Tensor | float, steps: int
 ) -> tuple[Tensor, Tensor]:
@@ -96,9 +91,54 @@ def _checked_problem(
         raise ValueError(f"step_size: expected positive finite numbers, got {eta.tolist()[:5]}")
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
+    if target.ndim not in (2, 3) or target.ndim == 3 and target.shape[0] not in (1, batch):
+        raise ValueError(
+            f"target: expected shape (d_L, r) or ({batch}, d_L, r), got {tuple(target.shape)}"
+        )
     if not bool(torch.isfinite(target).all()):
         raise ValueError("target: expected finite values, got NaN or Inf")
     return eta, target.expand(batch, *target.shape[-2:])
+
+
+def _checked_method(
+    factors: Factors,
+    target: Tensor,
+    input_root: Tensor | None,
+    momentum: float,
+    nesterov: bool,
+    minibatch: Minibatch | None,
+) -> Method:
+    shape = (factors[-1].shape[-2], (factors[0] if input_root is None else input_root).shape[-1])
+    if input_root is not None and input_root.shape[-2:-1] != factors[0].shape[-1:]:
+        raise ValueError(
+            f"input_root: expected {factors[0].shape[-1]} rows, got {tuple(input_root.shape)}"
+        )
+    if target.shape[-2:] != shape:
+        raise ValueError(f"target: expected shape {shape}, got {tuple(target.shape[-2:])}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum: expected a number in [0, 1), got {momentum}")
+    if nesterov and momentum == 0:
+        raise ValueError("nesterov: expected with a positive momentum, got momentum 0")
+    if minibatch is not None:
+        count = minibatch.inputs.shape[-1]
+        if not 1 <= minibatch.size <= count:
+            raise ValueError(f"minibatch: expected a size from 1 to {count}, got {minibatch.size}")
+    return Method(momentum, nesterov, input_root, CHECK_EVERY, minibatch)
+
+
+def _chosen_engine(engine: Engine, method: Method, factors: Factors) -> Engine:
+    """The engine to use: the compiled one if it was built and can do what is asked."""
+    fitting = (
+        factors[0].device.type == "cpu"
+        and method.minibatch is None
+        and len(factors) <= kernels.MOST_LAYERS
+    )
+    if engine == "compiled" and not (fitting and kernels.available()):
+        reason = "a kernel that was built" if fitting else "tensors on the CPU and no minibatch"
+        raise ValueError(f"engine: expected {reason} for 'compiled', got none")
+    if engine == "auto":
+        return "compiled" if fitting and kernels.available() else "torch"
+    return engine
 
 
 def gradient_descent(
@@ -111,11 +151,22 @@ def gradient_descent(
     observe_every: int | None = None,
     reference: Tensor | None = None,
     directions: Tensor | None = None,
+    keep_path: bool = False,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    minibatch: Minibatch | None = None,
+    engine: Engine = "auto",
 ) -> DescentRun:
     """``W ← W − η ∇f(W)`` for ``f(W) = ‖T − W_{L:1} S‖_F²``, ``B`` runs at once.
 
-    A run stops by itself when it has converged or diverged (:class:`Outcome`; looked at every 100
-    steps); the others go on without it, and no run's arithmetic depends on its neighbours'.
+    A run stops by itself when it has converged (looked at every 100 steps) or diverged (looked at
+    every step); see :class:`Outcome`. The others go on without it, and no run's arithmetic depends
+    on its neighbours', on the number of threads, or on its place in the batch.
+
+    With ``momentum = β`` the heavy-ball method, ``V ← βV − η∇f(W)``, ``W ← W + V``, which is stable
+    at a minimizer for ``ηλ_max < 2 + 2β`` (Polyak, USSR Comput. Math. 4, 1964); with ``nesterov``
+    Nesterov's, for ``ηλ_max < (2 + 2β)/(1 + 2β)``. The iterates of the latter are the points at which
+    it takes the gradient.
 
     Args:
         factors: Starts, ``W_i`` of shape ``(B, d_i, d_{i-1})``, float64.
@@ -126,73 +177,111 @@ def gradient_descent(
         observe_every: Record the trajectory every so many steps; None records nothing.
         reference: Point that the distance is measured from, flattened, ``(B, N)``; default the start.
         directions: Directions to project the displacement on, ``(B, P, N)``.
+        keep_path: Record the iterates themselves, too: ``K B N`` numbers.
+        momentum: ``β`` of the heavy ball, in ``[0, 1)``.
+        nesterov: Nesterov's method in place of the heavy ball.
+        minibatch: Take each step on part of the data; losses stay those of ``T`` and ``S``.
+        engine: What to compute with: the ``compiled`` kernel, ``torch``, or (``auto``) the kernel if
+            it was built and the tensors are on the CPU. They differ by rounding.
 
     Raises:
         TypeError: A factor is not a float64 tensor.
         ValueError: Shapes do not fit, a value is not finite, a step size or ``steps`` is not
-            positive.
+            positive, the momentum is not in ``[0, 1)``, or the engine cannot do what is asked.
     """
     eta, target = _checked_problem(factors, target, step_size, steps)
-    batch, layer_widths = len(eta), widths(factors)
+    method = _checked_method(factors, target, input_root, momentum, nesterov, minibatch)
+    advance = (
+        kernels.advance
+        if _chosen_engine(engine, method, factors) == "compiled"
+        else engines.advance
+    )
+    batch = len(eta)
     w = flatten(factors).clone()
-    origin = w.clone() if reference is None else reference
-    axes = w.new_zeros(batch, 0, w.shape[1]) if directions is None else directions
+    if directions is not None and directions.shape[::2] != w.shape:
+        got = tuple(directions.shape)
+        raise ValueError(f"directions: expected shape ({batch}, P, {w.shape[1]}), got {got}")
     scale = target.square().sum((-2, -1))
-
-    final, final_loss = w.clone(), w.new_full((batch,), torch.nan)
-    outcome = torch.full((batch,), int(Outcome.STEP_LIMIT))
-    taken = torch.full((batch,), steps)
-    observed: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []
-
+    runs = Runs(
+        widths=widths(factors),
+        w=w,
+        velocity=torch.zeros_like(w) if momentum else None,
+        target=target.contiguous(),
+        eta=eta.contiguous(),
+        limit=DIVERGED_LOSS * scale,
+        floor=CONVERGED_LOSS * scale,
+        previous=torch.full_like(eta, -torch.inf),  # a start is never taken for an end
+        outcome=torch.full((batch,), engines.RUNNING, device=w.device),
+        taken=torch.zeros(batch, dtype=torch.int64, device=w.device),
+        loss=torch.full_like(eta, torch.nan),
+        reference=w.clone() if reference is None else reference.expand_as(w),
+        directions=w.new_zeros(batch, 0, w.shape[1]) if directions is None else directions,
+    )
+    done = replace(runs, w=w.clone(), outcome=runs.outcome.clone(), taken=runs.taken.clone())
     alive = torch.arange(batch, device=w.device)
-    last_checked = w.new_full((batch,), -torch.inf)  # a start is never taken for an end
-    gradient = torch.empty_like(w)
-    W, G = unflatten(w, layer_widths), unflatten(gradient, layer_widths)
-    for step in range(steps + 1):
-        loss = _loss_and_gradient(W, G, target[alive] if len(alive) < batch else target, input_root)
-        if observe_every is not None and step % observe_every == 0:
-            shift = w - origin[alive]
-            along = torch.einsum("bpn,bn->bp", axes[alive], shift)
-            observed.append((step, alive, loss, torch.linalg.vector_norm(shift, dim=1), along))
-        if step % CHECK_EVERY == 0 or step == steps:
-            share = loss / scale[alive]
-            diverged = ~(share <= DIVERGED_LOSS)
-            converged = (share <= CONVERGED_LOSS) & (loss <= last_checked)
-            ended = diverged | converged
-            last_checked = loss
-            if bool(ended.any()) or step == steps:
-                done = alive[ended]
-                outcome[done] = torch.where(
-                    diverged[ended], int(Outcome.DIVERGED), int(Outcome.CONVERGED)
-                )
-                taken[done] = step
-                leaving = ended if step < steps else torch.ones_like(ended)
-                final[alive[leaving]], final_loss[alive[leaving]] = w[leaving], loss[leaving]
-                stay = ~leaving
-                alive, w, last_checked = alive[stay], w[stay], last_checked[stay]
-                gradient = torch.empty_like(w)
-                W, G = unflatten(w, layer_widths), unflatten(gradient, layer_widths)
-                if not len(alive):
-                    break
-                if step < steps:
-                    _loss_and_gradient(W, G, target[alive], input_root)
-        w.addcmul_(eta[alive, None] if len(alive) < batch else eta[:, None], gradient, value=-1)
-
+    pieces: list[tuple[range, Tensor, Observed]] = []
+    taken = 0
+    while len(alive):
+        stretch = min(_stretch(runs, observe_every, keep_path), steps - taken)
+        final = taken + stretch == steps
+        seen = advance(runs, method, taken, stretch, final, observe_every, keep_path)
+        if seen is not None and observe_every is not None:
+            times = engines.observation_steps(taken, stretch, final, observe_every)
+            pieces.append((times, alive, seen))
+        taken += stretch
+        ended = (
+            torch.ones_like(runs.outcome, dtype=torch.bool)
+            if final
+            else runs.outcome != engines.RUNNING
+        )
+        leaving = alive[ended]
+        done.w[leaving], done.loss[leaving] = runs.w[ended], runs.loss[ended]
+        done.outcome[leaving], done.taken[leaving] = runs.outcome[ended], runs.taken[ended]
+        if bool(ended.any()):
+            alive, runs = alive[~ended], runs.select(~ended)
     trajectory = None
     if observe_every is not None:
-        trajectory = _assemble(observed, batch, axes.shape[1])
-    return DescentRun(unflatten(final, layer_widths), final_loss, taken, outcome, trajectory)
+        trajectory = _assemble(pieces, batch, runs.directions.shape[1], w, keep_path)
+    return DescentRun(
+        unflatten(done.w, runs.widths), done.loss, done.taken, done.outcome, trajectory
+    )
+
+
+def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
+    """Steps to take at one go, a multiple of ``CHECK_EVERY``, such that observations fit."""
+    if observe_every is None:
+        return STRETCH
+    numbers = 2 + runs.directions.shape[1] + (runs.w.shape[1] if keep_path else 0)
+    fitting = OBSERVED_NUMBERS // (len(runs.eta) * numbers) * observe_every
+    return max(CHECK_EVERY, min(STRETCH, fitting // CHECK_EVERY * CHECK_EVERY))
 
 
 def _assemble(
-    observed: Sequence[tuple[int, Tensor, Tensor, Tensor, Tensor]], batch: int, axes: int
+    pieces: Sequence[tuple[range, Tensor, Observed]],
+    batch: int,
+    axes: int,
+    like: Tensor,
+    keep_path: bool,
 ) -> Trajectory:
     """Put the observations of whichever runs were alive into rows of all runs, NaN elsewhere."""
-    times = len(observed)
-    device = observed[0][2].device
-    loss = torch.full((times, batch), torch.nan, dtype=torch.float64, device=device)
-    distance, projections = loss.clone(), loss.new_full((times, batch, axes), torch.nan)
-    for k, (_, alive, values, distances, along) in enumerate(observed):
-        loss[k, alive], distance[k, alive], projections[k, alive] = values, distances, along
-    step = torch.tensor([row[0] for row in observed])
-    return Trajectory(step, loss, distance, projections)
+    steps = [step for times, _, _ in pieces for step in times]
+    loss = like.new_full((len(steps), batch), torch.nan)
+    distance, projections = loss.clone(), loss.new_full((len(steps), batch, axes), torch.nan)
+    path = loss.new_full((len(steps), batch, like.shape[1]), torch.nan) if keep_path else None
+    row = 0
+    for times, alive, seen in pieces:
+        rows = slice(row, row + len(times))
+        loss[rows, alive], distance[rows, alive] = seen.loss, seen.distance
+        projections[rows, alive] = seen.projections
+        if path is not None and seen.path is not None:
+            path[rows, alive] = seen.path
+        row += len(times)
+    # Nothing is kept of the times after the last run has ended.
+    kept = int((~torch.isnan(distance)).any(1).sum())
+    return Trajectory(
+        torch.tensor(steps[:kept]),
+        loss[:kept],
+        distance[:kept],
+        projections[:kept],
+        None if path is None else path[:kept],
+    )

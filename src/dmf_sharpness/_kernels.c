@@ -1,0 +1,371 @@
+/* Gradient descent on many small matrix factorizations at once.
+ *
+ * Eight runs lie side by side in the lanes of one vector, and every vector operation does the same
+ * for each: the layout is (block of 8 runs, matrix entry, run). So the small matrices of a run need
+ * no vectorization of their own, no lane is ever empty whatever the widths are, and the arithmetic
+ * of a run does not depend on which runs are its neighbours.
+ *
+ * A block goes through all steps of a call before the next block is touched: it stays in the cache.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#define LANES 8
+typedef double lanes __attribute__((vector_size(8 * LANES)));
+typedef int64_t mask __attribute__((vector_size(8 * LANES)));
+
+/* One binary for old and new processors: the loader picks the clone that the machine can run. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* Accumulators of a tile: 25 of the 32 vector registers, each operand loaded is used 5 times. */
+#define TILE 5
+
+/* What to do with a finished entry of a product. */
+enum { STORE, DESCEND, MOMENTUM, NESTEROV };
+
+/* Everything that the update of a parameter needs. */
+typedef struct {
+    lanes *velocity;
+    const lanes *eta;
+    const mask *live;
+    double momentum;
+} update;
+
+INLINE lanes select_lanes(mask which, lanes yes, lanes no)
+{
+    return (lanes)(((mask)yes & which) | ((mask)no & ~which));
+}
+
+/* C[i,j] for a tile of M × N entries, C = A B with any strides (in vectors): transposes are free. */
+INLINE void tile(int M, int N, int64_t depth, const lanes *A, int64_t a_row, int64_t a_inner,
+                 const lanes *B, int64_t b_inner, int64_t b_column, lanes *C, int64_t c_row,
+                 int kind, const update *u, int64_t offset)
+{
+    lanes sum[TILE][TILE];
+#pragma GCC unroll 5
+    for (int i = 0; i < M; i++)
+#pragma GCC unroll 5
+        for (int j = 0; j < N; j++)
+            sum[i][j] = A[i * a_row] * B[j * b_column];
+    for (int64_t k = 1; k < depth; k++) {
+        lanes b[TILE];
+#pragma GCC unroll 5
+        for (int j = 0; j < N; j++)
+            b[j] = B[k * b_inner + j * b_column];
+#pragma GCC unroll 5
+        for (int i = 0; i < M; i++) {
+            lanes a = A[i * a_row + k * a_inner];
+#pragma GCC unroll 5
+            for (int j = 0; j < N; j++)
+                sum[i][j] += a * b[j];
+        }
+    }
+#pragma GCC unroll 5
+    for (int i = 0; i < M; i++)
+#pragma GCC unroll 5
+        for (int j = 0; j < N; j++) {
+            lanes *c = C + i * c_row + j;
+            if (kind == STORE) {
+                *c = sum[i][j];
+                continue;
+            }
+            /* A run that has diverged keeps its last iterate. */
+            lanes step = -*u->eta * sum[i][j];
+            if (kind == DESCEND) {
+                *c = select_lanes(*u->live, *c + step, *c);
+                continue;
+            }
+            lanes *v = u->velocity + offset + i * c_row + j;
+            lanes moved = u->momentum * *v + step;
+            *v = select_lanes(*u->live, moved, *v);
+            /* Nesterov's method at the point where it takes the gradient. */
+            lanes change = kind == NESTEROV ? u->momentum * moved + step : moved;
+            *c = select_lanes(*u->live, *c + change, *c);
+        }
+}
+
+/* A strip of M rows, columns in tiles of nearly equal width. */
+INLINE void strip(int M, int64_t columns, int64_t depth, const lanes *A, int64_t a_row,
+                  int64_t a_inner, const lanes *B, int64_t b_inner, int64_t b_column, lanes *C,
+                  int64_t c_row, int kind, const update *u, int64_t offset)
+{
+    int64_t tiles = (columns + TILE - 1) / TILE, j = 0;
+    for (int64_t t = 0; t < tiles; t++) {
+        int64_t width = columns / tiles + (t < columns % tiles);
+#define ONE(n) tile(M, n, depth, A, a_row, a_inner, B + j * b_column, b_inner, b_column, C + j, \
+                    c_row, kind, u, offset + j)
+        switch (width) {
+        case 1: ONE(1); break;
+        case 2: ONE(2); break;
+        case 3: ONE(3); break;
+        case 4: ONE(4); break;
+        default: ONE(5); break;
+        }
+        j += width;
+    }
+}
+
+INLINE void product(int64_t rows, int64_t columns, int64_t depth, const lanes *A, int64_t a_row,
+                    int64_t a_inner, const lanes *B, int64_t b_inner, int64_t b_column, lanes *C,
+                    int kind, const update *u, int64_t offset)
+{
+    int64_t strips = (rows + TILE - 1) / TILE, i = 0;
+    for (int64_t t = 0; t < strips; t++) {
+        int64_t height = rows / strips + (t < rows % strips);
+#define STRIP(m) strip(m, columns, depth, A + i * a_row, a_row, a_inner, B, b_inner, b_column, \
+                       C + i * columns, columns, kind, u, offset + i * columns)
+        switch (height) {
+        case 1: STRIP(1); break;
+        case 2: STRIP(2); break;
+        case 3: STRIP(3); break;
+        case 4: STRIP(4); break;
+        default: STRIP(5); break;
+        }
+        i += height;
+    }
+}
+
+CLONES static void multiply(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
+                            int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
+                            int64_t b_column, lanes *C)
+{
+    product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, C, STORE, 0, 0);
+}
+
+/* W ← W − η A B, and what momentum makes of it. */
+CLONES static void descend_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
+                                 int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
+                                 int64_t b_column, lanes *W, const update *u, int64_t offset)
+{
+    product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, W, DESCEND, u, offset);
+}
+
+CLONES static void momentum_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
+                                  int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
+                                  int64_t b_column, lanes *W, const update *u, int64_t offset)
+{
+    product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, W, MOMENTUM, u, offset);
+}
+
+CLONES static void nesterov_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
+                                  int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
+                                  int64_t b_column, lanes *W, const update *u, int64_t offset)
+{
+    product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, W, NESTEROV, u, offset);
+}
+
+/* Residual in place of the product, and its sum of squares. */
+CLONES static void subtract_target(int64_t n, lanes *P, const lanes *T, lanes *loss)
+{
+    lanes sum = {0};
+    for (int64_t i = 0; i < n; i++) {
+        P[i] -= T[i];
+        sum += P[i] * P[i];
+    }
+    *loss = sum;
+}
+
+CLONES static void scale_by_two(int64_t n, lanes *P)
+{
+    for (int64_t i = 0; i < n; i++)
+        P[i] += P[i];
+}
+
+/* Squared distance from a reference, and components along directions, one after the other. */
+CLONES static void observe(int64_t n, const lanes *w, const lanes *reference, int64_t axes,
+                           const lanes *directions, lanes *out)
+{
+    lanes distance = {0};
+    for (int64_t i = 0; i < n; i++) {
+        lanes d = w[i] - reference[i];
+        distance += d * d;
+    }
+    out[0] = distance;
+    for (int64_t p = 0; p < axes; p++) {
+        lanes along = {0};
+        for (int64_t i = 0; i < n; i++)
+            along += directions[p * n + i] * (w[i] - reference[i]);
+        out[1 + p] = along;
+    }
+}
+
+/* The problem, as the caller lays it out; (b, n, 8) stands for blocks, entries, runs. */
+typedef struct {
+    int64_t depth;            /* L */
+    const int64_t *widths;    /* d_0 … d_L */
+    int64_t columns;          /* r */
+    const double *input_root; /* (d_0, r, 8), or NULL for the identity (r = d_0) */
+    int64_t parameters;       /* N */
+    double *weights;          /* (b, N, 8), updated */
+    double *velocity;         /* (b, N, 8), updated; NULL without momentum */
+    const double *target;     /* (b, d_L r, 8) */
+    const double *eta;        /* (b, 8) */
+    const double *limit;      /* (b, 8): a run with a loss above it, or NaN, has diverged */
+    const double *floor;      /* (b, 8): a run with a loss below it, not growing, has converged */
+    double *previous;         /* (b, 8): the loss at the last look at convergence, updated */
+    double momentum;
+    int64_t nesterov;
+    int64_t first_step;
+    int64_t steps;
+    int64_t final;            /* whether the runs end after these steps */
+    int64_t check_every;      /* steps between two looks at convergence */
+    int64_t *taken;           /* (b, 8), steps taken, updated */
+    int64_t *outcome;         /* (b, 8), 0 running, 1 converged, 2 diverged, updated */
+    double *loss;             /* (b, 8), at the end */
+    int64_t observe_every;    /* 0 observes nothing */
+    int64_t axes;             /* P */
+    const double *reference;  /* (b, N, 8) */
+    const double *directions; /* (b, P, N, 8) */
+    double *observed;         /* (K, blocks, 2 + P, 8): loss, squared distance, projections */
+    double *path;             /* (K, blocks, N, 8), or NULL */
+    int64_t blocks;           /* of all, for the strides of observed and path */
+} problem;
+
+/* The scratch a call needs, in doubles: all signals, and two matrices for the sweep back. */
+int64_t scratch_size(int64_t depth, const int64_t *widths, int64_t columns)
+{
+    int64_t total = 0, widest = 0;
+    for (int64_t i = 0; i <= depth; i++) {
+        total += widths[i] * columns;
+        if (widths[i] > widest)
+            widest = widths[i];
+    }
+    return (total + 2 * widest * columns) * LANES + LANES;
+}
+
+/* The signals W_i … W_1 S, the last one less the target, and the loss. */
+static void evaluate(const problem *p, const lanes *W, const lanes *T, lanes *signals,
+                     const lanes **signal, lanes *loss)
+{
+    const int64_t *d = p->widths;
+    const int64_t r = p->columns, last = p->depth - 1;
+    lanes *next = signals;
+    const lanes *layer = W;
+    for (int64_t i = 0; i <= last; i++) {
+        if (i > 0 || p->input_root) {
+            const lanes *below = i > 0 ? signal[i - 1] : (const lanes *)p->input_root;
+            multiply(d[i + 1], r, d[i], layer, d[i], 1, below, r, 1, next);
+            signal[i] = next;
+        } else if (i < last) {
+            signal[i] = W; /* without inputs the first signal is the first layer itself */
+        } else {
+            for (int64_t n = 0; n < d[1] * r; n++)
+                next[n] = W[n];
+            signal[i] = next;
+        }
+        next += d[i + 1] * r;
+        layer += d[i + 1] * d[i];
+    }
+    subtract_target(d[p->depth] * r, (lanes *)signal[last], T, loss);
+}
+
+/* One step of all live runs of a block, from the signals and the residual of evaluate. */
+static void step_back(const problem *p, lanes *W, const lanes **signal, lanes *spare[2], update *u)
+{
+    const int64_t *d = p->widths;
+    const int64_t L = p->depth, r = p->columns;
+    lanes *back = (lanes *)signal[L - 1];
+    scale_by_two(d[L] * r, back);
+    int64_t offset = p->parameters;
+    for (int64_t i = L - 1; i >= 0; i--) {
+        int64_t rows = d[i + 1], inner = d[i];
+        offset -= rows * inner;
+        lanes *layer = W + offset, *next = spare[i % 2];
+        if (i > 0) /* W_iᵀ back, before W_i moves */
+            multiply(inner, r, rows, layer, 1, inner, back, r, 1, next);
+        const lanes one = {1, 1, 1, 1, 1, 1, 1, 1};
+        const lanes *A = back, *B = i > 0 ? signal[i - 1] : (const lanes *)p->input_root;
+        int64_t m = rows, n = inner, depth = r, a_row = r, b_column = r;
+        if (!B) { /* the first layer without inputs: its gradient is back itself */
+            m = rows * inner, n = depth = a_row = 1, b_column = 0;
+            B = &one;
+        }
+        if (!u->velocity)
+            descend_along(m, n, depth, A, a_row, 1, B, 1, b_column, layer, u, offset);
+        else if (p->nesterov)
+            nesterov_along(m, n, depth, A, a_row, 1, B, 1, b_column, layer, u, offset);
+        else
+            momentum_along(m, n, depth, A, a_row, 1, B, 1, b_column, layer, u, offset);
+        back = next;
+    }
+}
+
+static void record(const problem *p, int64_t k, int64_t b, const lanes *W, const lanes *loss)
+{
+    const int64_t N = p->parameters, P = p->axes;
+    lanes *out = (lanes *)p->observed + (k * p->blocks + b) * (2 + P);
+    out[0] = *loss;
+    observe(N, W, (const lanes *)p->reference + b * N, P, (const lanes *)p->directions + b * P * N,
+            out + 1);
+    if (p->path) {
+        lanes *copy = (lanes *)p->path + (k * p->blocks + b) * N;
+        for (int64_t i = 0; i < N; i++)
+            copy[i] = W[i];
+    }
+}
+
+#define MOST_LAYERS 256
+
+/* Take steps with the blocks [from, to). Returns 0, or 1 if there are too many layers. */
+int descend(const problem *p, int64_t from, int64_t to, double *scratch)
+{
+    const int64_t *d = p->widths;
+    const int64_t L = p->depth, r = p->columns, N = p->parameters;
+    const int64_t last_step = p->first_step + p->steps;
+    const lanes *signal[MOST_LAYERS];
+    if (L > MOST_LAYERS)
+        return 1;
+    lanes *signals = (lanes *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
+    int64_t total = 0, widest = 0;
+    for (int64_t i = 0; i <= L; i++) {
+        total += d[i] * r;
+        widest = d[i] > widest ? d[i] : widest;
+    }
+    lanes *spare[2] = {signals + total, signals + total + widest * r};
+
+    for (int64_t b = from; b < to; b++) {
+        lanes *W = (lanes *)p->weights + b * N;
+        const lanes *T = (const lanes *)p->target + b * d[L] * r;
+        const lanes eta = ((const lanes *)p->eta)[b], limit = ((const lanes *)p->limit)[b];
+        const lanes floor = ((const lanes *)p->floor)[b];
+        lanes *previous = (lanes *)p->previous + b;
+        mask *taken = (mask *)p->taken + b, *outcome = (mask *)p->outcome + b;
+        mask live = *outcome == 0;
+        update u = {p->velocity ? (lanes *)p->velocity + b * N : 0, &eta, &live, p->momentum};
+        lanes loss;
+        for (int64_t step = p->first_step;; step++) {
+            const int ending = step == last_step;
+            evaluate(p, W, T, signals, signal, &loss);
+            /* The last iterate of these steps is the first of the next, and is looked at there. */
+            if (ending && !p->final)
+                break;
+            if (p->observe_every && step % p->observe_every == 0) {
+                int64_t first = (p->first_step + p->observe_every - 1) / p->observe_every;
+                record(p, step / p->observe_every - first, b, W, &loss);
+            }
+            mask diverged = live & ~(loss <= limit);
+            *outcome += diverged & 2;
+            live &= ~diverged;
+            if (step % p->check_every == 0 || ending) {
+                mask converged = live & (loss <= floor) & (loss <= *previous);
+                *outcome += converged & 1;
+                live &= ~converged;
+                *previous = loss;
+            }
+            int any = 0;
+            for (int l = 0; l < LANES; l++)
+                any |= live[l] != 0;
+            if (!any || ending)
+                break;
+            *taken -= live; /* true is −1 */
+            step_back(p, W, signal, spare, &u);
+        }
+        ((lanes *)p->loss)[b] = loss;
+    }
+    return 0;
+}
