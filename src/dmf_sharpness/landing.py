@@ -4,15 +4,17 @@ Derived in ``docs/landing_law.md``. Write ``m = ηλ_max − 2`` for the instabi
 a run is near and ``s`` for the square of its displacement along the top eigenvector. As long as both
 are small they obey
 
-    ``s' = 2 s (m + κ s)``,    ``m' = −β s``    (per step),
+    ``s' = (1 + m + κ s)² s``,    ``m' = m − β s``    (one step),
 
 the first the normal form of a period-doubling bifurcation, the second the drift along the set of
-minimizers towards lower sharpness. ``(a m − 1) e^{a m} + (a²β/2) s e^{a m}`` with ``a = 2κ/β`` is
-conserved, so a run that starts at ``s = 0``, ``m = 2δ`` comes to rest at the other root ``m_e`` of
-``(a m − 1) e^{a m}``. One number per minimizer, and no fit.
+minimizers towards lower sharpness. In continuous time ``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with
+``a = 2κ/β`` is conserved, so a run that starts at ``s = 0``, ``m = 2δ`` comes to rest at the other root
+``m_e`` of ``(a m − 1) e^{a m}``: one number per minimizer, and no fit.
+
+To second order in ``δ`` that number is ``ã = a + 3/2 − b``: the 3/2 is what steps of finite length do, and
+``b = d ln β / dm`` is how the drift changes on the way: ``1 − c_end = δ + (4/3) ã δ² + O(δ³)``.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +23,25 @@ from scipy.special import lambertw
 from torch import Tensor
 
 from dmf_sharpness.factors import Factors, check_factors
-from dmf_sharpness.sharpness import ROUNDING_LEVEL, curvature_matrix, parameter_direction
+from dmf_sharpness.jets import gradient_jet
+from dmf_sharpness.manifold import (
+    curvature_of,
+    inner,
+    product_change,
+    pulled_back,
+    retracted,
+    stacked,
+    tangential,
+)
 
 # Taylor coefficients of the conjugation w ↦ w_e of (w − 1) e^w at its minimum, from w² on: the branch
 # exchange of the Lambert function (Corless et al., Adv. Comput. Math. 5, 1996, section 4).
 _EXCHANGE = (2 / 3, 4 / 9, 44 / 135, 104 / 405, 40 / 189, 7648 / 42525)
 # Where the series is used: both it and the Lambert function are good to about 1e-12 here.
 _SERIES_BELOW = 0.02
+# How far to walk for the change of the drift, relative to the minimizer's norm: the central difference
+# is off by about the square.
+_WALK = 1e-4
 
 
 @dataclass(frozen=True)
@@ -39,75 +53,68 @@ class LandingTerms:
             displacement along ``v_1``. Zero where the sharpness is stationary along the minimizers.
         cubic: ``κ``, what the displacement does to its own growth: ``|x|`` grows by ``m + κ x²``.
         coefficient: ``a = 2κ/β``; infinite (or NaN) at zero drift.
+        drift_slope: ``b = d ln β / dm`` along the drift, at fixed step size.
     """
 
     drift: Tensor
     cubic: Tensor
     coefficient: Tensor
+    drift_slope: Tensor
+
+    @property
+    def refined(self) -> Tensor:
+        """``ã = a + 3/2 − b``, the coefficient that is right to second order in ``δ``."""
+        return self.coefficient + 1.5 - self.drift_slope
 
 
-def _jet_product(A: Sequence[Tensor], B: Sequence[Tensor]) -> list[Tensor]:
-    """Taylor coefficients of ``A(t) B(t)`` from those of ``A`` and ``B``, to the order of both."""
-    zero = A[0] @ B[0] * 0
-    return [
-        sum((A[j] @ B[n - j] for j in range(n + 1)), start=zero) for n in range(len(A))
-    ]
+def _checked(factors: Factors, target: Tensor, input_root: Tensor | None) -> None:
+    check_factors(factors)
+    expected = (factors[-1].shape[-2], (factors[0] if input_root is None else input_root).shape[-1])
+    if target.shape[-2:] != expected:
+        raise ValueError(f"target: expected shape {expected}, got {tuple(target.shape[-2:])}")
+    if not bool(torch.isfinite(target).all()):
+        raise ValueError("target: expected finite values, got NaN or Inf")
 
 
-def gradient_jet(
-    factors: Factors,
-    direction: Factors,
-    target: Tensor,
-    input_root: Tensor | None = None,
-    order: int = 3,
-) -> list[list[Tensor]]:
-    """Taylor coefficients of ``t ↦ ∇f(w + t u)``, exact: a polynomial in ``t``, cut after ``order``.
+def sharpness_slope(
+    factors: Factors, target: Tensor, input_root: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """``λ_max`` and its gradient along the set of minimizers, ``P_0 T[v,v,·]``, shaped like the factors.
 
-    The coefficient of ``t`` is ``H u``, that of ``t²`` is ``T[u,u,·]/2``, that of ``t³``
-    ``Q[u,u,u,·]/6``, with ``T`` and ``Q`` the third and fourth derivative of ``f``.
-
-    Args:
-        factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
-        direction: ``U_i``, shapes of ``factors``.
-        target: ``T``, shape ``(…, d_L, r)``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
-        order: Highest power of ``t`` that is kept.
-
-    Returns:
-        ``order + 1`` lists shaped like the factors.
+    Where the top eigenvalue is simple; ``T`` is the third derivative of the loss.
     """
-    layers = [
-        [W, U, *[torch.zeros_like(W)] * (order - 1)]
-        for W, U in zip(factors, direction, strict=True)
-    ]
-    prefixes: list[list[Tensor]] = []
-    product = layers[0]
-    for layer in layers[1:]:
-        prefixes.append(product)
-        product = _jet_product(layer, product)
-    if input_root is None:
-        back = [2 * P for P in product]
-        back[0] = back[0] - 2 * target
-    else:
-        error = [P @ input_root for P in product]
-        error[0] = error[0] - target
-        back = [2 * E @ input_root.mT for E in error]
-    by_layer: list[list[Tensor]] = []
-    for i in range(len(layers) - 1, 0, -1):
-        by_layer.append(_jet_product(back, [R.mT for R in prefixes[i - 1]]))
-        back = _jet_product([W.mT for W in layers[i]], back)
-    by_layer.append(back)
-    return [list(layer) for layer in zip(*by_layer[::-1], strict=True)]
+    curvature = curvature_of(factors, input_root)
+    shape = target.shape[-1], target.shape[-2]
+    top = curvature.eigenvectors[..., -1].unflatten(-1, shape).mT
+    value = curvature.eigenvalues[..., -1]
+    v = [U * (2 / value).sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
+    third = [2 * g for g in gradient_jet(factors, v, target, input_root, order=2)[2]]
+    return value, tangential(factors, third, input_root, curvature)
 
 
-def _inner(A: Sequence[Tensor], B: Sequence[Tensor]) -> Tensor:
-    return torch.stack([(a * b).sum((-2, -1)) for a, b in zip(A, B, strict=True)]).sum(0)
+def _cubic(factors: Factors, target: Tensor, input_root: Tensor | None) -> Tensor:
+    """``κ = −(a_2² + a_3)``."""
+    curvature = curvature_of(factors, input_root)
+    top = curvature.eigenvectors[..., -1].unflatten(-1, (target.shape[-1], target.shape[-2])).mT
+    value = curvature.eigenvalues[..., -1]
+    v = [U * (2 / value).sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
+    eta = 2 / value
+    jet = gradient_jet(factors, v, target, input_root)
+    third, fourth = [2 * g for g in jet[2]], [6 * g for g in jet[3]]  # T[v,v,·], Q[v,v,v,·]
+    dual = (
+        curvature.eigenvectors.mT @ stacked(product_change(factors, third, input_root))[..., None]
+    )
+    component = dual[..., 0] * (2 * curvature.inverse).sqrt()  # T[v,v,v_k], ascending in λ_k
+    stiff = (component.square() * curvature.inverse)[..., :-1].sum(-1)
+    a_2 = -eta / 2 * inner(third, v)
+    a_3 = eta / 2 * stiff - eta / 6 * inner(fourth, v)
+    return -(a_2.square() + a_3)
 
 
 def landing_terms(
     factors: Factors, target: Tensor, input_root: Tensor | None = None
 ) -> LandingTerms:
-    """The drift ``β``, the cubic coefficient ``κ`` and ``a = 2κ/β`` of minimizers.
+    """The drift ``β``, the cubic coefficient ``κ``, ``a = 2κ/β`` and ``b`` of minimizers.
 
     With ``η = 2/λ``, ``v`` the unit top eigenvector, ``T = ∇³f``, ``Q = ∇⁴f``, ``P_0`` the projection
     on the null space of the Hessian:
@@ -115,8 +122,8 @@ def landing_terms(
         ``β = (η²/2) ‖P_0 T[v,v,·]‖²``,    ``κ = −(a_2² + a_3)``,    ``a_2 = −(η/2) T[v,v,v]``,
         ``a_3 = (η/2) Σ_{k≠1} T[v,v,v_k]²/λ_k − (η/6) Q[v,v,v,v]``.
 
-    The derivatives are exact (:func:`gradient_jet`). The sums over eigenvectors are taken in the
-    space of ``(d_L, d_0)`` matrices: ``⟨v_k, g⟩ = ⟨Y_k, J g⟩ / (λ_k/2)^{1/2}``.
+    These derivatives are exact (:func:`dmf_sharpness.jets.gradient_jet`). ``b`` is the central difference
+    of ``ln β`` over that of ``ηλ`` between two minimizers a little way up and down the drift.
 
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
@@ -127,44 +134,27 @@ def landing_terms(
         TypeError: A factor is not a float64 tensor.
         ValueError: Shapes do not fit, or a value is not finite.
     """
-    check_factors(factors)
-    expected = (factors[-1].shape[-2], (factors[0] if input_root is None else input_root).shape[-1])
-    if target.shape[-2:] != expected:
-        raise ValueError(f"target: expected shape {expected}, got {tuple(target.shape[-2:])}")
-    if not bool(torch.isfinite(target).all()):
-        raise ValueError("target: expected finite values, got NaN or Inf")
+    _checked(factors, target, input_root)
+    value, slope = sharpness_slope(factors, target, input_root)
+    eta, squared = 2 / value, inner(slope, slope)
+    drift = eta.square() / 2 * squared
+    cubic = _cubic(factors, target, input_root)
 
-    # The reduced problem of (d_L, r) matrices where there are inputs: S takes the place of R_1.
-    eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, input_root))
-    rank_zero = eigenvalues <= ROUNDING_LEVEL * eigenvalues[..., -1:]
-    r, d_L = expected[1], expected[0]
-    Y = eigenvectors[..., -1].unflatten(-1, (r, d_L)).mT
-    v = parameter_direction(factors, Y, input_root)
-    eta = 2 / eigenvalues[..., -1]
-
-    jet = gradient_jet(factors, v, target, input_root)
-    third, fourth = [2 * g for g in jet[2]], [6 * g for g in jet[3]]  # T[v,v,·], Q[v,v,v,·]
-    # J g: the change of the product (times S) along g, the first order of its jet.
-    moved, tangent = factors[0], third[0]
-    for W, G in zip(factors[1:], third[1:], strict=True):
-        moved, tangent = W @ moved, G @ moved + W @ tangent
-    Jg = tangent if input_root is None else tangent @ input_root
-    dual = (eigenvectors.mT @ Jg.mT.flatten(start_dim=-2)[..., None])[..., 0]
-    safe = torch.where(rank_zero, torch.inf, eigenvalues)
-    component = dual / (safe / 2).sqrt()  # T[v,v,v_k], ascending in λ_k, zero where λ_k is
-
-    along_v = _inner(third, v)
-    outside = (_inner(third, third) - component.square().sum(-1)).clamp(min=0)
-    drift = eta.square() / 2 * outside
-    stiff = (component.square() / safe)[..., :-1].sum(-1)
-    a_2 = -eta / 2 * along_v
-    a_3 = eta / 2 * stiff - eta / 6 * _inner(fourth, v)
-    cubic = -(a_2.square() + a_3)
-    return LandingTerms(drift, cubic, 2 * cubic / drift)
+    length = _WALK * (inner(factors, factors) / squared.clamp(min=1e-300)).sqrt()
+    ends = []
+    for sign in (1.0, -1.0):
+        walk = (sign * length)[..., None, None]
+        moved = [W + walk * g for W, g in zip(factors, slope, strict=True)]
+        there = retracted(moved, target, input_root)
+        value_there, slope_there = sharpness_slope(there, target, input_root)
+        ends.append((value_there, inner(slope_there, slope_there)))
+    (up, squared_up), (down, squared_down) = ends
+    drift_slope = (squared_up - squared_down) / squared / (eta * (up - down))
+    return LandingTerms(drift, cubic, 2 * cubic / drift, drift_slope)
 
 
 def landing_coefficient(
-    factors: Factors, target: Tensor, input_root: Tensor | None = None
+    factors: Factors, target: Tensor, input_root: Tensor | None = None, *, refined: bool = False
 ) -> float | Tensor:
     """``a = 2κ/β``, the one number per minimizer that the landing law needs.
 
@@ -172,6 +162,7 @@ def landing_coefficient(
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        refined: Return ``ã = a + 3/2 − b`` in its place, with which the law is right to second order.
 
     Returns:
         A float; for a batch a tensor ``(…)``.
@@ -180,7 +171,8 @@ def landing_coefficient(
         TypeError: A factor is not a float64 tensor.
         ValueError: Shapes do not fit, or a value is not finite.
     """
-    a = landing_terms(factors, target, input_root).coefficient
+    terms = landing_terms(factors, target, input_root)
+    a = terms.refined if refined else terms.coefficient
     return float(a) if a.ndim == 0 else a
 
 
