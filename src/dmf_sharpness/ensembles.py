@@ -12,7 +12,12 @@ from dmf_sharpness.artifacts import ArtifactError, read_tensors, write_tensors
 from dmf_sharpness.experiments import Experiment, MinimizerSpec
 from dmf_sharpness.factors import end_to_end
 from dmf_sharpness.flatness import flat_sharpness
-from dmf_sharpness.targets import Regression, digits, gaussian_matrix
+from dmf_sharpness.targets import (
+    Regression,
+    digits,
+    gaussian_matrix,
+    matrix_with_singular_values,
+)
 
 KIND = "minimizers"
 
@@ -50,8 +55,16 @@ def regression_of(experiment: Experiment, network: int) -> Regression | None:
     return digits(experiment.networks[network].whitened)
 
 
+def _target(experiment: Experiment, k: int, number: int) -> Tensor:
+    seed = (experiment.seed, k, number)
+    rows, columns = experiment.networks[k].widths[-1], experiment.networks[k].widths[0]
+    if experiment.target.singular_values is not None:
+        return matrix_with_singular_values(rows, columns, experiment.target.singular_values, seed)
+    return gaussian_matrix(rows, columns, seed)
+
+
 def _one_minimizer(
-    spec: MinimizerSpec, target: Tensor, hidden: Sequence[int], seed: list[int]
+    spec: MinimizerSpec, number: int, target: Tensor, hidden: Sequence[int], seed: list[int]
 ) -> list[Tensor]:
     match spec.kind:
         case "balanced":
@@ -61,10 +74,9 @@ def _one_minimizer(
         case "random":
             return make.random_minimizer(target, hidden, seed, spec.spread)
         case "prescribed":
-            assert spec.sharpness_ratio is not None
             least = flat_sharpness(target, len(hidden) + 1)
             assert isinstance(least, float)
-            return make.minimizer_with_sharpness(target, hidden, spec.sharpness_ratio * least, seed)
+            return make.minimizer_with_sharpness(target, hidden, spec.ratio_of(number) * least, seed)
         case _:
             raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
 
@@ -86,15 +98,11 @@ def generate(experiment: Experiment) -> Iterator[Ensemble]:
         made: list[list[Tensor]] = []
         targets: list[Tensor] = []
         for t in range(experiment.target.count):
-            if regression is None:
-                seed = (experiment.seed, k, t)
-                M = gaussian_matrix(network.widths[-1], network.widths[0], seed)
-            else:
-                M = regression.solution
+            M = _target(experiment, k, t) if regression is None else regression.solution
             for j, spec in enumerate(experiment.minimizers):
                 for n in range(spec.count):
                     seed_of_one = [experiment.seed, k, t, j, n]
-                    made.append(_one_minimizer(spec, M, network.widths[1:-1], seed_of_one))
+                    made.append(_one_minimizer(spec, n, M, network.widths[1:-1], seed_of_one))
                     kinds.append(spec.kind)
                     targets.append(M if regression is None else regression.target)
         yield Ensemble(

@@ -7,7 +7,6 @@ With the *step ratio* ``c = η λ_max / 2``, a displacement along the top eigenv
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import product
 
 import numpy as np
@@ -15,39 +14,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent import DescentRun, Outcome, Trajectory, gradient_descent
+from dmf_sharpness.descent import Trajectory, gradient_descent
 from dmf_sharpness.factors import Factors, flatten, unflatten, widths
 from dmf_sharpness.loss import hessian_vector_product, loss
+from dmf_sharpness.outcomes import EscapeOutcome, classify
 from dmf_sharpness.sharpness import hessian_eigenvectors, sharpness
 
-ESCAPE_FACTOR = 10.0
-"""A run has escaped when it is this many times farther from the minimizer than it started."""
 LINEAR_WINDOW = (1e-10, 1e-6)
 """Displacements, relative to the minimizer's norm, above rounding and below nonlinearity."""
-PERIOD_TOLERANCE = 1e-6
-"""How closely an orbit of period two must close, relative to its own size."""
-
-
-class EscapeOutcome(IntEnum):
-    """What became of a run that started beside a minimizer."""
-
-    UNDECIDED = 0
-    """At the step limit, neither returned nor escaped."""
-    RETURNED = 1
-    """Converged, closer to the minimizer than it started, and never ten times as far."""
-    LANDED = 2
-    """Escaped, and converged to another minimizer."""
-    PERIOD_TWO = 3
-    """Escaped; at the step limit it alternates between two points."""
-    BOUNDED = 4
-    """Escaped; at the step limit it still moves within bounds, in no orbit of period two."""
-    DIVERGED = 5
-    """Escaped to infinity."""
-
-    @property
-    def escaped(self) -> bool:
-        """Whether the run left the minimizer for good."""
-        return self not in (EscapeOutcome.UNDECIDED, EscapeOutcome.RETURNED)
 
 
 @dataclass(frozen=True)
@@ -146,7 +120,7 @@ def simulate(
     Returns:
         A row for each minimizer (slowest), step ratio and radius (fastest), with the columns
         ``start`` (index of the minimizer), ``step_ratio``, ``step_size``, ``radius``, ``sharpness``
-        (at the start), ``outcome``, ``escaped``, ``steps``, ``loss`` (at the end, above the least),
+        (at the start), ``outcome``, ``period`` (of a periodic orbit, else 0), ``escaped``, ``steps``, ``loss`` (at the end, above the least),
         ``farthest`` (largest distance from the minimizer), ``distance`` (the last one), ``growth``
         (measured factor per step in the linear phase, NaN where the run has none long enough),
         ``predicted_growth`` (``|1 − ηλ_max|``), and ``end_ratio`` (``ηλ/2`` where it landed, else NaN).
@@ -179,7 +153,7 @@ def simulate(
     path = run.trajectory
     farthest = path.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
     last = torch.linalg.vector_norm(flatten(run.factors) - centre[index], dim=1)
-    outcome = _classify(run, radius, farthest, last, target[index], step_size, input_root)
+    outcome, period = classify(run, radius, farthest, last, target[index], step_size, input_root)
     landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
     table = pd.DataFrame(
         {
@@ -189,6 +163,7 @@ def simulate(
             "radius": radius.numpy(),
             "sharpness": top.value[index].numpy(),
             "outcome": [o.name.lower() for o in outcome],
+            "period": period,
             "escaped": [o.escaped for o in outcome],
             "steps": run.steps.numpy(),
             "loss": run.loss.numpy(),
@@ -202,52 +177,6 @@ def simulate(
         }
     )
     return Escapes(table, path)
-
-
-def _classify(
-    run: DescentRun,
-    radius: Tensor,
-    farthest: Tensor,
-    last: Tensor,
-    target: Tensor,
-    step_size: Tensor,
-    input_root: Tensor | None,
-) -> list[EscapeOutcome]:
-    left = farthest >= ESCAPE_FACTOR * radius
-    periodic = torch.zeros_like(left)
-    moving = left & (run.outcome == int(Outcome.STEP_LIMIT))
-    if bool(moving.any()):
-        periodic[moving] = _has_period_two(
-            [W[moving] for W in run.factors], target[moving], step_size[moving], input_root
-        )
-    outcomes = []
-    for b, code in enumerate(run.outcome.tolist()):
-        if code == Outcome.DIVERGED:
-            outcomes.append(EscapeOutcome.DIVERGED)
-        elif code == Outcome.CONVERGED and left[b]:
-            outcomes.append(EscapeOutcome.LANDED)
-        elif code == Outcome.CONVERGED and last[b] < radius[b]:
-            outcomes.append(EscapeOutcome.RETURNED)
-        elif periodic[b]:
-            outcomes.append(EscapeOutcome.PERIOD_TWO)
-        elif left[b]:
-            outcomes.append(EscapeOutcome.BOUNDED)
-        else:
-            outcomes.append(EscapeOutcome.UNDECIDED)
-    return outcomes
-
-
-def _has_period_two(
-    factors: Factors, target: Tensor, step_size: Tensor, input_root: Tensor | None
-) -> Tensor:
-    """Whether two more steps lead back, and one does not."""
-    here = flatten(factors)
-    one = gradient_descent(factors, target, step_size, 1, input_root=input_root)
-    two = gradient_descent(one.factors, target, step_size, 1, input_root=input_root)
-    size = torch.linalg.vector_norm(flatten(one.factors) - here, dim=1)
-    gap = torch.linalg.vector_norm(flatten(two.factors) - here, dim=1)
-    moved = size > PERIOD_TOLERANCE * torch.linalg.vector_norm(here, dim=1)
-    return moved & (gap <= PERIOD_TOLERANCE * size)
 
 
 def growth_per_step(projection: Tensor, norm: Tensor) -> np.ndarray:

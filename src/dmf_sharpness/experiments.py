@@ -26,6 +26,7 @@ class TargetSpec:
 
     kind: str
     count: int = 1
+    singular_values: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ class MinimizerSpec:
     spread: float = 0.3
     frobenius_imbalance: float | None = None
     sharpness_ratio: float | None = None
+    sharpness_ratio_to: float | None = None
+
+    def ratio_of(self, number: int) -> float:
+        """``λ_max / λ_flat`` of the prescribed minimizer of this number: spaced evenly in the logarithm."""
+        assert self.sharpness_ratio is not None
+        if self.sharpness_ratio_to is None or self.count == 1:
+            return self.sharpness_ratio
+        growth = self.sharpness_ratio_to / self.sharpness_ratio
+        return self.sharpness_ratio * growth ** (number / (self.count - 1))
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,27 @@ class EscapeSpec:
 
 
 @dataclass(frozen=True)
+class StudySpec:
+    """One study of the escape (:mod:`dmf_sharpness.studies`); what a study has no use for is empty.
+
+    Attributes:
+        steps: Most steps of a run.
+        step_ratios: Values of ``c = η λ_max / 2``.
+        radii: Distances of the starts from the minimizer.
+        momenta: Values of the momentum ``β``.
+        repeats: Random starts per minimizer and step ratio.
+        seed: Seed of the random starts.
+    """
+
+    steps: int
+    step_ratios: tuple[float, ...] = ()
+    radii: tuple[float, ...] = ()
+    momenta: tuple[float, ...] = (0.0,)
+    repeats: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One experiment file.
 
@@ -67,6 +98,7 @@ class Experiment:
         name: The file's name without ``.yaml``.
         description: What it is for, one or two sentences.
         seed: Seed of everything random in it.
+        studies: Studies of the escape, by name.
         digest: SHA-256 of the parsed content: comments and layout do not count.
         landscape_points: Grid points along an axis of the contour map; None draws none.
     """
@@ -79,6 +111,7 @@ class Experiment:
     minimizers: tuple[MinimizerSpec, ...]
     escape: EscapeSpec | None
     landscape_points: int | None
+    studies: Mapping[str, StudySpec]
     digest: str
 
     @property
@@ -166,10 +199,15 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"{key}: expected a finite number, got {value}"
     target = content["target"]
     explicit = target["kind"] == "explicit"
-    if target["kind"] != "gaussian" and target.get("count", 1) != 1:
+    if ("singular_values" in target) != (target["kind"] == "spectrum"):
+        expected = "a list" if target["kind"] == "spectrum" else "none"
+        got = target.get("singular_values", "none")
+        yield f"target.singular_values: expected {expected} for kind {target['kind']!r}, got {got}"
+    if target["kind"] not in ("gaussian", "spectrum") and target.get("count", 1) != 1:
         yield f"target.count: expected 1 for target.kind {target['kind']!r}, got {target['count']}"
     for k, network in enumerate(content["networks"]):
-        yield from _network_problems(f"networks[{k}]", network, target["kind"])
+        rank = len(target["singular_values"]) if "singular_values" in target else None
+        yield from _network_problems(f"networks[{k}]", network, target["kind"], rank)
     for k, spec in enumerate(content["minimizers"]):
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
     if "landscape" in content and "escape" not in content:
@@ -182,7 +220,9 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"escape.recorded: expected a kind among the minimizers {kinds}, got {recorded!r}"
 
 
-def _network_problems(key: str, network: Mapping[str, Any], kind: str) -> Iterator[str]:
+def _network_problems(
+    key: str, network: Mapping[str, Any], kind: str, given_rank: int | None = None
+) -> Iterator[str]:
     widths = network["widths"]
     if kind != "digits" and "whitened" in network:
         yield f"{key}.whitened: expected with target.kind 'digits' only, got {kind!r}"
@@ -206,7 +246,12 @@ def _network_problems(key: str, network: Mapping[str, Any], kind: str) -> Iterat
     if kind == "digits" and (widths[0], widths[-1]) != (64, 10):
         yield f"{key}.widths: expected 64 inputs and 10 outputs for digits, got {widths}"
     # A Gaussian matrix has full rank; the classes of the digits, centred, have rank 9.
-    rank = 9 if kind == "digits" else min(widths[0], widths[-1])
+    rank = given_rank or (9 if kind == "digits" else min(widths[0], widths[-1]))
+    if rank > min(widths[0], widths[-1]):
+        yield (
+            f"target.singular_values: expected at most {min(widths[0], widths[-1])} for widths "
+            f"{widths}, got {rank}"
+        )
     for i, width in enumerate(widths[1:-1], 1):
         if width < rank:
             yield (
@@ -215,7 +260,12 @@ def _network_problems(key: str, network: Mapping[str, Any], kind: str) -> Iterat
             )
 
 
-_OPTIONS = {"spread": "random", "frobenius_imbalance": "flat", "sharpness_ratio": "prescribed"}
+_OPTIONS = {
+    "spread": "random",
+    "frobenius_imbalance": "flat",
+    "sharpness_ratio": "prescribed",
+    "sharpness_ratio_to": "prescribed",
+}
 
 
 def _minimizer_problems(key: str, spec: Mapping[str, Any], explicit: bool) -> Iterator[str]:
@@ -261,6 +311,9 @@ def load_experiment(path: Path) -> Experiment:
         minimizers=tuple(MinimizerSpec(**spec(item)) for item in content["minimizers"]),
         escape=EscapeSpec(**spec(content["escape"])) if "escape" in content else None,
         landscape_points=landscape["points"] if landscape else None,
+        studies={
+            name: StudySpec(**spec(section)) for name, section in content.get("studies", {}).items()
+        },
         digest=hashlib.sha256(canonical.encode()).hexdigest(),
     )
 
