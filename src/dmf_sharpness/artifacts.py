@@ -37,6 +37,10 @@ RULES = {
     "escape": "simulate_escape",
     "trajectories": "simulate_escape",
     "landscape": "map_landscape",
+    **{
+        f"study_{name}": "study_escape"
+        for name in ("landing", "threshold", "timing", "starts", "phase", "orbits")
+    },
     "claims": "judge_claims",
 }
 

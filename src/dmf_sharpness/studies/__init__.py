@@ -1,0 +1,27 @@
+"""The studies of the escape: when, how fast, from where, where to, and the map of it all.
+
+Each module has one function, ``study(ensemble, spec) -> DataFrame``: all its runs on the minimizers of one
+network, a row for each. :func:`run` finds it by name.
+"""
+
+from importlib import import_module
+
+import pandas as pd
+
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+
+STUDIES = ("landing", "threshold", "timing", "starts", "phase", "orbits")
+
+
+def run(name: str, ensembles: list[Ensemble], spec: StudySpec) -> pd.DataFrame:
+    """One study on all networks of an experiment, their tables one below the other.
+
+    Raises:
+        ValueError: There is no such study.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"name: expected one of {list(STUDIES)}, got {name!r}")
+    study = import_module(f"dmf_sharpness.studies.{name}").study
+    tables: list[pd.DataFrame] = [study(ensemble, spec) for ensemble in ensembles]
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)

@@ -1,0 +1,169 @@
+"""What the studies of the escape share: the minimizers with their spectra, and runs beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dmf_sharpness.descent import DescentRun, gradient_descent
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.factors import flatten, unflatten
+from dmf_sharpness.flatness import flat_sharpness
+from dmf_sharpness.manifold import curvature_of
+from dmf_sharpness.outcomes import EscapeOutcome, classify
+from dmf_sharpness.sharpness import sharpness
+
+
+@dataclass(frozen=True)
+class Sites:
+    """``B`` minimizers to start beside.
+
+    Attributes:
+        centre: The minimizers, flattened, ``(B, N)``.
+        top: ``v_1``, unit, ``(B, N)``.
+        value: ``λ_max``, ``(B,)``.
+        second: The second eigenvalue, ``(B,)``; 0 if there is none.
+        flat: ``λ_flat``, ``(B,)``; NaN with inputs, where it has no closed form.
+        target: ``T``, ``(B, d_L, r)``.
+        input_root: ``S``, ``(d_0, r)``, or None for the identity.
+        widths: ``(d_0, …, d_L)``.
+    """
+
+    centre: Tensor
+    top: Tensor
+    value: Tensor
+    second: Tensor
+    flat: Tensor
+    target: Tensor
+    input_root: Tensor | None
+    widths: tuple[int, ...]
+
+    @property
+    def gram(self) -> Tensor | None:
+        """The input Gram matrix ``S Sᵀ``; None in matrix factorization."""
+        return None if self.input_root is None else self.input_root @ self.input_root.mT
+
+    def factors(self, points: Tensor | None = None) -> list[Tensor]:
+        """The factors of the minimizers, or of other points of parameter space ``(…, N)``."""
+        return unflatten(self.centre if points is None else points, self.widths)
+
+
+def sites_of(ensemble: Ensemble) -> Sites:
+    """All minimizers of a network, with what their Hessians have at the top."""
+    top = sharpness(
+        ensemble.factors,
+        None if ensemble.input_root is None else ensemble.input_root @ ensemble.input_root.mT,
+    )
+    spectrum = curvature_of(ensemble.factors, ensemble.input_root).eigenvalues
+    value = spectrum[:, -1]
+    flat = torch.full_like(value, torch.nan)
+    if ensemble.input_root is None:
+        flat = torch.as_tensor(flat_sharpness(ensemble.target, ensemble.depth))
+    return Sites(
+        centre=flatten(ensemble.factors),
+        top=flatten(top.eigenvector),
+        value=value,
+        second=spectrum[:, -2] if spectrum.shape[1] > 1 else torch.zeros_like(value),
+        flat=flat,
+        target=ensemble.target,
+        input_root=ensemble.input_root,
+        widths=ensemble.widths,
+    )
+
+
+def described(ensemble: Ensemble, index: np.ndarray) -> pd.DataFrame:
+    """The columns that name a row's minimizer: ``network``, ``minimizer``, ``kind``, ``widths``, ``depth``."""
+    return pd.DataFrame(
+        {
+            "network": ensemble.network,
+            "minimizer": index,
+            "kind": [ensemble.kinds[i] for i in index],
+            "widths": "-".join(map(str, ensemble.widths)),
+            "depth": ensemble.depth,
+        }
+    )
+
+
+def crossed(*axes: Sequence[float] | Tensor) -> list[Tensor]:
+    """All combinations of the values, the last axis fastest; one column per axis."""
+    return list(
+        torch.cartesian_prod(*[torch.as_tensor(axis, dtype=torch.float64) for axis in axes]).unbind(-1)
+    )
+
+
+def random_directions(count: int, size: int, seed: Sequence[int]) -> Tensor:
+    """Unit vectors, uniform on the sphere, ``(count, size)``."""
+    draws = torch.from_numpy(np.random.default_rng(seed).standard_normal((count, size)))
+    return draws / torch.linalg.vector_norm(draws, dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Runs from beside minimizers, and what became of them.
+
+    Attributes:
+        run: The runs.
+        outcome: ``(R,)`` names, lower case.
+        period: ``(R,)``, 0 where there is none.
+        farthest: Largest distance from the minimizer, ``(R,)``.
+        end_ratio: ``ηλ_max/2`` where it landed; NaN elsewhere.
+    """
+
+    run: DescentRun
+    outcome: np.ndarray
+    period: np.ndarray
+    farthest: np.ndarray
+    end_ratio: np.ndarray
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """As columns of a table."""
+        return {
+            "outcome": self.outcome,
+            "period": self.period,
+            "steps": self.run.steps.numpy(),
+            "farthest": self.farthest,
+            "end_ratio": self.end_ratio,
+        }
+
+
+def settle(
+    sites: Sites,
+    index: Tensor,
+    shift: Tensor,
+    step_size: Tensor,
+    steps: int,
+    observe_every: int = 10,
+) -> Settled:
+    """Run gradient descent from beside minimizers until it ends, and name the outcomes.
+
+    Args:
+        sites: The minimizers.
+        index: Which one each run starts beside, ``(R,)``.
+        shift: Displacement of the start, ``(R, N)``.
+        step_size: ``η``, ``(R,)``.
+        steps: Most steps.
+        observe_every: How often to look how far a run is.
+    """
+    centre, target = sites.centre[index], sites.target[index]
+    run = gradient_descent(
+        sites.factors(centre + shift), target, step_size, steps,
+        input_root=sites.input_root, observe_every=observe_every, reference=centre,
+    )  # fmt: skip
+    assert run.trajectory is not None
+    last = torch.linalg.vector_norm(flatten(run.factors) - centre, dim=1)
+    seen = run.trajectory.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
+    farthest = torch.maximum(seen, last)
+    radius = torch.linalg.vector_norm(shift, dim=1)
+    outcome, period = classify(run, radius, farthest, last, target, step_size, sites.input_root)
+    landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
+    end_ratio = np.full(len(outcome), np.nan)
+    if bool(landed.any()):
+        value = sharpness([W[landed] for W in run.factors], sites.gram).value
+        assert isinstance(value, Tensor)
+        end_ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
+    names = np.array([o.name.lower() for o in outcome])
+    return Settled(run, names, period, farthest.numpy(), end_ratio)

@@ -1,0 +1,68 @@
+"""Where to: the landings measured, and what the landing law predicts for them."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.landing import landing_terms, predict_landing
+from dmf_sharpness.studies.common import crossed, described, settle, sites_of
+
+START = 1e-3
+"""Radius of the starts, relative to the predicted largest displacement: squared, it is what the law
+neglects at the start."""
+
+PATIENCE, PATIENCE_PER_EXCESS = 20_000, 300
+"""A run may take ``20,000 + 300/δ`` steps: to leave and to settle both take a time that goes as ``1/δ``."""
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """Leave every minimizer along ``v_1`` with each step ratio above 1, and see where the run lands.
+
+    Returns:
+        A row per minimizer and step ratio: ``excess`` (``δ``), ``drift``, ``cubic``, ``coefficient``
+        (``a``), ``refined`` (``ã``), ``predicted`` and ``predicted_refined`` (``c_end``), ``amplitude``
+        (the largest displacement predicted, ``2δ/β^{1/2}``), ``second_ratio`` (``ηλ_2/2``),
+        ``flat_ratio`` (``ηλ_flat/2``), ``sharpness_ratio`` (``λ_max/λ_flat``), and the outcome.
+    """
+    sites = sites_of(ensemble)
+    terms = landing_terms(ensemble.factors, ensemble.target, ensemble.input_root)
+    # Runs of one step ratio side by side: those that share a vector then take about equally long.
+    ratio, number = crossed(spec.step_ratios, torch.arange(len(sites.value)))
+    index = number.long()
+    excess = ratio - 1
+    step_size = 2 * ratio / sites.value[index]
+    amplitude = 2 * excess / terms.drift[index].sqrt()
+    # A flat minimizer has no drift, and no amplitude: start as near as elsewhere.
+    radius = START * amplitude.clamp(max=1.0)
+    ends = []
+    for c in spec.step_ratios:
+        these = ratio == c
+        steps = min(spec.steps, PATIENCE + int(PATIENCE_PER_EXCESS / (c - 1)))
+        shift = radius[these, None] * sites.top[index[these]]
+        ends.append(settle(sites, index[these], shift, step_size[these], steps).columns)
+    end = {name: np.concatenate([part[name] for part in ends]) for name in ends[0]}
+    a, refined = terms.coefficient[index], terms.refined[index]
+    finite = torch.isfinite(a) & torch.isfinite(refined)
+    predicted = [
+        torch.where(
+            finite, torch.as_tensor(predict_landing(x.masked_fill(~finite, 0.0), ratio)), torch.nan
+        )
+        for x in (a, refined)
+    ]
+    return described(ensemble, index.numpy()).assign(
+        step_ratio=ratio.numpy(),
+        excess=excess.numpy(),
+        drift=terms.drift[index].numpy(),
+        cubic=terms.cubic[index].numpy(),
+        coefficient=a.numpy(),
+        refined=refined.numpy(),
+        predicted=predicted[0].numpy(),
+        predicted_refined=predicted[1].numpy(),
+        amplitude=amplitude.numpy(),
+        second_ratio=(step_size * sites.second[index] / 2).numpy(),
+        flat_ratio=(step_size * sites.flat[index] / 2).numpy(),
+        sharpness_ratio=(sites.value / sites.flat)[index].numpy(),
+        **end,
+    )

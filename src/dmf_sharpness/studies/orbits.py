@@ -1,0 +1,109 @@
+"""What Ghosh et al. saw (arXiv:2502.20531): orbits of period two beyond the flattest minimizer's limit.
+
+Their set-up: a target of a few singular values, all factors a small multiple of the identity at the
+start, and a step size above ``2/λ_flat``, at which no minimizer is stable. To it belong starts beside a
+minimizer that is not balanced, whose balancing gap must decay for their picture to hold there, too.
+"""
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dmf_sharpness.descent import gradient_descent
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.factors import unflatten
+from dmf_sharpness.outcomes import watch
+from dmf_sharpness.studies.common import crossed, described, random_directions, sites_of
+
+IDENTITY_SCALE = 0.1
+"""Of their start, every factor this multiple of the identity."""
+ORBIT = 32
+"""Steps at the end over which an orbit's extent is measured."""
+TIMES = 60
+"""Observations of a run, evenly spaced."""
+
+
+def balancing_gap(factors: list[Tensor]) -> Tensor:
+    """``max_i ‖W_{i+1}ᵀW_{i+1} − W_iW_iᵀ‖_F`` over ``max_i ‖W_i‖_F²``, shape ``(…)``."""
+    norm = torch.linalg.matrix_norm
+    gaps = [norm(B.mT @ B - A @ A.mT) for A, B in zip(factors[:-1], factors[1:], strict=True)]
+    sizes = [norm(W).square() for W in factors]
+    return torch.stack(gaps).amax(0) / torch.stack(sizes).amax(0)
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """Run with step sizes ``η = 2 c / λ_flat``, the step ratios taken at the flattest minimizer.
+
+    Returns:
+        A row per start, step ratio and time: ``start`` (``identity``, or ``minimizer``: beside one),
+        ``step``, ``loss``, ``balancing_gap``; and, the same in all rows of a run, ``flat_ratio`` (``ηλ_flat/2``),
+        ``period`` (0 for none), ``settling``, ``in_top`` (share of the orbit's variance, end to end, in the
+        target's top singular subspace), ``in_pair`` (in its first two).
+    """
+    sites = sites_of(ensemble)
+    batch, size = sites.centre.shape
+    identity = torch.cat(
+        [
+            IDENTITY_SCALE * torch.eye(rows, columns, dtype=torch.float64).flatten()
+            for columns, rows in zip(sites.widths[:-1], sites.widths[1:], strict=True)
+        ]
+    )
+    draws = random_directions(batch, size, [spec.seed, ensemble.network])
+    beside = sites.centre + spec.radii[0] * draws
+    # One identity start per target; the targets repeat over the minimizers made for them.
+    first = [b for b in range(batch) if b == 0 or not sites.target[b].equal(sites.target[b - 1])]
+    starts = torch.cat([identity.expand(len(first), size), beside])
+    owner = torch.cat([torch.tensor(first), torch.arange(batch)])
+    number, ratio = crossed(torch.arange(len(owner)), spec.step_ratios)
+    pick = number.long()
+    index = owner[pick]
+    step_size = 2 * ratio / sites.flat[index]
+    target = sites.target[index]
+    run = gradient_descent(
+        unflatten(starts[pick], sites.widths), target, step_size, spec.steps,
+        observe_every=max(1, spec.steps // TIMES), keep_path=True,
+    )  # fmt: skip
+    assert run.trajectory is not None
+    assert run.trajectory.path is not None
+    seen = watch(run.factors, target, step_size)
+    in_top, in_pair = _confinement(run.factors, target, step_size)
+    gap = balancing_gap(unflatten(run.trajectory.path, sites.widths))
+    times = len(run.trajectory.step)
+    table = described(ensemble, index.numpy()).assign(
+        run=number.index_select(0, torch.arange(len(number))).long().numpy(),
+        start=["identity" if k < len(first) else "minimizer" for k in pick.tolist()],
+        flat_ratio=ratio.numpy(),
+        period=seen.period.numpy(),
+        settling=seen.settling.numpy(),
+        ended=run.outcome.numpy(),
+        in_top=in_top.numpy(),
+        in_pair=in_pair.numpy(),
+    )
+    table = table.loc[table.index.repeat(times)].reset_index(drop=True)
+    return table.assign(
+        step=run.trajectory.step.repeat(len(number)).numpy(),
+        loss=run.trajectory.loss.mT.reshape(-1).numpy(),
+        balancing_gap=gap.mT.reshape(-1).numpy(),
+    )
+
+
+def _confinement(
+    factors: list[Tensor], target: Tensor, step_size: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Share of the variance of the end-to-end product, over the last steps, in the top subspaces."""
+    run = gradient_descent(
+        factors, target, step_size, ORBIT, observe_every=1, keep_path=True
+    )
+    assert run.trajectory is not None
+    assert run.trajectory.path is not None
+    shape = (factors[0].shape[-1], *(W.shape[-2] for W in factors))
+    product = unflatten(run.trajectory.path, shape)[0]
+    for W in unflatten(run.trajectory.path, shape)[1:]:
+        product = W @ product
+    U, _, Vt = torch.linalg.svd(target, full_matrices=False)
+    varying = U.mT @ (product - product.nanmean(0)) @ Vt.mT  # (K, B, k, k)
+    total = varying.square().nansum((0, 2, 3))
+    return tuple(
+        varying[..., :k, :k].square().nansum((0, 2, 3)) / total for k in (1, 2)
+    )  # type: ignore[return-value]  # two of them

@@ -1,0 +1,35 @@
+"""The phase diagram: what becomes of a run, over the sharpness of its minimizer and the step size."""
+
+import pandas as pd
+import torch
+
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.studies.common import crossed, described, random_directions, settle, sites_of
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """From beside every minimizer, with every step ratio, from some random starts.
+
+    Returns:
+        A row per minimizer, step ratio and start: ``sharpness_ratio`` (``λ_max/λ_flat``),
+        ``flat_ratio`` (``ηλ_flat/2``), ``second_ratio`` (``ηλ_2/2``), ``start`` (its number), the outcome.
+    """
+    sites = sites_of(ensemble)
+    number, ratio, repeat, radius = crossed(
+        torch.arange(len(sites.value)), spec.step_ratios, torch.arange(spec.repeats), spec.radii
+    )
+    index = number.long()
+    step_size = 2 * ratio / sites.value[index]
+    seed = [spec.seed, ensemble.network]
+    shift = radius[:, None] * random_directions(len(index), sites.centre.shape[1], seed)
+    end = settle(sites, index, shift, step_size, spec.steps)
+    return described(ensemble, index.numpy()).assign(
+        step_ratio=ratio.numpy(),
+        start=repeat.long().numpy(),
+        radius=radius.numpy(),
+        sharpness_ratio=(sites.value / sites.flat)[index].numpy(),
+        flat_ratio=(step_size * sites.flat[index] / 2).numpy(),
+        second_ratio=(step_size * sites.second[index] / 2).numpy(),
+        **end.columns,
+    )

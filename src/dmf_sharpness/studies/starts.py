@@ -1,0 +1,176 @@
+"""From where: starts of every kind beside a minimizer, and what rounding does to the exceptions.
+
+With one unstable direction, the starts that do not leave form a set of codimension one, the stable
+manifold: ``⟨v_1, w − w*⟩ = h(rest)``, ``h`` of second order. A start on it is found by bisection on its
+component along ``v_1``: on either side the run leaves to opposite sides.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dmf_sharpness.descent import gradient_descent
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.factors import flatten
+from dmf_sharpness.manifold import curvature_of, retracted, tangential
+from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.studies.common import (
+    Settled,
+    Sites,
+    crossed,
+    described,
+    random_directions,
+    settle,
+    sites_of,
+)
+
+KINDS = ("top", "random", "flattening", "orthogonal", "manifold", "stable", "exact")
+LEVEL = 1e-3
+"""A run has left when its step along ``v_1`` is this long, relative to the minimizer's norm."""
+HALVINGS = 90
+SEARCH_STEPS = 600
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """Start beside every minimizer in every way, at every step ratio and radius.
+
+    The kinds of start: ``top`` along ``v_1``; ``random``; ``flattening`` along ``v_N``, straight;
+    ``orthogonal``, random but with no component along an unstable direction; ``manifold``, the
+    minimizer that lies the radius away along ``v_N``; ``stable``, on the stable manifold, above the
+    ``orthogonal`` start; ``exact``, the minimizer itself, where rounding decides. Minimizers with more
+    than one unstable direction at a step ratio are left out there.
+
+    Returns:
+        A row per minimizer, kind, step ratio and radius: ``component`` of the start along ``v_1``,
+        ``start_ratio`` (``ηλ/2`` at the minimizer on or above which it starts), ``escape_time`` (NaN if it
+        never left), and the outcome.
+    """
+    sites = sites_of(ensemble)
+    number, ratio, radius = crossed(torch.arange(len(sites.value)), spec.step_ratios, spec.radii)
+    one_unstable = sites.second[number.long()] * ratio < sites.value[number.long()]
+    index, ratio, radius = number.long()[one_unstable], ratio[one_unstable], radius[one_unstable]
+    if not len(index):
+        return pd.DataFrame()
+    step_size = 2 * ratio / sites.value[index]
+    tables = []
+    for kind, shift in _shifts(sites, index, step_size, radius, [spec.seed, ensemble.network]):
+        end = settle(sites, index, shift, step_size, spec.steps)
+        there = sites.value[index]
+        if kind == "manifold":
+            moved = sharpness(sites.factors(sites.centre[index] + shift), sites.gram).value
+            there = torch.as_tensor(moved)
+        table = described(ensemble, index.numpy()).assign(
+            start=kind,
+            step_ratio=ratio.numpy(),
+            radius=radius.numpy(),
+            component=(shift * sites.top[index]).sum(1).abs().numpy(),
+            start_ratio=(step_size * there / 2).numpy(),
+            escape_time=_escape_time(sites, index, shift, step_size, spec.steps),
+            **end.columns,
+        )
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _shifts(
+    sites: Sites, index: Tensor, step_size: Tensor, radius: Tensor, seed: list[int]
+) -> list[tuple[str, Tensor]]:
+    """The displacement of each start, by kind, ``(R, N)``."""
+    top, centre = sites.top[index], sites.centre[index]
+    draws = random_directions(len(sites.value), centre.shape[1], seed)[index]
+    aside = draws - (draws * top).sum(1, keepdim=True) * top
+    aside = aside / torch.linalg.vector_norm(aside, dim=1, keepdim=True)
+    flattening = _flattening(sites)[index]
+    length = radius[:, None]
+    along = centre + length * flattening
+    on_manifold = flatten(retracted(sites.factors(along), sites.target[index], sites.input_root))
+    # Rounding included: what is left of the component along v_1 is that of float64.
+    return [
+        ("top", length * top),
+        ("random", length * draws),
+        ("flattening", length * flattening),
+        ("orthogonal", length * aside),
+        ("manifold", on_manifold - centre),
+        ("stable", length * aside + _height(sites, index, step_size, length * aside)[:, None] * top),
+        ("exact", torch.zeros_like(top)),
+    ]
+
+
+def _flattening(sites: Sites) -> Tensor:
+    """``v_N``, see :func:`dmf_sharpness.escape.flattening_direction`; zero where there is none."""
+    from dmf_sharpness.escape import flattening_direction
+
+    return torch.stack(
+        [
+            flattening_direction([W[b] for W in sites.factors()], sites.target[b], sites.input_root)
+            for b in range(len(sites.value))
+        ]
+    )
+
+
+def _alternating_steps(
+    sites: Sites, index: Tensor, shift: Tensor, step_size: Tensor, steps: int
+) -> Tensor:
+    """``(−1)^t`` times the step along ``v_1``, ``(K, R)``: of one sign while a run leaves to one side."""
+    centre = sites.centre[index]
+    run = gradient_descent(
+        sites.factors(centre + shift), sites.target[index], step_size, steps,
+        input_root=sites.input_root, observe_every=1, reference=centre,
+        directions=sites.top[index][:, None],
+    )  # fmt: skip
+    assert run.trajectory is not None
+    along = run.trajectory.projections[:, :, 0]
+    sign = torch.ones(len(along) - 1, 1, dtype=torch.float64)
+    sign[1::2] = -1
+    return sign * (along[1:] - along[:-1])
+
+
+def _first_exit(sites: Sites, index: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """When the step first reaches the level, and the side; ``-1`` and 0 for a run that stays."""
+    level = LEVEL * torch.linalg.vector_norm(sites.centre[index], dim=1)
+    out = steps.abs() >= level
+    first = out.to(torch.uint8).argmax(0)
+    side = torch.sign(steps.gather(0, first[None])[0])
+    stays = ~out.any(0)
+    return first.masked_fill(stays, -1), side.masked_fill(stays, 0.0)
+
+
+def _height(sites: Sites, index: Tensor, step_size: Tensor, aside: Tensor) -> Tensor:
+    """The component along ``v_1`` that puts the start ``aside`` on the stable manifold, ``(R,)``."""
+    size = torch.linalg.vector_norm(aside, dim=1)
+    top = sites.top[index]
+
+    def side_of(height: Tensor) -> Tensor:
+        shift = aside + height[:, None] * top
+        steps = _alternating_steps(sites, index, shift, step_size, SEARCH_STEPS)
+        return _first_exit(sites, index, steps)[1]
+
+    # The manifold is within second order of the plane; the factor is room for its curvature.
+    reach = (10 * size.square()).clamp(min=1e-15)
+    low, high = -reach, reach
+    side_high = side_of(high)
+    bracketed = side_of(low) * side_high < 0
+    height = torch.zeros_like(size)
+    for _ in range(HALVINGS):
+        height = (low + high) / 2
+        side = side_of(height)
+        up = side == side_high
+        stays = side == 0
+        low = torch.where(stays, height, torch.where(up, low, height))
+        high = torch.where(stays, height, torch.where(up, height, high))
+        if bool((high - low <= 1e-18).all()):
+            break
+    return torch.where(bracketed, height, torch.nan).nan_to_num(nan=0.0)
+
+
+def _escape_time(
+    sites: Sites, index: Tensor, shift: Tensor, step_size: Tensor, steps: int
+) -> np.ndarray:
+    """Steps until a run has left, NaN if it never does within the first part of the run."""
+    watched = min(steps, 4 * SEARCH_STEPS)
+    first, _ = _first_exit(
+        sites, index, _alternating_steps(sites, index, shift, step_size, watched)
+    )
+    return np.asarray(torch.where(first < 0, torch.nan, first.double()))

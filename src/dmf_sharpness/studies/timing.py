@@ -1,0 +1,115 @@
+"""How fast: the growth per step, the direction, and the time it takes to leave from any distance."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dmf_sharpness.descent import gradient_descent
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.escape import growth_per_step
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.studies.common import described, random_directions, sites_of
+
+LEVEL = 0.1
+"""A run has left when ``|⟨v_1, w − w*⟩|`` is this share of the largest that it reaches from rounding."""
+ROUNDING_RADIUS = 1e-12
+"""From here up a start is not blurred by rounding, and counts for the slope."""
+LINEAR_LEVEL = 1e-5
+"""Displacement along ``v_1``, relative to the minimizer's norm, at which its direction is measured."""
+FARTHEST_FOR_DIRECTION = 1e-9
+"""Starts from up to here: what they hold beside ``v_1`` stays, and must be small by then."""
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """Leave every minimizer along ``v_1`` and in a random direction, from every radius.
+
+    Returns:
+        A row per minimizer, step ratio, direction (``top``, ``random``) and radius: ``growth`` and
+        ``predicted_growth`` per step, ``misalignment`` (``1 − |cos|`` with ``v_1`` in the linear phase),
+        ``escape_time`` (steps, interpolated), ``slope`` (of the escape time against ``log(1/radius)``
+        over the radii that are ``counted``: above rounding and below the level), ``predicted_slope``
+        (``1/log|1 − ηλ|``), ``component`` (of the start along ``v_1``) and ``inferred_component`` (the
+        one that would explain the escape time: what rounding makes of a start that has none).
+    """
+    sites = sites_of(ensemble)
+    batch, size = sites.centre.shape
+    sideways = random_directions(batch, size, [spec.seed, ensemble.network])
+    grid = list(product(range(batch), spec.step_ratios, ("top", "random"), spec.radii))
+    index = torch.tensor([b for b, _, _, _ in grid])
+    ratio = torch.tensor([c for _, c, _, _ in grid], dtype=torch.float64)
+    radius = torch.tensor([r for _, _, _, r in grid], dtype=torch.float64)
+    is_top = torch.tensor([d == "top" for _, _, d, _ in grid])
+    direction = torch.where(is_top[:, None], sites.top[index], sideways[index])
+    centre = sites.centre[index]
+    run = gradient_descent(
+        sites.factors(centre + radius[:, None] * direction),
+        sites.target[index], 2 * ratio / sites.value[index], spec.steps,
+        input_root=sites.input_root, observe_every=1, reference=centre,
+        directions=sites.top[index][:, None],
+    )  # fmt: skip
+    assert run.trajectory is not None
+    along, distance = run.trajectory.projections[:, :, 0].abs(), run.trajectory.distance
+    norm = torch.linalg.vector_norm(centre, dim=1)
+    misalignment = 1 - _first_above(along, along / distance, LINEAR_LEVEL * norm)
+    misalignment[radius > FARTHEST_FOR_DIRECTION] = torch.nan
+
+    # One level for all radii of a group: what is nonlinear on the way there is the same for all.
+    shape = (-1, len(spec.radii))
+    peak = along.nan_to_num(nan=0.0).amax(0).reshape(shape)
+    level = LEVEL * peak[:, int(np.argmin(spec.radii))].repeat_interleave(shape[1])
+    time = _crossing_time(along, level)
+    component = radius * (direction * sites.top[index]).sum(1).abs()
+    usable = (radius >= ROUNDING_RADIUS) & (component <= level / 10)
+    predicted_slope = 1 / torch.log((1 - 2 * ratio).abs())
+    slope, intercept = _fits(
+        -torch.log(component).reshape(shape), time.reshape(shape), usable.reshape(shape)
+    )
+    slope, intercept = (x.repeat_interleave(shape[1]) for x in (slope, intercept))
+    return described(ensemble, index.numpy()).assign(
+        step_ratio=ratio.numpy(),
+        direction=[d for _, _, d, _ in grid],
+        radius=radius.numpy(),
+        component=component.numpy(),
+        growth=growth_per_step(run.trajectory.projections[:, :, 0], norm),
+        predicted_growth=(1 - 2 * ratio).abs().numpy(),
+        misalignment=misalignment.numpy(),
+        level=level.numpy(),
+        escape_time=time.numpy(),
+        counted=usable.numpy(),
+        slope=slope.numpy(),
+        predicted_slope=predicted_slope.numpy(),
+        inferred_component=torch.exp((intercept - time) / slope).numpy(),
+    )
+
+
+def _first_above(size: Tensor, values: Tensor, level: Tensor) -> Tensor:
+    """``values`` ``(K, B)`` where ``size`` first reaches ``level``; NaN for a run that never does."""
+    above = size >= level
+    first = above.to(torch.uint8).argmax(0)
+    found = values.gather(0, first[None])[0]
+    return found.masked_fill(~above.any(0), torch.nan)
+
+
+def _crossing_time(size: Tensor, level: Tensor) -> Tensor:
+    """When ``size`` ``(K, B)`` reaches ``level``, interpolated in the logarithm; NaN if never or at once."""
+    above = size >= level
+    first = above.to(torch.uint8).argmax(0)
+    after = size.gather(0, first[None])[0]
+    before = size.gather(0, (first - 1).clamp(min=0)[None])[0]
+    part = torch.log(level / before) / torch.log(after / before)
+    return (first - 1 + part).masked_fill(~above.any(0) | (first == 0), torch.nan)
+
+
+def _fits(x: Tensor, y: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares slope and intercept of each row ``(G, K)``; NaN with fewer than three points."""
+    usable = usable & torch.isfinite(y)
+    count = usable.sum(1)
+    x, y = x.masked_fill(~usable, 0.0), y.masked_fill(~usable, 0.0)
+    mean_x, mean_y = x.sum(1) / count, y.sum(1) / count
+    dx, dy = (x - mean_x[:, None]) * usable, (y - mean_y[:, None]) * usable
+    slope = (dx * dy).sum(1) / dx.square().sum(1)
+    slope = slope.masked_fill(count < 3, torch.nan)
+    return slope, mean_y - slope * mean_x

@@ -1,0 +1,31 @@
+"""Stage 3c: one study of the escape on the minimizers of an experiment."""
+
+from dmf_sharpness import cli, ensembles, studies
+from dmf_sharpness.artifacts import write_table
+from dmf_sharpness.errors import UserError
+from dmf_sharpness.experiments import load_experiment
+
+
+def main() -> None:
+    """Read EXPERIMENT and MINIMIZERS, do what the study NAME asks for, write OUTPUT."""
+    parser = cli.parser(
+        __doc__,
+        experiment="the experiment file (YAML), with a section studies",
+        minimizers="its minimizers (safetensors), from generate_minimizers.py",
+        output="where to write the table (Parquet)",
+    )
+    parser.add_argument("name", choices=studies.STUDIES, help="which study")
+    args = parser.parse_args()
+    experiment = load_experiment(args.experiment)
+    if args.name not in experiment.studies:
+        raise UserError(f"{args.experiment}: studies.{args.name}: missing, expected a section")
+    made = ensembles.load(args.minimizers, experiment)
+    table = studies.run(args.name, made, experiment.studies[args.name])
+    table.insert(0, "experiment", experiment.name)
+    write_table(args.output, f"study_{args.name}", table, experiment.identity)
+    counts = table.outcome.value_counts().to_dict() if "outcome" in table else {}
+    cli.log.info("%s: %d rows %s", args.output, len(table), counts)
+
+
+if __name__ == "__main__":
+    cli.run(main)
