@@ -9,7 +9,7 @@ from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 from dmf_sharpness.studies.common import Sites, described, random_directions, sites_of
 
-BRACKET = (0.5, 1.5)
+BRACKET = (0.47, 1.61)
 """Where the bisection starts, in units of the predicted threshold."""
 WIDTH = 1e-3
 """Where it ends: half of this is the accuracy of the threshold."""

@@ -27,7 +27,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """Leave every minimizer along ``v_1`` and in a random direction, from every radius.
 
     Returns:
-        A row per minimizer, step ratio, direction (``top``, ``random``) and radius: ``growth`` and
+        A row per minimizer, step ratio, direction (``top``, ``random``) and radius: ``second_ratio``
+        (``ηλ_2/2``: above 1 there are two unstable directions, and neither direction nor time is that
+        of ``v_1`` alone), ``growth`` and
         ``predicted_growth`` per step, ``misalignment`` (``1 − |cos|`` with ``v_1`` in the linear phase),
         ``escape_time`` (steps, interpolated), ``slope`` (of the escape time against ``log(1/radius)``
         over the radii that are ``counted``: above rounding and below the level), ``predicted_slope``
@@ -59,7 +61,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     # One level for all radii of a group: what is nonlinear on the way there is the same for all.
     shape = (-1, len(spec.radii))
     peak = along.nan_to_num(nan=0.0).amax(0).reshape(shape)
-    level = LEVEL * peak[:, int(np.argmin(spec.radii))].repeat_interleave(shape[1])
+    # Not the smallest radius: from exactly zero a run may never leave, its gradient being exactly zero.
+    above = [r if r >= ROUNDING_RADIUS else np.inf for r in spec.radii]
+    level = LEVEL * peak[:, int(np.argmin(above))].repeat_interleave(shape[1])
     time = _crossing_time(along, level)
     component = radius * (direction * sites.top[index]).sum(1).abs()
     usable = (radius >= ROUNDING_RADIUS) & (component <= level / 10)
@@ -70,6 +74,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     slope, intercept = (x.repeat_interleave(shape[1]) for x in (slope, intercept))
     return described(ensemble, index.numpy()).assign(
         step_ratio=ratio.numpy(),
+        second_ratio=(ratio * sites.second[index] / sites.value[index]).numpy(),
         direction=[d for _, _, d, _ in grid],
         radius=radius.numpy(),
         component=component.numpy(),
