@@ -12,6 +12,9 @@ from dmf_sharpness.factors import flatten
 
 ESCAPE_FACTOR = 10.0
 """A run has escaped when it is this many times farther from the minimizer than it started."""
+RETURN_FACTOR = 2.0
+"""A run that converges has returned if it ends within so many times its first distance: the part of the
+start that lies along the set of minimizers stays."""
 PERIOD_TOLERANCE = 1e-6
 """How closely a periodic orbit must close, relative to its longest step."""
 LONGEST_PERIOD = 32
@@ -27,9 +30,9 @@ class EscapeOutcome(IntEnum):
     UNDECIDED = 0
     """At the step limit: neither returned nor escaped, or escaped and still settling."""
     RETURNED = 1
-    """Converged, closer to the minimizer than it started, and never ten times as far."""
+    """Converged within twice its first distance from the minimizer, and never ten times as far."""
     LANDED = 2
-    """Escaped, and converged to another minimizer."""
+    """Converged to another minimizer: farther away, or after it had been ten times as far."""
     PERIOD_TWO = 3
     """Escaped; at the step limit it alternates between two points."""
     BOUNDED = 4
@@ -147,10 +150,9 @@ def classify(
     for b, code in enumerate(run.outcome.tolist()):
         if code == Outcome.DIVERGED:
             outcomes.append(EscapeOutcome.DIVERGED)
-        elif code == Outcome.CONVERGED and left[b]:
-            outcomes.append(EscapeOutcome.LANDED)
-        elif code == Outcome.CONVERGED and last[b] <= radius[b]:
-            outcomes.append(EscapeOutcome.RETURNED)
+        elif code == Outcome.CONVERGED:
+            near = not left[b] and last[b] <= RETURN_FACTOR * radius[b]
+            outcomes.append(EscapeOutcome.RETURNED if near else EscapeOutcome.LANDED)
         elif period[b] == 2:
             outcomes.append(EscapeOutcome.PERIOD_TWO)
         elif moving[b] and not settling[b]:

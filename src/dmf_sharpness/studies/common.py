@@ -17,6 +17,10 @@ from dmf_sharpness.outcomes import EscapeOutcome, classify
 from dmf_sharpness.sharpness import sharpness
 
 
+ROUNDING = 1e-13
+"""Displacement, relative to the minimizer's norm, that rounding makes of none."""
+
+
 @dataclass(frozen=True)
 class Sites:
     """``B`` minimizers to start beside.
@@ -157,7 +161,9 @@ def settle(
     last = torch.linalg.vector_norm(flatten(run.factors) - centre, dim=1)
     seen = run.trajectory.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
     farthest = torch.maximum(seen, last)
-    radius = torch.linalg.vector_norm(shift, dim=1)
+    # From the minimizer itself rounding is the first displacement.
+    floor = ROUNDING * torch.linalg.vector_norm(centre, dim=1)
+    radius = torch.maximum(torch.linalg.vector_norm(shift, dim=1), floor)
     outcome, period = classify(run, radius, farthest, last, target, step_size, sites.input_root)
     landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
     end_ratio = np.full(len(outcome), np.nan)

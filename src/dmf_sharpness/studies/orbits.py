@@ -32,12 +32,19 @@ def balancing_gap(factors: list[Tensor]) -> Tensor:
     return torch.stack(gaps).amax(0) / torch.stack(sizes).amax(0)
 
 
+def top_gap(factors: list[Tensor]) -> Tensor:
+    """Spread of the factors' spectral norms, ``(max − min)/max``, shape ``(…)``: the gap at the top."""
+    finite = [torch.nan_to_num(W) for W in factors]
+    norms = torch.stack([torch.linalg.matrix_norm(W, ord=2) for W in finite])
+    return (norms.amax(0) - norms.amin(0)) / norms.amax(0)
+
+
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """Run with step sizes ``η = 2 c / λ_flat``, the step ratios taken at the flattest minimizer.
 
     Returns:
         A row per start, step ratio and time: ``start`` (``identity``, or ``minimizer``: beside one),
-        ``step``, ``loss``, ``balancing_gap``; and, the same in all rows of a run, ``flat_ratio`` (``ηλ_flat/2``),
+        ``step``, ``loss``, ``balancing_gap``, ``top_gap``; and, the same in all rows of a run, ``flat_ratio`` (``ηλ_flat/2``),
         ``period`` (0 for none), ``settling``, ``in_top`` (share of the orbit's variance, end to end, in the
         target's top singular subspace), ``in_pair`` (in its first two).
     """
@@ -69,9 +76,12 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     seen = watch(run.factors, target, step_size)
     in_top, in_pair = _confinement(run.factors, target, step_size)
     gap = balancing_gap(unflatten(run.trajectory.path, sites.widths))
+    at_top = top_gap(unflatten(run.trajectory.path, sites.widths)).masked_fill(
+        torch.isnan(run.trajectory.loss), torch.nan
+    )
     times = len(run.trajectory.step)
     table = described(ensemble, index.numpy()).assign(
-        run=number.index_select(0, torch.arange(len(number))).long().numpy(),
+        run=pick.numpy(),
         start=["identity" if k < len(first) else "minimizer" for k in pick.tolist()],
         flat_ratio=ratio.numpy(),
         period=seen.period.numpy(),
@@ -85,6 +95,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         step=run.trajectory.step.repeat(len(number)).numpy(),
         loss=run.trajectory.loss.mT.reshape(-1).numpy(),
         balancing_gap=gap.mT.reshape(-1).numpy(),
+        top_gap=at_top.mT.reshape(-1).numpy(),
     )
 
 
