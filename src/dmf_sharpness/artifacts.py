@@ -229,3 +229,12 @@ def read_table(
     header = _unsealed(path, kind, text, expected or {})
     _check_content(path, kind, header, _table_digest(arrow.replace_schema_metadata(None)))
     return arrow.to_pandas(), header
+
+
+def read_studies(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """Tables of the studies of the escape, by study; their files are named ``<study>/<experiment>.parquet``."""
+    names = sorted({path.parent.name for path in paths})
+    return {
+        name: read_tables([p for p in paths if p.parent.name == name], f"study_{name}")
+        for name in names
+    }

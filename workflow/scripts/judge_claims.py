@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from dmf_sharpness import cli
-from dmf_sharpness.artifacts import read_tables, write_text
+from dmf_sharpness.artifacts import read_studies, read_tables, write_text
 from dmf_sharpness.claims import judge, to_json, to_markdown
+from dmf_sharpness.study_claims import judge_studies
 
 
 def main() -> None:
@@ -17,9 +18,13 @@ def main() -> None:
     parser.add_argument(
         "--escape", nargs="+", required=True, type=Path, help="tables of stage 3 (Parquet)"
     )
+    parser.add_argument(
+        "--studies", nargs="*", default=[], type=Path, help="tables of studies, STUDY/EXPERIMENT.parquet"
+    )
     args = parser.parse_args()
     sharpness = read_tables(args.sharpness, "sharpness")
-    rows = to_json(judge(sharpness, read_tables(args.escape, "escape")))
+    claims = judge(sharpness, read_tables(args.escape, "escape"))
+    rows = to_json([*claims, *judge_studies(read_studies(args.studies))])
     write_text(args.output.with_suffix(".md"), to_markdown(rows))
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     fallen = [row["id"] for row in rows if row["verdict"] == "fails"]

@@ -7,7 +7,7 @@ from dmf_sharpness import cli
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import load_tables
 
-FIGURES = ("contour", "exactness", "growth", "flatness")
+FIGURES = ("contour", "exactness", "growth", "flatness", "landing", "phase", "timing")
 
 
 def main() -> None:
@@ -20,8 +20,13 @@ def main() -> None:
             f"--{name}", nargs="*", default=[], type=Path, help=f"tables of {name} (Parquet)"
         )
     parser.add_argument("--landscape", type=Path, help="the contour map (safetensors)")
+    parser.add_argument(
+        "--studies", nargs="*", default=[], type=Path, help="tables of studies, STUDY/EXPERIMENT.parquet"
+    )
     args = parser.parse_args()
-    tables = load_tables(args.sharpness, args.escape, args.trajectories, args.landscape)
+    tables = load_tables(
+        args.sharpness, args.escape, args.trajectories, args.landscape, args.studies
+    )
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
     written = style.render(lambda: module.draw(tables), args.output)
     cli.log.info("%s", " ".join(map(str, written)))

@@ -1,13 +1,13 @@
 """What a figure may read: the tables of all experiments, and the contour map."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
 
-from dmf_sharpness.artifacts import read_tables, read_tensors
+from dmf_sharpness.artifacts import read_studies, read_tables, read_tensors
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class Tables:
         escape: A row per run of gradient descent.
         trajectories: A row per step of a recorded run.
         landscape: ``along_top`` ``(A,)``, ``along_flattening`` ``(B,)`` and ``loss`` ``(B, A)``.
+        studies: The tables of each study of the escape, by its name.
     """
 
     sharpness: pd.DataFrame
     escape: pd.DataFrame
     trajectories: pd.DataFrame
     landscape: dict[str, Tensor]
+    studies: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def load_tables(
@@ -32,6 +34,7 @@ def load_tables(
     escape: Sequence[Path] = (),
     trajectories: Sequence[Path] = (),
     landscape: Path | None = None,
+    studies: Sequence[Path] = (),
 ) -> Tables:
     """Read and check the artifacts that a figure draws.
 
@@ -43,4 +46,5 @@ def load_tables(
         escape=read_tables(escape, "escape"),
         trajectories=read_tables(trajectories, "trajectories"),
         landscape=read_tensors(landscape, "landscape")[0] if landscape else {},
+        studies=read_studies(studies),
     )

@@ -20,6 +20,9 @@ from dmf_sharpness.sharpness import sharpness
 ROUNDING = 1e-13
 """Displacement, relative to the minimizer's norm, that rounding makes of none."""
 
+CLOSE_LOSS = 1e-12
+"""Loss, relative to the target's, from which the curvature counts as that of a minimizer."""
+
 
 @dataclass(frozen=True)
 class Sites:
@@ -113,7 +116,8 @@ class Settled:
         outcome: ``(R,)`` names, lower case.
         period: ``(R,)``, 0 where there is none.
         farthest: Largest distance from the minimizer, ``(R,)``.
-        end_ratio: ``ηλ_max/2`` where it landed; NaN elsewhere.
+        end_ratio: ``ηλ_max/2`` where it landed, or where it is still settling with a loss of at most
+            ``1e-12 ‖T‖²`` (the curvature there is that of a minimizer to about 1e-6); NaN elsewhere.
     """
 
     run: DescentRun
@@ -166,6 +170,8 @@ def settle(
     radius = torch.maximum(torch.linalg.vector_norm(shift, dim=1), floor)
     outcome, period = classify(run, radius, farthest, last, target, step_size, sites.input_root)
     landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
+    close = run.loss <= CLOSE_LOSS * target.square().sum((-2, -1))
+    landed |= close & torch.tensor([o is EscapeOutcome.UNDECIDED for o in outcome])
     end_ratio = np.full(len(outcome), np.nan)
     if bool(landed.any()):
         value = sharpness([W[landed] for W in run.factors], sites.gram).value

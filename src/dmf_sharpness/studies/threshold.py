@@ -29,7 +29,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """Find the threshold of every minimizer, for each momentum, heavy ball and Nesterov.
 
     Returns:
-        A row per minimizer and method: ``momentum``, ``nesterov``, ``predicted`` (``ηλ_max`` at the
+        A row per minimizer and method: ``momentum``, ``nesterov``, ``sharpness_ratio``
+        (``λ_max/λ_flat``), ``predicted`` (``ηλ_max`` at the
         limit), ``threshold`` (measured, in the same unit), ``relative`` (their quotient), ``lowest_escape``
         and ``highest_return`` (relative), ``undecided`` (how often neither had happened at the step
         limit).
@@ -77,6 +78,7 @@ def _bisect(
     return described(ensemble, torch.arange(batch).numpy()).assign(
         momentum=momentum,
         nesterov=nesterov,
+        sharpness_ratio=(sites.value / sites.flat).numpy(),
         predicted=float(predicted),
         threshold=(relative * predicted).numpy(),
         relative=relative.numpy(),

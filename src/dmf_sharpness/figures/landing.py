@@ -1,0 +1,65 @@
+"""Where gradient descent lands: all landings on one curve, and where the law stops being right."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+from dmf_sharpness.landing import predict_landing
+
+WINDOW = (-6.0, 1.0)
+"""Scaled excess ``2ãδ`` that is shown; the law has no landing from 1 on."""
+
+
+def draw(tables: Tables) -> Figure:
+    """Left, the landings in the law's own units; right, the error of the prediction."""
+    runs = tables.studies["landing"]
+    runs = runs[(runs.outcome == "landed") & (runs.second_ratio < 1) & ~(runs.flat_ratio >= 1)]
+    figure = style.new_figure(rows=1, columns=2, wide=True, ratio=0.7)
+    left, right = figure.subplots(1, 2)
+    norm = _logarithmic(runs.excess)
+    w_0 = 2 * runs.refined * runs.excess
+    w_e = -2 * runs.refined * (1 - runs.end_ratio)
+    shown = w_0.between(*WINDOW)
+    points = left.scatter(
+        w_0[shown], w_e[shown], c=runs.excess[shown], norm=norm, cmap="viridis", s=5, linewidths=0
+    )
+    _draw_curve(left)
+    left.set(
+        xlim=WINDOW, ylim=(-3, 2),
+        xlabel=r"start $w_0 = 2\tilde a\,\delta$", ylabel=r"landing $w_e = -2\tilde a\,(1 - c_{\mathrm{end}})$",
+    )  # fmt: skip
+    left.legend(loc="lower left")
+    reach = runs.refined.abs() * runs.excess
+    for column, label, marker, size in (
+        ("predicted", r"first order, $a$", "x", 4),
+        ("predicted_refined", r"second order, $\tilde a = a + 3/2 - b$", "o", 3),
+    ):
+        error = ((1 - runs[column]) / (1 - runs.end_ratio) - 1).abs().clip(lower=1e-8)
+        face = {"c": runs.excess, "norm": norm, "cmap": "viridis"} if marker == "o" else {"color": "0.75"}
+        right.scatter(reach, error, s=size, marker=marker, linewidths=0.3, label=label, **face)
+    right.axhline(0.02, color=style.THEORY, linestyle=":", linewidth=0.8)
+    right.annotate("2 %", (2e-5, 0.024), fontsize="x-small")
+    right.set(
+        xscale="log", yscale="log", ylim=(5e-9, 1e2), xlim=(1e-5, 1e2),
+        xlabel=r"$|\tilde a|\,\delta$", ylabel=r"relative error of $1 - c_{\mathrm{end}}$",
+    )  # fmt: skip
+    right.legend(loc="upper left", handletextpad=0.1)
+    figure.colorbar(points, ax=right, label=r"excess $\delta = \eta\lambda_{\max}/2 - 1$ at the start")
+    return figure
+
+
+def _logarithmic(values: object) -> object:
+    from matplotlib.colors import LogNorm
+
+    numbers = np.asarray(values, dtype=float)
+    return LogNorm(numbers.min(), numbers.max())
+
+
+def _draw_curve(axes: Axes) -> None:
+    w = np.linspace(*WINDOW, 400)[:-1]
+    # With a = w and δ = 1/2: w_0 = w, and w_e = 2w (c_end − 1).
+    w_e = [2 * x * (float(predict_landing(float(x), 1.5)) - 1) for x in w]
+    axes.plot(w, w_e, color=style.THEORY, zorder=3, label=r"law: $(w_e - 1)e^{w_e} = (w_0 - 1)e^{w_0}$")
+    axes.plot(w, -w, color=style.THEORY, linestyle=":", linewidth=0.8, label="mirror")

@@ -1,0 +1,84 @@
+"""The phase diagram of the escape: one panel per depth."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+
+OUTCOMES = {
+    "returned": ("returned", "#0072B2"),
+    "landed": ("landed, flatter", "#56B4E9"),
+    "period_two": ("period two", "#F0E442"),
+    "bounded": ("higher period, chaos", "#E69F00"),
+    "diverged": ("diverged", "#7A1F1F"),
+    "undecided": ("undecided", "#BBBBBB"),
+}
+
+
+def draw(tables: Tables) -> Figure:
+    """The commonest outcome of the starts of each cell, with the two predicted borders."""
+    runs = tables.studies["phase"]
+    depths = sorted(runs.depth.unique())
+    figure = style.new_figure(rows=1, columns=len(depths), wide=True, ratio=0.9)
+    panels = np.atleast_1d(figure.subplots(1, len(depths), sharex=True, sharey=True))
+    for axes, depth in zip(panels, depths, strict=True):
+        _draw_panel(axes, runs[runs.depth == depth])
+        axes.set_title(f"depth {depth}")
+        axes.set_xlabel(r"sharpness $\lambda_{\max}/\lambda_{\mathrm{flat}}$")
+    panels[0].set_ylabel(r"step ratio $c = \eta\lambda_{\max}/2$")
+    handles = [Patch(color=colour, label=label) for label, colour in OUTCOMES.values()]
+    lines = panels[0].get_lines()
+    figure.legend(
+        handles=[*handles, *lines], loc="outside upper center", ncols=5, handlelength=1.2
+    )
+    return figure
+
+
+def _draw_panel(axes: Axes, runs: pd.DataFrame) -> None:
+    codes = runs.outcome.map({name: k for k, name in enumerate(OUTCOMES)})
+    cells = codes.groupby([runs.step_ratio, runs.minimizer]).agg(lambda c: c.mode().iloc[0]).unstack()
+    sharp = runs.groupby("minimizer").sharpness_ratio.first().reindex(cells.columns)
+    colours = ListedColormap([colour for _, colour in OUTCOMES.values()])
+    axes.pcolormesh(
+        _edges(sharp.to_numpy()), _edges(cells.index.to_numpy()), cells.to_numpy(),
+        cmap=colours, norm=BoundaryNorm(np.arange(len(OUTCOMES) + 1) - 0.5, len(OUTCOMES)),
+        rasterized=True,
+    )  # fmt: skip
+    x = np.geomspace(sharp.min(), sharp.max(), 50)
+    axes.plot(x, np.ones_like(x), color="white", linewidth=1.2, linestyle="--",
+              path_effects=_outline(), label=r"$\eta\lambda_{\max} = 2$")  # fmt: skip
+    axes.plot(x, x, color="white", linewidth=1.2, path_effects=_outline(),
+              label=r"$\eta\lambda_{\mathrm{flat}} = 2$")  # fmt: skip
+    divergence = _divergence_border(runs)
+    axes.plot(divergence.index, divergence, ".", color="black", markersize=2.5,
+              label="half of the starts diverge")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlim=(x[0], x[-1]))
+    axes.set_ylim(runs.step_ratio.min(), runs.step_ratio.max())
+    axes.set_xticks([1, 2, 4], ["1", "2", "4"])
+    axes.set_yticks([0.7, 1, 2, 4], ["0.7", "1", "2", "4"])
+    axes.minorticks_off()
+
+
+def _divergence_border(runs: pd.DataFrame) -> pd.Series:
+    """The least step ratio from which at least half of the starts diverge, by sharpness."""
+    share = (runs.outcome == "diverged").groupby([runs.sharpness_ratio, runs.step_ratio]).mean()
+    often = share[share >= 0.5].reset_index()
+    return often.groupby("sharpness_ratio").step_ratio.min()
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Borders of the cells, halfway between their centres in the logarithm."""
+    logs = np.log(centres)
+    inner = (logs[1:] + logs[:-1]) / 2
+    return np.exp(np.concatenate([[2 * logs[0] - inner[0]], inner, [2 * logs[-1] - inner[-1]]]))
+
+
+def _outline() -> list[object]:
+    from matplotlib.patheffects import Normal, Stroke
+
+    return [Stroke(linewidth=2.2, foreground="black"), Normal()]

@@ -1,0 +1,82 @@
+"""How fast and from where: thresholds, escape times against the radius, and starts of every kind."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+
+LABELS = {
+    "top": r"along $v_1$",
+    "random": "random",
+    "orthogonal": r"$\perp v_1$",
+    "flattening": r"along $v_N$",
+    "manifold": "on the minimizers",
+    "stable": "stable manifold",
+    "exact": "the minimizer",
+}
+
+
+def draw(tables: Tables) -> Figure:
+    """Left, measured times and the predicted slope; right, what share of the starts has left, and when."""
+    figure = style.new_figure(rows=1, columns=2, wide=True, ratio=0.7)
+    left, right = figure.subplots(1, 2)
+    _draw_times(left, tables)
+    _draw_starts(right, tables)
+    return figure
+
+
+def _draw_times(axes: Axes, tables: Tables) -> None:
+    """The time left to the level, times the predicted rate: one line for all minimizers."""
+    runs = tables.studies["timing"]
+    runs = runs[(runs.second_ratio < 1) & (runs.direction == "top")]
+    colours = style.ratio_colours(runs.step_ratio)
+    for ratio, group in runs.groupby("step_ratio"):
+        kept = group[(group.radius > 0) & group.escape_time.notna()]
+        axes.scatter(
+            kept.radius / kept.level, kept.escape_time / kept.predicted_slope,
+            s=2, linewidths=0, color=colours[float(ratio)], label=f"$c = {ratio:g}$",
+        )  # fmt: skip
+    x = np.geomspace(1e-17, 1, 10)
+    axes.plot(x, -np.log(x), color=style.THEORY, linestyle=":", label="predicted")
+    zero = runs[(runs.radius == 0) & runs.escape_time.notna()]
+    if len(zero):
+        middle = float((zero.escape_time / zero.predicted_slope).median())
+        axes.axhline(middle, color="0.6", linewidth=0.8, linestyle="--")
+        axes.annotate("started at the minimizer itself (median)", (1e-9, middle + 0.7), fontsize="x-small")
+    axes.set(
+        xscale="log", xlim=(1e-17, 1), ylim=(0, 42),
+        xlabel=r"radius of the start / level of escape",
+        ylabel=r"escape time $\times\ \log|1-\eta\lambda_{\max}|$",
+    )  # fmt: skip
+    axes.legend(loc="lower left", markerscale=3)
+
+
+def _draw_starts(axes: Axes, tables: Tables) -> None:
+    """Cumulative share of the starts that have left, in units of the time that rounding needs."""
+    runs = tables.studies["starts"]
+    span = np.log(1e-3 / 2**-52) / np.log(2 * runs.step_ratio - 1)
+    time = runs.escape_time / span
+    colours = dict(zip(LABELS, mpl_colours(len(LABELS)), strict=True))
+    for kind, label in LABELS.items():
+        values = np.sort(time[(runs.start == kind)].to_numpy())
+        share = np.arange(1, len(values) + 1) / len(values)
+        left = np.isfinite(values)
+        x = np.concatenate([[0.0], values[left], [2.0]])
+        y = np.concatenate([[0.0], share[left], [share[left][-1] if left.any() else 0.0]])
+        axes.step(x, y, where="post", color=colours[kind], label=label)
+    axes.axvline(1, color=style.THEORY, linestyle=":", linewidth=0.8)
+    axes.annotate("rounding has grown", (1.01, 0.04), fontsize="x-small", rotation=90)
+    axes.set(
+        xlim=(0, 2), ylim=(0, 1.03), ylabel="share of the starts that have left",
+        xlabel=r"time $/\ [\log(10^{-3}/2^{-52}) / \log|1-\eta\lambda_{\max}|]$",
+    )  # fmt: skip
+    axes.legend(loc="center right", fontsize="x-small")
+
+
+def mpl_colours(count: int) -> list[object]:
+    """Colours that stay apart for the colour-blind."""
+    import seaborn as sns
+
+    return list(sns.color_palette("colorblind", count))
