@@ -13,6 +13,7 @@ rule judge_claims:
         escape=expand(
             "results/escape/{experiment}.parquet", experiment=with_section("escape")
         ),
+        studies=study_tables(),
         script="workflow/scripts/judge_claims.py",
         code=sources("workflow/scripts/judge_claims.py"),
     output:
@@ -26,7 +27,8 @@ rule judge_claims:
         "../envs/replication.yaml"
     shell:
         "python {input.script} {output.json}"
-        " --sharpness {input.sharpness} --escape {input.escape} &> {log}"
+        " --sharpness {input.sharpness} --escape {input.escape}"
+        " --studies {input.studies} &> {log}"
 
 
 rule render_report:

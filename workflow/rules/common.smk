@@ -53,6 +53,16 @@ def with_section(section):
     ]
 
 
+def study_tables(*names):
+    """The tables of the studies of these names, or of all."""
+    return [
+        f"results/studies/{study}/{experiment}.parquet"
+        for experiment in with_section("studies")
+        for study in EXPERIMENTS[experiment].studies
+        if not names or study in names
+    ]
+
+
 def recorded():
     """Names of the experiments that keep the paths of their runs."""
     return [
@@ -77,6 +87,9 @@ def figure_tables(wildcards):
         "exactness": {"sharpness": sharpness},
         "growth": {"trajectories": trajectories},
         "flatness": {"sharpness": sharpness},
+        "landing": {"studies": study_tables("landing")},
+        "phase": {"studies": study_tables("phase")},
+        "timing": {"studies": study_tables("timing", "starts")},
     }[wildcards.figure]
 
 
@@ -88,3 +101,4 @@ def figure_options(wildcards, input):
 wildcard_constraints:
     experiment="[a-z0-9_]+",
     figure="[a-z0-9_]+",
+    study="[a-z]+",

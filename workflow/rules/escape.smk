@@ -45,3 +45,29 @@ rule map_landscape:
     shell:
         "python {input.script} {input.experiment} {input.minimizers} {input.trajectories}"
         " {output} &> {log}"
+
+
+rule study_escape:
+    """One study of the escape: when, how fast, from where, where to, the phase diagram, orbits."""
+    input:
+        experiment="config/experiments/{experiment}.yaml",
+        minimizers="results/minimizers/{experiment}.safetensors",
+        script="workflow/scripts/study_escape.py",
+        code=lambda wildcards: sources(
+            "workflow/scripts/study_escape.py",
+            f"src/dmf_sharpness/studies/{wildcards.study}.py",
+        ),
+    output:
+        ensure(update("results/studies/{study}/{experiment}.parquet"), non_empty=True),
+    log:
+        "logs/study_escape/{study}/{experiment}.log",
+    benchmark:
+        "results/benchmarks/study_escape/{study}.{experiment}.tsv"
+    conda:
+        "../envs/replication.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2500 * attempt,
+        runtime=60,
+    shell:
+        "python {input.script} {input.experiment} {input.minimizers} {output} {wildcards.study}"
+        " &> {log}"

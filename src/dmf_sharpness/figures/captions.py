@@ -30,6 +30,24 @@ CAPTIONS = {
         "{C3.necessary.value} over {C3.necessary.n} minimizers; C4.necessary: by {C4.necessary.value} "
         "over {C4.necessary.n})."
     ),
+    "landing": (
+        "Where runs land that leave a minimizer by δ above the limit of stability. Left, start and "
+        "landing in the units of the law, one coefficient per minimizer, nothing fitted; the dotted line "
+        "is the mirror image c_end = 1 − δ. Right, the error of the prediction, with the first-order "
+        "coefficient a and with ã = a + 3/2 − b (C6.law: at δ = 1e-3 the share of {C6.law.n} minimizers "
+        "that miss by more than 2 % is {C6.law.value})."
+    ),
+    "phase": (
+        "What becomes of a run: the commonest outcome of the starts of each cell. Between the two "
+        "predicted borders, 2/λ_max < η < 2/λ_flat, runs land at flatter minimizers; beyond, none does "
+        "(C6.nowhere: {C6.nowhere.value} over {C6.nowhere.n} runs). Dots, the measured divergence border."
+    ),
+    "timing": (
+        "Left, the time to leave, scaled by the predicted rate, against the radius of the start: one "
+        "line for all minimizers until rounding takes over (C6.time: slope off by at most {C6.time.value} "
+        "over {C6.time.n} fits). Right, when starts of each kind have left, in units of the time that a "
+        "rounding error needs: those on the stable manifold stay, or leave when rounding has grown."
+    ),
 }
 
 

@@ -16,6 +16,7 @@ def draw(tables: Tables) -> Figure:
     """Left, the landings in the law's own units; right, the error of the prediction."""
     runs = tables.studies["landing"]
     runs = runs[(runs.outcome == "landed") & (runs.second_ratio < 1) & ~(runs.flat_ratio >= 1)]
+    runs = runs.sort_values("excess", ascending=False)  # the nearest to the limit of the law on top
     figure = style.new_figure(rows=1, columns=2, wide=True, ratio=0.7)
     left, right = figure.subplots(1, 2)
     norm = _logarithmic(runs.excess)
