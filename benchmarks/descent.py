@@ -148,7 +148,11 @@ def main() -> None:
         W, M = problem(size, args.runs)
         steps = {3: 2000, 10: 200}.get(size, 60)
         candidates: dict[str, tuple[Callable[[], object] | None, int, int]] = {
-            "compiled": (lambda: gradient_descent(W, M, 1e-3, steps, engine="compiled"), args.runs, steps),
+            "compiled": (
+                lambda: gradient_descent(W, M, 1e-3, steps, engine="compiled"),
+                args.runs,
+                steps,
+            ),
             "torch bmm": (lambda: gradient_descent(W, M, 1e-3, 20, engine="torch"), args.runs, 20),
             "jax jit(vmap(scan))": (jax_scan(W, M, steps), args.runs, steps),
             "numba prange": (numba_loops(W, M, steps), args.runs, steps),

@@ -91,7 +91,7 @@ def _checked_problem(
         raise ValueError(f"step_size: expected positive finite numbers, got {eta.tolist()[:5]}")
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
-    if target.ndim not in (2, 3) or target.ndim == 3 and target.shape[0] not in (1, batch):
+    if target.ndim not in (2, 3) or (target.ndim == 3 and target.shape[0] not in (1, batch)):
         raise ValueError(
             f"target: expected shape (d_L, r) or ({batch}, d_L, r), got {tuple(target.shape)}"
         )

@@ -199,7 +199,9 @@ def advance(
         # A gradient that has overflowed must not touch the last finite iterate of its run.
         shift = torch.where(live[:, None], gradient, 0.0).mul_(-runs.eta[:, None])
         if velocity is not None:
-            moved = torch.addcmul(shift, velocity, torch.tensor(beta, dtype=w.dtype, device=w.device))
+            moved = torch.addcmul(
+                shift, velocity, torch.tensor(beta, dtype=w.dtype, device=w.device)
+            )
             velocity.copy_(torch.where(live[:, None], moved, velocity))
             shift = shift + beta * moved if method.nesterov else moved
             shift = torch.where(live[:, None], shift, 0.0)

@@ -76,7 +76,9 @@ def _one_minimizer(
         case "prescribed":
             least = flat_sharpness(target, len(hidden) + 1)
             assert isinstance(least, float)
-            return make.minimizer_with_sharpness(target, hidden, spec.ratio_of(number) * least, seed)
+            return make.minimizer_with_sharpness(
+                target, hidden, spec.ratio_of(number) * least, seed
+            )
         case _:
             raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
 

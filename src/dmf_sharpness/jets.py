@@ -15,9 +15,7 @@ from dmf_sharpness.factors import Factors
 def _jet_product(A: Sequence[Tensor], B: Sequence[Tensor]) -> list[Tensor]:
     """Taylor coefficients of ``A(t) B(t)`` from those of ``A`` and ``B``, to the order of both."""
     zero = A[0] @ B[0] * 0
-    return [
-        sum((A[j] @ B[n - j] for j in range(n + 1)), start=zero) for n in range(len(A))
-    ]
+    return [sum((A[j] @ B[n - j] for j in range(n + 1)), start=zero) for n in range(len(A))]
 
 
 def gradient_jet(

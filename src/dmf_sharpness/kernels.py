@@ -129,7 +129,9 @@ def advance(
     if method.input_root is not None:
         root = _aligned(*method.input_root.shape, LANES)
         root.copy_(method.input_root[..., None])
-    times = range(0) if observe_every is None else observation_steps(first, steps, final, observe_every)
+    times = (
+        range(0) if observe_every is None else observation_steps(first, steps, final, observe_every)
+    )
     observed = _aligned(len(times), blocks, 2 + axes, LANES).fill_(torch.nan)
     path = _aligned(len(times), blocks, N, LANES).fill_(torch.nan) if keep_path else None
     w, loss = _packed(runs.w), _aligned(blocks, 1, LANES)

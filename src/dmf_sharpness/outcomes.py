@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.descent import DescentRun, Outcome, gradient_descent
-from dmf_sharpness.factors import flatten
 
 ESCAPE_FACTOR = 10.0
 """A run has escaped when it is this many times farther from the minimizer than it started."""

@@ -55,7 +55,7 @@ def _threshold(table: pd.DataFrame) -> Iterator[Claim]:
 
 def _timing(table: pd.DataFrame) -> Iterator[Claim]:
     table = table[table.second_ratio < 1]  # one unstable direction
-    seen = table[(table.direction == "random") & table.misalignment.notna()]
+    seen = table[(table.direction == "random") & table.misalignment.notna() & (table.radius > 0)]
     yield _claim(
         "C6.direction",
         "ours",
@@ -67,9 +67,11 @@ def _timing(table: pd.DataFrame) -> Iterator[Claim]:
         "the direction of the starts",
         1 - seen.component / seen.radius,
     )
-    rows = table[table.slope.notna()].drop_duplicates(["experiment", "network", "minimizer", "slope"])
-    other = {c: r for c, r in zip(sorted(rows.step_ratio.unique()), sorted(rows.step_ratio.unique())[::-1], strict=True)}
-    swapped = 1 / np.log(2 * rows.step_ratio.map(other) - 1)
+    # Along v_1 only: a random start of large radius lies above another minimizer, with another rate.
+    rows = table[table.slope.notna() & (table.direction == "top")]
+    rows = rows.drop_duplicates(["experiment", "network", "minimizer", "step_ratio"])
+    ratios = sorted(rows.step_ratio.unique())
+    swapped = 1 / np.log(2 * rows.step_ratio.map(dict(zip(ratios, ratios[::-1], strict=True))) - 1)
     yield _claim(
         "C6.time",
         "ours",
@@ -131,7 +133,10 @@ def _starts(table: pd.DataFrame) -> Iterator[Claim]:
 
 def _phase(table: pd.DataFrame) -> Iterator[Claim]:
     landed = (table.outcome == "landed").astype(float)
-    beyond, before = table[table.flat_ratio > 1], table[(table.flat_ratio < 1) & (table.step_ratio > 1)]
+    beyond, before = (
+        table[table.flat_ratio > 1],
+        table[(table.flat_ratio < 1) & (table.step_ratio > 1)],
+    )
     yield _claim(
         "C6.nowhere",
         "ours",
@@ -147,7 +152,7 @@ def _phase(table: pd.DataFrame) -> Iterator[Claim]:
 
 def _orbits(table: pd.DataFrame) -> Iterator[Claim]:
     runs = table.drop_duplicates(["experiment", "network", "run"])
-    low = runs.flat_ratio.min() if not len(runs) else runs.flat_ratio[runs.flat_ratio > 1].min()
+    low = runs.flat_ratio[runs.flat_ratio > 1].min()
     rows, wider = runs[runs.flat_ratio == low], runs[(runs.flat_ratio > low) & (runs.ended == 0)]
     yield _claim(
         "C6.orbits",

@@ -165,7 +165,9 @@ def test_the_largest_displacement_is_predicted():
         directions=flatten(s.eigenvector)[None, None], reference=flatten(factors)[None],
     )  # fmt: skip
     peak = float(run.trajectory.projections.nan_to_num(nan=0.0).abs().max())
-    assert peak == pytest.approx(2 * excess / float(landing_terms(factors, target).drift) ** 0.5, rel=0.02)
+    assert peak == pytest.approx(
+        2 * excess / float(landing_terms(factors, target).drift) ** 0.5, rel=0.02
+    )
 
 
 def test_data_enters_through_the_input_root():

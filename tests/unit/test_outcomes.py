@@ -27,7 +27,10 @@ def test_periods_of_the_logistic_map(rate, period):
 
 def test_scalar_factorization_has_all_kinds_of_end():
     """``(1 − xy)²``: a settling run, a period of two, a bounded orbit of no period, an end."""
-    start = [torch.full((3, 1, 1), 1.2, dtype=torch.float64), torch.full((3, 1, 1), 1.1, dtype=torch.float64)]
+    start = [
+        torch.full((3, 1, 1), 1.2, dtype=torch.float64),
+        torch.full((3, 1, 1), 1.1, dtype=torch.float64),
+    ]
     eta = torch.tensor([0.001, 0.55, 0.9], dtype=torch.float64)
     target = torch.ones(3, 1, 1, dtype=torch.float64)
     run = dmf.gradient_descent(start, target, eta, 20)

@@ -19,7 +19,11 @@ def main() -> None:
         "--escape", nargs="+", required=True, type=Path, help="tables of stage 3 (Parquet)"
     )
     parser.add_argument(
-        "--studies", nargs="*", default=[], type=Path, help="tables of studies, STUDY/EXPERIMENT.parquet"
+        "--studies",
+        nargs="*",
+        default=[],
+        type=Path,
+        help="tables of studies, STUDY/EXPERIMENT.parquet",
     )
     args = parser.parse_args()
     sharpness = read_tables(args.sharpness, "sharpness")

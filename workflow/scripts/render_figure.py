@@ -21,7 +21,11 @@ def main() -> None:
         )
     parser.add_argument("--landscape", type=Path, help="the contour map (safetensors)")
     parser.add_argument(
-        "--studies", nargs="*", default=[], type=Path, help="tables of studies, STUDY/EXPERIMENT.parquet"
+        "--studies",
+        nargs="*",
+        default=[],
+        type=Path,
+        help="tables of studies, STUDY/EXPERIMENT.parquet",
     )
     args = parser.parse_args()
     tables = load_tables(

@@ -38,7 +38,11 @@ def draw(tables: Tables) -> Figure:
         ("predicted_refined", r"second order, $\tilde a = a + 3/2 - b$", "o", 3),
     ):
         error = ((1 - runs[column]) / (1 - runs.end_ratio) - 1).abs().clip(lower=1e-8)
-        face = {"c": runs.excess, "norm": norm, "cmap": "viridis"} if marker == "o" else {"color": "0.75"}
+        face = (
+            {"c": runs.excess, "norm": norm, "cmap": "viridis"}
+            if marker == "o"
+            else {"color": "0.75"}
+        )
         right.scatter(reach, error, s=size, marker=marker, linewidths=0.3, label=label, **face)
     right.axhline(0.02, color=style.THEORY, linestyle=":", linewidth=0.8)
     right.annotate("2 %", (2e-5, 0.024), fontsize="x-small")
@@ -47,7 +51,9 @@ def draw(tables: Tables) -> Figure:
         xlabel=r"$|\tilde a|\,\delta$", ylabel=r"relative error of $1 - c_{\mathrm{end}}$",
     )  # fmt: skip
     right.legend(loc="upper left", handletextpad=0.1)
-    figure.colorbar(points, ax=right, label=r"excess $\delta = \eta\lambda_{\max}/2 - 1$ at the start")
+    figure.colorbar(
+        points, ax=right, label=r"excess $\delta = \eta\lambda_{\max}/2 - 1$ at the start"
+    )
     return figure
 
 
@@ -62,5 +68,7 @@ def _draw_curve(axes: Axes) -> None:
     w = np.linspace(*WINDOW, 400)[:-1]
     # With a = w and δ = 1/2: w_0 = w, and w_e = 2w (c_end − 1).
     w_e = [2 * x * (float(predict_landing(float(x), 1.5)) - 1) for x in w]
-    axes.plot(w, w_e, color=style.THEORY, zorder=3, label=r"law: $(w_e - 1)e^{w_e} = (w_0 - 1)e^{w_0}$")
+    axes.plot(
+        w, w_e, color=style.THEORY, zorder=3, label=r"law: $(w_e - 1)e^{w_e} = (w_0 - 1)e^{w_0}$"
+    )
     axes.plot(w, -w, color=style.THEORY, linestyle=":", linewidth=0.8, label="mirror")

@@ -33,15 +33,15 @@ def draw(tables: Tables) -> Figure:
     panels[0].set_ylabel(r"step ratio $c = \eta\lambda_{\max}/2$")
     handles = [Patch(color=colour, label=label) for label, colour in OUTCOMES.values()]
     lines = panels[0].get_lines()
-    figure.legend(
-        handles=[*handles, *lines], loc="outside upper center", ncols=5, handlelength=1.2
-    )
+    figure.legend(handles=[*handles, *lines], loc="outside upper center", ncols=5, handlelength=1.2)
     return figure
 
 
 def _draw_panel(axes: Axes, runs: pd.DataFrame) -> None:
     codes = runs.outcome.map({name: k for k, name in enumerate(OUTCOMES)})
-    cells = codes.groupby([runs.step_ratio, runs.minimizer]).agg(lambda c: c.mode().iloc[0]).unstack()
+    cells = (
+        codes.groupby([runs.step_ratio, runs.minimizer]).agg(lambda c: c.mode().iloc[0]).unstack()
+    )
     sharp = runs.groupby("minimizer").sharpness_ratio.first().reindex(cells.columns)
     colours = ListedColormap([colour for _, colour in OUTCOMES.values()])
     axes.pcolormesh(

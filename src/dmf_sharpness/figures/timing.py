@@ -44,9 +44,11 @@ def _draw_times(axes: Axes, tables: Tables) -> None:
     if len(zero):
         middle = float((zero.escape_time / zero.predicted_slope).median())
         axes.axhline(middle, color="0.6", linewidth=0.8, linestyle="--")
-        axes.annotate("started at the minimizer itself (median)", (1e-9, middle + 0.7), fontsize="x-small")
+        axes.annotate(
+            "started at the minimizer itself (median)", (1e-8, middle + 0.7), fontsize="x-small"
+        )
     axes.set(
-        xscale="log", xlim=(1e-17, 1), ylim=(0, 42),
+        xscale="log", xlim=(1e-15, 1), ylim=(0, 38),
         xlabel=r"radius of the start / level of escape",
         ylabel=r"escape time $\times\ \log|1-\eta\lambda_{\max}|$",
     )  # fmt: skip
@@ -67,7 +69,7 @@ def _draw_starts(axes: Axes, tables: Tables) -> None:
         y = np.concatenate([[0.0], share[left], [share[left][-1] if left.any() else 0.0]])
         axes.step(x, y, where="post", color=colours[kind], label=label)
     axes.axvline(1, color=style.THEORY, linestyle=":", linewidth=0.8)
-    axes.annotate("rounding has grown", (1.01, 0.04), fontsize="x-small", rotation=90)
+    axes.annotate("rounding has grown", (1.02, 0.45), fontsize="x-small", rotation=90)
     axes.set(
         xlim=(0, 2), ylim=(0, 1.03), ylabel="share of the starts that have left",
         xlabel=r"time $/\ [\log(10^{-3}/2^{-52}) / \log|1-\eta\lambda_{\max}|]$",

@@ -16,7 +16,6 @@ from dmf_sharpness.manifold import curvature_of
 from dmf_sharpness.outcomes import EscapeOutcome, classify
 from dmf_sharpness.sharpness import sharpness
 
-
 ROUNDING = 1e-13
 """Displacement, relative to the minimizer's norm, that rounding makes of none."""
 
@@ -97,7 +96,9 @@ def described(ensemble: Ensemble, index: np.ndarray) -> pd.DataFrame:
 def crossed(*axes: Sequence[float] | Tensor) -> list[Tensor]:
     """All combinations of the values, the last axis fastest; one column per axis."""
     return list(
-        torch.cartesian_prod(*[torch.as_tensor(axis, dtype=torch.float64) for axis in axes]).unbind(-1)
+        torch.cartesian_prod(*[torch.as_tensor(axis, dtype=torch.float64) for axis in axes]).unbind(
+            -1
+        )
     )
 
 

@@ -81,7 +81,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
     times = len(run.trajectory.step)
     table = described(ensemble, index.numpy()).assign(
-        run=pick.numpy(),
+        run=range(len(pick)),
         start=["identity" if k < len(first) else "minimizer" for k in pick.tolist()],
         flat_ratio=ratio.numpy(),
         period=seen.period.numpy(),
@@ -99,13 +99,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
 
 
-def _confinement(
-    factors: list[Tensor], target: Tensor, step_size: Tensor
-) -> tuple[Tensor, Tensor]:
+def _confinement(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Tensor, Tensor]:
     """Share of the variance of the end-to-end product, over the last steps, in the top subspaces."""
-    run = gradient_descent(
-        factors, target, step_size, ORBIT, observe_every=1, keep_path=True
-    )
+    run = gradient_descent(factors, target, step_size, ORBIT, observe_every=1, keep_path=True)
     assert run.trajectory is not None
     assert run.trajectory.path is not None
     shape = (factors[0].shape[-1], *(W.shape[-2] for W in factors))
@@ -115,6 +111,4 @@ def _confinement(
     U, _, Vt = torch.linalg.svd(target, full_matrices=False)
     varying = U.mT @ (product - product.nanmean(0)) @ Vt.mT  # (K, B, k, k)
     total = varying.square().nansum((0, 2, 3))
-    return tuple(
-        varying[..., :k, :k].square().nansum((0, 2, 3)) / total for k in (1, 2)
-    )  # type: ignore[return-value]  # two of them
+    return tuple(varying[..., :k, :k].square().nansum((0, 2, 3)) / total for k in (1, 2))  # type: ignore[return-value]  # two of them

@@ -14,10 +14,9 @@ from dmf_sharpness.descent import gradient_descent
 from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 from dmf_sharpness.factors import flatten
-from dmf_sharpness.manifold import curvature_of, retracted, tangential
+from dmf_sharpness.manifold import retracted
 from dmf_sharpness.sharpness import sharpness
 from dmf_sharpness.studies.common import (
-    Settled,
     Sites,
     crossed,
     described,
@@ -93,7 +92,10 @@ def _shifts(
         ("flattening", length * flattening),
         ("orthogonal", length * aside),
         ("manifold", on_manifold - centre),
-        ("stable", length * aside + _height(sites, index, step_size, length * aside)[:, None] * top),
+        (
+            "stable",
+            length * aside + _height(sites, index, step_size, length * aside)[:, None] * top,
+        ),
         ("exact", torch.zeros_like(top)),
     ]
 

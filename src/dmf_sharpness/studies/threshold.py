@@ -86,5 +86,3 @@ def _bisect(
         highest_return=low.numpy(),
         undecided=undecided.numpy(),
     )
-
-
