@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -149,11 +150,11 @@ def main() -> None:
         steps = {3: 2000, 10: 200}.get(size, 60)
         candidates: dict[str, tuple[Callable[[], object] | None, int, int]] = {
             "compiled": (
-                lambda: gradient_descent(W, M, 1e-3, steps, engine="compiled"),
+                partial(gradient_descent, W, M, 1e-3, steps, engine="compiled"),
                 args.runs,
                 steps,
             ),
-            "torch bmm": (lambda: gradient_descent(W, M, 1e-3, 20, engine="torch"), args.runs, 20),
+            "torch bmm": (partial(gradient_descent, W, M, 1e-3, 20, engine="torch"), args.runs, 20),
             "jax jit(vmap(scan))": (jax_scan(W, M, steps), args.runs, steps),
             "numba prange": (numba_loops(W, M, steps), args.runs, steps),
             "autograd loop": (autograd_loop(W, M, 50), 4, 50),

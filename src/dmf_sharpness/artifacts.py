@@ -232,7 +232,7 @@ def read_table(
 
 
 def read_studies(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """Tables of the studies of the escape, by study; their files are named ``<study>/<experiment>.parquet``."""
+    """Tables of the studies of the escape, by study; files named ``<study>/<experiment>.parquet``."""
     names = sorted({path.parent.name for path in paths})
     return {
         name: read_tables([p for p in paths if p.parent.name == name], f"study_{name}")

@@ -120,7 +120,8 @@ def simulate(
     Returns:
         A row for each minimizer (slowest), step ratio and radius (fastest), with the columns
         ``start`` (index of the minimizer), ``step_ratio``, ``step_size``, ``radius``, ``sharpness``
-        (at the start), ``outcome``, ``period`` (of a periodic orbit, else 0), ``escaped``, ``steps``, ``loss`` (at the end, above the least),
+        (at the start), ``outcome``, ``period`` (of a periodic orbit, else 0), ``escaped``,
+        ``steps``, ``loss`` (at the end, above the least),
         ``farthest`` (largest distance from the minimizer), ``distance`` (the last one), ``growth``
         (measured factor per step in the linear phase, NaN where the run has none long enough),
         ``predicted_growth`` (``|1 − ηλ_max|``), and ``end_ratio`` (``ηλ/2`` where it landed, else NaN).

@@ -84,8 +84,7 @@ def sharpness_slope(
     Where the top eigenvalue is simple; ``T`` is the third derivative of the loss.
     """
     curvature = curvature_of(factors, input_root)
-    shape = target.shape[-1], target.shape[-2]
-    top = curvature.eigenvectors[..., -1].unflatten(-1, shape).mT
+    top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
     value = curvature.eigenvalues[..., -1]
     v = [U * (2 / value).sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
     third = [2 * g for g in gradient_jet(factors, v, target, input_root, order=2)[2]]
@@ -95,7 +94,7 @@ def sharpness_slope(
 def _cubic(factors: Factors, target: Tensor, input_root: Tensor | None) -> Tensor:
     """``κ = −(a_2² + a_3)``."""
     curvature = curvature_of(factors, input_root)
-    top = curvature.eigenvectors[..., -1].unflatten(-1, (target.shape[-1], target.shape[-2])).mT
+    top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
     value = curvature.eigenvalues[..., -1]
     v = [U * (2 / value).sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
     eta = 2 / value

@@ -68,7 +68,7 @@ def _least_squares(curvature: Curvature, Y: Tensor) -> Tensor:
     """``(J Jᵀ)⁺ Y``."""
     Q = curvature.eigenvectors
     dual = (Q.mT @ stacked(Y)[..., None])[..., 0] * 2 * curvature.inverse
-    return (Q @ dual[..., None])[..., 0].unflatten(-1, (Y.shape[-1], Y.shape[-2])).mT
+    return (Q @ dual[..., None])[..., 0].reshape(*Y.mT.shape).mT
 
 
 def tangential(

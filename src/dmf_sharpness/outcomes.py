@@ -66,7 +66,8 @@ def watch(
 ) -> Watch:
     """Take runs ``8 · 128 + 64`` steps further, to see whether they repeat themselves or settle."""
     period, settling = [], []
-    for part in torch.arange(len(step_size)).split(_CHUNK):
+    for first in range(0, len(step_size), _CHUNK):
+        part = slice(first, first + _CHUNK)
         here = [W[part] for W in factors]
         one = _watch_chunk(here, target[part], step_size[part], input_root)
         period.append(one.period)
@@ -88,7 +89,7 @@ def _watch_chunk(
     ended = longer.outcome != int(Outcome.STEP_LIMIT)
     loss = longer.trajectory.loss
     if len(loss) > WINDOWS * WINDOW:
-        envelope = loss[: WINDOWS * WINDOW].unflatten(0, (WINDOWS, WINDOW)).amax(1)
+        envelope = loss[: WINDOWS * WINDOW].reshape(WINDOWS, WINDOW, -1).amax(1)
         falling = (envelope[1:] < envelope[:-1]).all(0)
     else:  # all have ended
         falling = ended

@@ -29,7 +29,8 @@ def draw(tables: Tables) -> Figure:
     _draw_curve(left)
     left.set(
         xlim=WINDOW, ylim=(-3, 2),
-        xlabel=r"start $w_0 = 2\tilde a\,\delta$", ylabel=r"landing $w_e = -2\tilde a\,(1 - c_{\mathrm{end}})$",
+        xlabel=r"start $w_0 = 2\tilde a\,\delta$",
+        ylabel=r"landing $w_e = -2\tilde a\,(1 - c_{\mathrm{end}})$",
     )  # fmt: skip
     left.legend(loc="lower left")
     reach = runs.refined.abs() * runs.excess

@@ -32,11 +32,12 @@ def _draw_times(axes: Axes, tables: Tables) -> None:
     runs = tables.studies["timing"]
     runs = runs[(runs.second_ratio < 1) & (runs.direction == "top")]
     colours = style.ratio_colours(runs.step_ratio)
-    for ratio, group in runs.groupby("step_ratio"):
+    for ratio, colour in colours.items():
+        group = runs[runs.step_ratio == ratio]
         kept = group[(group.radius > 0) & group.escape_time.notna()]
         axes.scatter(
             kept.radius / kept.level, kept.escape_time / kept.predicted_slope,
-            s=2, linewidths=0, color=colours[float(ratio)], label=f"$c = {ratio:g}$",
+            s=2, linewidths=0, color=colour, label=f"$c = {ratio:g}$",
         )  # fmt: skip
     x = np.geomspace(1e-17, 1, 10)
     axes.plot(x, -np.log(x), color=style.THEORY, linestyle=":", label="predicted")

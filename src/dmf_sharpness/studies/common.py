@@ -81,7 +81,7 @@ def sites_of(ensemble: Ensemble) -> Sites:
 
 
 def described(ensemble: Ensemble, index: np.ndarray) -> pd.DataFrame:
-    """The columns that name a row's minimizer: ``network``, ``minimizer``, ``kind``, ``widths``, ``depth``."""
+    """Columns that name a row's minimizer: ``network``, ``minimizer``, ``kind``, ``widths``, ``depth``."""
     return pd.DataFrame(
         {
             "network": ensemble.network,

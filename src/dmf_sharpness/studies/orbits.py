@@ -5,6 +5,8 @@ start, and a step size above ``2/λ_flat``, at which no minimizer is stable. To 
 minimizer that is not balanced, whose balancing gap must decay for their picture to hold there, too.
 """
 
+from itertools import pairwise
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ TIMES = 60
 def balancing_gap(factors: list[Tensor]) -> Tensor:
     """``max_i ‖W_{i+1}ᵀW_{i+1} − W_iW_iᵀ‖_F`` over ``max_i ‖W_i‖_F²``, shape ``(…)``."""
     norm = torch.linalg.matrix_norm
-    gaps = [norm(B.mT @ B - A @ A.mT) for A, B in zip(factors[:-1], factors[1:], strict=True)]
+    gaps = [norm(B.mT @ B - A @ A.mT) for A, B in pairwise(factors)]
     sizes = [norm(W).square() for W in factors]
     return torch.stack(gaps).amax(0) / torch.stack(sizes).amax(0)
 
@@ -44,8 +46,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per start, step ratio and time: ``start`` (``identity``, or ``minimizer``: beside one),
-        ``step``, ``loss``, ``balancing_gap``, ``top_gap``; and, the same in all rows of a run, ``flat_ratio`` (``ηλ_flat/2``),
-        ``period`` (0 for none), ``settling``, ``in_top`` (share of the orbit's variance, end to end, in the
+        ``step``, ``loss``, ``balancing_gap``, ``top_gap``; and, the same in all rows of a run,
+        ``flat_ratio`` (``ηλ_flat/2``), ``period`` (0 for none), ``settling``, ``in_top`` (share of the
+        orbit's variance, end to end, in the
         target's top singular subspace), ``in_pair`` (in its first two).
     """
     sites = sites_of(ensemble)
@@ -111,4 +114,5 @@ def _confinement(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tu
     U, _, Vt = torch.linalg.svd(target, full_matrices=False)
     varying = U.mT @ (product - product.nanmean(0)) @ Vt.mT  # (K, B, k, k)
     total = varying.square().nansum((0, 2, 3))
-    return tuple(varying[..., :k, :k].square().nansum((0, 2, 3)) / total for k in (1, 2))  # type: ignore[return-value]  # two of them
+    shares = [varying[..., :k, :k].square().nansum((0, 2, 3)) / total for k in (1, 2)]
+    return shares[0], shares[1]
