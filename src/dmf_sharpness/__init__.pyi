@@ -11,5 +11,8 @@ from .minimizers import flat_minimizer as flat_minimizer
 from .minimizers import minimizer_with_sharpness as minimizer_with_sharpness
 from .minimizers import random_minimizer as random_minimizer
 from .sharpness import Sharpness as Sharpness
-from .sharpness import hessian_spectrum as hessian_spectrum
 from .sharpness import sharpness as sharpness
+from .spectrum import hessian_eigenvectors as hessian_eigenvectors
+from .spectrum import hessian_frobenius_norm as hessian_frobenius_norm
+from .spectrum import hessian_spectrum as hessian_spectrum
+from .spectrum import hessian_trace as hessian_trace

@@ -13,6 +13,7 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
+from dmf_sharpness.curvature import curvature_matrix
 from dmf_sharpness.factors import end_to_end, left_factors, right_factors
 from dmf_sharpness.flatness import flat_sharpness
 from dmf_sharpness.sharpness import sharpness as sharpness_of
