@@ -72,7 +72,7 @@ def checked_root(factors: Factors, input_gram: Tensor | None) -> Tensor | None:
         raise TypeError(f"input_gram: expected a tensor, got {type(input_gram).__name__}")
     if input_gram.dtype != torch.float64:
         raise TypeError(f"input_gram: expected torch.float64, got {input_gram.dtype}")
-    if tuple(input_gram.shape) != (d_0, d_0):
+    if input_gram.shape[-1:] != (d_0,) or input_gram.ndim != 2:
         shape = tuple(input_gram.shape)
         raise ValueError(f"input_gram: expected shape ({d_0}, {d_0}), got {shape}")
     return gram_root(input_gram)
@@ -128,8 +128,7 @@ def curvature_matrix(factors: Factors, input_root: Tensor | None = None) -> Tens
 def gram_matrix(left_grams: Grams, right_grams: Grams, factors: Factors) -> Tensor:
     """:func:`curvature_matrix` from Gram matrices already at hand."""
     d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
-    like = {"dtype": factors[0].dtype, "device": factors[0].device}
-    identity_L, identity_0 = torch.eye(d_L, **like), torch.eye(d_0, **like)
+    identity_L, identity_0 = identity(d_L, factors), identity(d_0, factors)
     total: Tensor | None = None
     for A, B in zip(left_grams, right_grams, strict=True):
         A, B = identity_L if A is None else A, identity_0 if B is None else B
@@ -141,9 +140,15 @@ def gram_matrix(left_grams: Grams, right_grams: Grams, factors: Factors) -> Tens
     return 2 * total.reshape(*total.shape[:-4], d_0 * d_L, d_0 * d_L).expand(*batch, -1, -1)
 
 
+def identity(size: int, factors: Factors) -> Tensor:
+    """The identity matrix in the type and on the device of the factors."""
+    return torch.eye(size, dtype=factors[0].dtype, device=factors[0].device)
+
+
 def unstacked(vectors: Tensor, factors: Factors) -> Tensor:
     """Matrices ``Y`` ``(…, d_L, d_0)`` whose stacked columns are ``vectors`` ``(…, d_0 d_L)``."""
-    return vectors.unflatten(-1, (factors[0].shape[-1], factors[-1].shape[-2])).mT
+    shape = (factors[0].shape[-1], factors[-1].shape[-2])
+    return vectors.reshape(*vectors.shape[:-1], *shape).mT
 
 
 def signed(Y: Tensor) -> Tensor:

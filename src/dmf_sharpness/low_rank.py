@@ -143,7 +143,7 @@ def largest_curvature(
         value, Q = _half_step(flipped, V * values, U, inner, turned)
         U, values, V = compressed(U, Q, ROUNDING_SHARE * tolerance)
         P, Q = U * values, V
-        left, singular_values, right = _deflated_defect(layers, P, Q, value, deflated)
+        _, singular_values, right = _deflated_defect(layers, P, Q, value, deflated)
         defect = float(torch.linalg.vector_norm(singular_values)) / value if value > 0 else 0.0
         if best is None or defect < best.defect:
             best = LowRankPair(value, P, Q, defect, sweep)

@@ -11,6 +11,7 @@ from dmf_sharpness.curvature import (
     check_single,
     checked_root,
     curvature_matrix,
+    identity,
     layer_grams,
     parameter_direction,
     signed,
@@ -122,7 +123,7 @@ def hessian_trace(factors: Factors, input_gram: Tensor | None = None) -> float |
     40.0
     """
     terms = [_trace(A) * _trace(B) for A, B in _whole_grams(factors, input_gram)]
-    total = 2 * torch.stack(torch.broadcast_tensors(*terms)).sum(0)
+    total = 2 * sum(terms[1:], start=terms[0])
     return float(total) if total.ndim == 0 else total
 
 
@@ -144,7 +145,7 @@ def hessian_frobenius_norm(factors: Factors, input_gram: Tensor | None = None) -
     """
     pairs = _whole_grams(factors, input_gram)
     terms = [(A * C).sum((-2, -1)) * (B * D).sum((-2, -1)) for A, B in pairs for C, D in pairs]
-    total = 2 * torch.stack(torch.broadcast_tensors(*terms)).sum(0).sqrt()
+    total = 2 * sum(terms[1:], start=terms[0]).sqrt()
     return float(total) if total.ndim == 0 else total
 
 
@@ -154,10 +155,8 @@ def _trace(matrix: Tensor) -> Tensor:
 
 def _whole_grams(factors: Factors, input_gram: Tensor | None) -> list[tuple[Tensor, Tensor]]:
     input_root = checked_root(factors, input_gram)
-    like = {"dtype": factors[0].dtype, "device": factors[0].device}
-    identity_L = torch.eye(factors[-1].shape[-2], **like)
-    identity_0 = torch.eye(factors[0].shape[-1], **like)
+    d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
     return [
-        (identity_L if A is None else A, identity_0 if B is None else B)
+        (identity(d_L, factors) if A is None else A, identity(d_0, factors) if B is None else B)
         for A, B in zip(*layer_grams(factors, input_root), strict=True)
     ]
