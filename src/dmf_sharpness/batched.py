@@ -14,8 +14,11 @@ from dmf_sharpness.closed_forms import TopPair, dense
 from dmf_sharpness.curvature import Grams, apply_curvature, layer_grams, signed
 from dmf_sharpness.factors import Factors
 
+Triple = tuple[Tensor, Tensor, Tensor]
 STEPS = 60
-RESIDUAL = 3e-11
+POWER_STEPS = 4
+TINY = torch.finfo(torch.float64).tiny
+RESIDUAL = 5e-11
 """``‖T Y − λ Y‖ / λ`` to stop at; the error of the value is of the order of its square."""
 
 
@@ -44,53 +47,64 @@ def _dot(X: Tensor, Y: Tensor) -> Tensor:
 
 def _unit(X: Tensor) -> tuple[Tensor, Tensor]:
     norm = _dot(X, X).sqrt()
-    return X / torch.where(norm > 0, norm, torch.ones_like(norm)), norm
+    return X / torch.where(norm > 0, norm, 1.0), norm
 
 
 def _locally_optimal(
     left_grams: Grams, right_grams: Grams, stack: Factors
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Values ``(B,)``, eigenmatrices ``(B, d_L, d_0)`` and residuals ``(B,)``."""
+    grams = left_grams, right_grams
     B, d_L, d_0 = len(stack[0]), stack[-1].shape[-2], stack[0].shape[-1]
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(d_L, d_0, dtype=torch.float64, generator=generator)
     X = noise.to(stack[0].device).expand(B, -1, -1)
-    for _ in range(4):
-        X = _unit(apply_curvature(left_grams, right_grams, X))[0]
+    for _ in range(POWER_STEPS):
+        X = apply_curvature(left_grams, right_grams, X)
+    X = _unit(X)[0]
     TX = apply_curvature(left_grams, right_grams, X)
     P = TP = torch.zeros_like(X)
-    value, residual = _dot(X, TX), torch.full_like(X[:, :1, :1], torch.inf)
-    for _ in range(STEPS):
+    done_X, done_residual = X.clone(), X.new_full((B, 1, 1), torch.inf)
+    active = torch.arange(B, device=X.device)
+    for step in range(STEPS):
         value = _dot(X, TX)
         R, norm = _unit(TX - value * X)
-        residual = norm / value.clamp(min=torch.finfo(torch.float64).tiny)
-        if bool((residual <= RESIDUAL).all()):
+        residual = norm / value.clamp(min=TINY)
+        settled = residual[:, 0, 0] <= RESIDUAL
+        if step == STEPS - 1 or bool(settled.all()):
+            done_X[active], done_residual[active] = X, residual
             break
+        if int(settled.sum()) * 8 > len(active):
+            # Go on with the others only.
+            done_X[active[settled]], done_residual[active[settled]] = X[settled], residual[settled]
+            going = ~settled
+            X, TX, P, TP, R = X[going], TX[going], P[going], TP[going], R[going]
+            active = active[going]
+            left_grams, right_grams = _part(left_grams, going), _part(right_grams, going)
         # Orthonormal directions: the iterate, its residual, and the step before.
         R = _unit(R - _dot(X, R) * X)[0]
         TR = apply_curvature(left_grams, right_grams, R)
-        overlap_x, overlap_r = _dot(X, P), _dot(R, P)
-        P_new, norm = _unit(P - overlap_x * X - overlap_r * R)
-        scale = torch.where(norm > 0, norm, torch.ones_like(norm))
-        TP = (TP - overlap_x * TX - overlap_r * TR) / scale
-        P = P_new
-        basis, images = (
-            torch.stack([X, R, P], 1).flatten(2),
-            torch.stack([TX, TR, TP], 1).flatten(2),
-        )
-        small = basis @ images.mT
-        small = (small + small.mT) / 2
-        c = torch.linalg.eigh(small)[1][:, :, -1, None]
-        X_new = (c.mT @ basis).reshape(X.shape)
-        TX = (c.mT @ images).reshape(X.shape)
-        c[:, 0] = 0.0
-        P, TP = (c.mT @ basis).reshape(X.shape), (c.mT @ images).reshape(X.shape)
+        along_x, along_r = _dot(X, P), _dot(R, P)
+        P, norm = _unit(P - along_x * X - along_r * R)
+        TP = (TP - along_x * TX - along_r * TR) / torch.where(norm > 0, norm, 1.0)
+        c = _top_of_three((X, R, P), (TX, TR, TP))
+        P, TP = c[1] * R + c[2] * P, c[1] * TR + c[2] * TP
+        X, TX = c[0] * X + P, c[0] * TX + TP
         P, norm = _unit(P)
-        TP = TP / torch.where(norm > 0, norm, torch.ones_like(norm))
-        X = X_new
-    Y, _ = _unit(X)
-    TY = apply_curvature(left_grams, right_grams, Y)
-    value = _dot(Y, TY)
-    defect = _dot(TY - value * Y, TY - value * Y).sqrt()
-    residual = defect / value.clamp(min=torch.finfo(torch.float64).tiny)
-    return value[:, 0, 0], Y, residual[:, 0, 0]
+        TP = TP / torch.where(norm > 0, norm, 1.0)
+    Y, _ = _unit(done_X)
+    return _dot(Y, apply_curvature(*grams, Y))[:, 0, 0], Y, done_residual[:, 0, 0]
+
+
+def _top_of_three(basis: Triple, images: Triple) -> Tensor:
+    """Coefficients ``(3, B, 1, 1)`` of the top Ritz vectors in orthonormal bases of three."""
+    entries = {(i, j): _dot(basis[i], images[j]) for i in range(3) for j in range(i, 3)}
+    rows = [[entries[min(i, j), max(i, j)] for j in range(3)] for i in range(3)]
+    small = torch.stack([torch.cat(row, -1) for row in rows], 1)[:, :, 0]
+    top: Tensor = torch.linalg.eigh(small)[1][:, :, -1]
+    return top.mT[:, :, None, None]
+
+
+def _part(grams: Grams, chosen: Tensor) -> Grams:
+    """The Gram matrices of some of the stack; those that all share stay as they are."""
+    return [A if A is None or A.ndim == 2 else A[chosen] for A in grams]

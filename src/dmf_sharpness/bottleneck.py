@@ -15,7 +15,10 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
 
     ``expression`` is the exact expression of minimizers without a residual, ``sharpness`` the largest
     eigenvalue with the residual in the Hessian-vector product, ``oracle_sharpness`` the dense autograd
-    Hessian's. ``uniform`` says whether all hidden widths are the bottleneck's.
+    Hessian's. ``tight_ends`` says whether the first and the last hidden width are the bottleneck's: then
+    the residual, orthogonal to the rows and columns of the product, meets ``L_j`` of the last layer
+    and ``R_i`` of the first only, and couples just these two in directions of no Gauss–Newton curvature
+    beyond theirs. Elsewhere the expression may be too small, and from depth 4 on too large.
     """
     expression = sharpness(ensemble.factors)
     losses = loss(ensemble.factors, ensemble.target)
@@ -32,7 +35,7 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
                 "widths": "-".join(map(str, ensemble.widths)),
                 "depth": ensemble.depth,
                 "bottleneck": min(hidden),
-                "uniform": len(set(hidden)) == 1,
+                "tight_ends": hidden[0] == hidden[-1] == min(hidden),
                 "loss": float(losses[b]),
                 "expression": float(expression.value[b]),
                 "sharpness": true.value,

@@ -304,8 +304,7 @@ def _escape(runs: pd.DataFrame) -> Iterator[Claim]:
 
 
 def _bottleneck(table: pd.DataFrame) -> Iterator[Claim]:
-    expected = table.uniform | (table.depth == 2)
-    exact, wider = table[expected], table[~expected]
+    exact, wider = table[table.tight_ends], table[~table.tight_ends]
     missed = (table.expression / table.oracle_sharpness - 1).abs()
     yield _claim(
         "C1.bottleneck",
@@ -315,18 +314,18 @@ def _bottleneck(table: pd.DataFrame) -> Iterator[Claim]:
         BOTTLENECK,
         table,
         (table.sharpness / table.oracle_sharpness - 1).abs(),
-        "the closed form, which leaves the residual out, where other layers are wider",
+        "the closed form, which leaves the residual out, where an outer hidden layer is wider",
         missed[wider.index],
     )
     yield _claim(
         "C1.bottleneck_exact",
         "ours",
-        "The closed form is still exact there at depth 2 and where all hidden widths are equal.",
+        "The closed form is still exact there if the first and last hidden widths are the bottleneck's.",
         "relative difference of the closed form and the dense Hessian",
         EXACT,
         exact,
         missed[exact.index],
-        "other layers wider than the bottleneck",
+        "an outer hidden layer wider than the bottleneck",
         missed[wider.index],
     )
 

@@ -53,7 +53,9 @@ def gram_root(input_gram: Tensor) -> Tensor:
         raise ValueError(
             f"input_gram: expected a positive semidefinite matrix, got the eigenvalue {lowest:.3g}"
         )
-    roots = eigenvalues.clamp(min=0).sqrt()
+    # What rounding moved from zero, ε, would have a root of √ε.
+    rounding = torch.finfo(eigenvalues.dtype).eps * len(input_gram) * highest
+    roots = torch.where(eigenvalues > rounding, eigenvalues, 0.0).sqrt()
     return (eigenvectors * roots.unsqueeze(-2)) @ eigenvectors.mT
 
 

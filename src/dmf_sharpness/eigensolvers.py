@@ -13,7 +13,9 @@ from torch import Tensor
 Operator = Callable[[Tensor], Tensor]
 SMALLEST_ITERATIVE = 24
 """Operators below this order are written out as matrices."""
-MAX_RESTARTS = 1000
+RESTARTS = 100
+"""Restarts before the Krylov space is made larger, which close eigenvalues need."""
+LARGEST_KRYLOV = 96
 
 
 def top_eigenvector(
@@ -94,16 +96,27 @@ def _arpack(
         return result
 
     operator = scipy.sparse.linalg.LinearOperator((order, order), matvec=matvec, dtype=np.float64)
-    v0 = start.reshape(-1).cpu().numpy()
-    values, vectors = scipy.sparse.linalg.eigsh(
-        operator,
-        k=count,
-        which="LA",
-        v0=v0 if np.any(v0) else None,
-        tol=tolerance,
-        ncv=min(order, max(2 * count + 2, krylov)),
-        maxiter=MAX_RESTARTS,
-    )
+    size = max(2 * count + 2, krylov)
+    while True:
+        try:
+            values, vectors = scipy.sparse.linalg.eigsh(
+                operator,
+                k=count,
+                which="LA",
+                v0=start.reshape(-1).cpu().numpy(),
+                tol=tolerance,
+                ncv=min(order, size),
+                maxiter=RESTARTS,
+            )
+            break
+        except scipy.sparse.linalg.ArpackNoConvergence:
+            if size >= min(order, LARGEST_KRYLOV):
+                if count > 1:
+                    raise
+                # The start as it was: its residual, which the caller reports, says that it is bad.
+                unit = start / torch.linalg.vector_norm(start)
+                return (unit * apply(unit)).sum().reshape(1), unit[None]
+            size *= 4
     place = np.argsort(values)[::-1]
     found = torch.from_numpy(np.ascontiguousarray(vectors.T[place])).to(start.device)
     return (

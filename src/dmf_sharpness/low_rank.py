@@ -25,7 +25,7 @@ FIRST_RANK = 6
 """Columns to start with: enough to see several of the top eigenvectors when they lie close."""
 GROWTH = 8
 """New columns per sweep at most: the later they come, the fewer sweeps they slow down."""
-KRYLOV = 5
+KRYLOV = 6
 """Krylov vectors of a half-step: it starts close, and each costs two passes over all layers."""
 ROUNDING_SHARE = 1e-2
 """Singular values of ``Y`` below this share of the wanted defect are dropped."""

@@ -352,16 +352,15 @@ def _one_by_one(
     flat = [W.flatten(0, -3) for W in factors]
     results = [solve([W[b] for W in flat], root, limit) for b in range(len(flat[0]))]
 
-    def stacked(name: str) -> Tensor:
+    def stacked(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
         values = [getattr(result, name) for result in results]
-        tensor = torch.tensor(values, device=factors[0].device)
-        return tensor.reshape(batch)
+        return torch.tensor(values, dtype=dtype, device=factors[0].device).reshape(batch)
 
     Y = torch.stack([result.eigenmatrix for result in results])
     return Sharpness(
         value=stacked("value"),
         residual=stacked("residual"),
-        converged=stacked("converged"),
+        converged=stacked("converged", torch.bool),
         tolerance=limit,
         method=method,
         _factors=factors,

@@ -12,26 +12,33 @@ SMALLEST = float(np.finfo(np.float64).eps) / 2
 
 
 def draw(tables: Tables) -> Figure:
-    """The excess of the true sharpness, a row of dots per network, a colour per depth."""
+    """The excess of the true sharpness, a row of dots per network, a colour per depth.
+
+    Hollow dots: the true sharpness is below the expression.
+    """
     table = tables.bottleneck
-    networks = table.drop_duplicates("widths").sort_values(["depth", "uniform", "widths"])
+    networks = table.drop_duplicates("widths").sort_values(["depth", "tight_ends", "widths"])
     rows = {widths: row for row, widths in enumerate(networks.widths)}
     palette = style.depth_colours(table.depth)
 
     figure = style.new_figure(ratio=0.95)
     axes = figure.subplots()
     axes.axvspan(SMALLEST / 2, EXACT, color="0.94", linewidth=0)
-    for depth, part in table.groupby("depth"):
-        axes.scatter(
-            part.excess.abs().clip(lower=SMALLEST), part.widths.map(rows), s=9, linewidths=0.2,
-            edgecolors="white", color=palette[int(str(depth))], label=str(depth),
-        )  # fmt: skip
+    for row in networks.itertuples():
+        part, colour = table[table.widths == row.widths], palette[row.depth]
+        for side, face in ((part.excess >= 0, colour), (part.excess < 0, "none")):
+            x = part[side].excess.abs().clip(lower=SMALLEST)
+            y = np.full(len(x), rows[row.widths])
+            axes.scatter(x, y, s=9, linewidths=0.5, edgecolors=[colour], facecolors=[face])
+    for depth, colour in palette.items():
+        axes.scatter([], [], s=9, color=colour, label=str(depth))
+    axes.scatter([], [], s=9, edgecolors="0.2", facecolors="none", label="below")
     axes.set(
         xscale="log", xlim=(SMALLEST / 2, 1), yticks=list(rows.values()),
-        xlabel=r"true sharpness over the expression, $-1$", ylabel="widths",
+        xlabel=r"$|$true sharpness over the expression, $-1|$", ylabel="widths",
     )  # fmt: skip
     axes.set_yticklabels(list(rows))
     axes.tick_params(axis="y", labelsize="x-small")
     axes.annotate("exact", (EXACT, 0), xytext=(-4, 0), textcoords="offset points", ha="right")
-    axes.legend(title="depth $L$", loc="center left", handletextpad=0.1)
+    axes.legend(title="depth $L$", loc=(0.3, 0.42), handletextpad=0.1)
     return figure
