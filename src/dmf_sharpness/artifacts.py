@@ -39,6 +39,7 @@ RULES = {
     "trajectories": "simulate_escape",
     "landscape": "map_landscape",
     "claims": "judge_claims",
+    "benchmark": "benchmark_sharpness",
 }
 
 Header = dict[str, Any]

@@ -57,6 +57,10 @@ def eigenmatrix_residual(
     return _ratio(pull_back_norm(layers, identity, defect.mT), value * norm)
 
 
+TAIL = 1e-3
+"""Share of the defect that is bounded and not computed."""
+
+
 def _ratio(defect: Tensor, scale: Tensor) -> float:
     return float(defect / scale) if float(scale) > 0 else float(defect)
 
@@ -111,10 +115,37 @@ def defect_low_rank(
 
 
 def low_rank_residual(
-    factors: Factors, P: Tensor, Q: Tensor, value: float, input_root: Tensor | None = None
+    factors: Factors,
+    P: Tensor,
+    Q: Tensor,
+    value: float,
+    input_root: Tensor | None = None,
+    defect: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> float:
-    """``‖H U − λ U‖ / λ`` of ``U = Jᵀ P Qᵀ``; no array larger than ``d × k (L + 1)`` is formed."""
+    """``‖H U − λ U‖ / λ`` of ``U = Jᵀ P Qᵀ``; no array larger than ``d × k (L + 1)`` is formed.
+
+    Args:
+        factors: The factors of one minimizer.
+        P: Shape ``(d_L, k)``.
+        Q: Shape ``(d_0, k)``.
+        value: ``λ``.
+        input_root: ``S``, or None for the identity.
+        defect: :func:`defect_low_rank` of these, if it is at hand.
+    """
     layers = chain(factors, input_root)
-    U, singular_values, V = defect_low_rank(layers, P, Q, value)
-    defect = pull_back_norm(layers, U * singular_values, V)
-    return _ratio(defect, value * pull_back_norm(layers, P, Q))
+    U, singular_values, V = defect or defect_low_rank(layers, P, Q, value)
+    norm = pull_back_norm(layers, P, Q)
+    if not float(norm) > 0:
+        return 0.0
+    # The tail of small singular values is not swept through the layers but bounded: J Jᵀ ≤ λ / 2,
+    # and ‖Jᵀ Y‖² is λ / 2 for a unit Y.
+    tail = singular_values.square().flip(0).cumsum(0).flip(0).sqrt()
+    kept = int((tail > TAIL * tail[0]).sum())
+    dropped = tail[kept] if kept < len(tail) else torch.zeros_like(tail[0])
+    swept = pull_back_norm(layers, U[:, :kept] * singular_values[:kept], V[:, :kept])
+    return _ratio(swept + dropped * norm / _norm(P, Q), value * norm)
+
+
+def _norm(P: Tensor, Q: Tensor) -> Tensor:
+    """``‖P Qᵀ‖_F``."""
+    return ((P.mT @ P) * (Q.mT @ Q)).sum().sqrt()

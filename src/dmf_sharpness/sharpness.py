@@ -37,7 +37,7 @@ from dmf_sharpness.curvature import (
 from dmf_sharpness.eigensolvers import top_eigenvector
 from dmf_sharpness.factors import Factors, widths
 from dmf_sharpness.loss import check_orthogonal_residual
-from dmf_sharpness.low_rank import LowRankPair, largest_curvature
+from dmf_sharpness.low_rank import LowRankPair, two_largest_curvatures
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
 
@@ -130,16 +130,13 @@ class Sharpness:
     def gap(self) -> float | Tensor:
         """Distance to the second eigenvalue, ``λ_1 − λ_2``; multiplicities count.
 
-        An iterative method computes it on demand, with the first eigenpair taken out, to a relative
-        ``1e-6`` of ``λ_1``.
+        The iterations find the second eigenvalue with the first eigenpair taken out: ``low-rank`` to
+        about ``tolerance · λ_1``, ``lanczos`` and ``batched`` when this is first asked for.
         """
         if self._second is not None:
             first = torch.as_tensor(self.value, dtype=torch.float64, device=self._second.device)
             return _plain((first - self._second).clamp(min=0))
-        if isinstance(self._pair, LowRankPair):
-            layers = chain(self._factors, self._root)
-            second = largest_curvature(layers, 1e-3, deflated=self._pair).value
-            return max(0.0, self._pair.value - second)
+        assert isinstance(self._pair, Tensor)
         values = torch.as_tensor(self.value, dtype=torch.float64)
         if self.method == "batched":
             second_values = closed_forms.dense(self._factors, self._root).second
@@ -335,10 +332,19 @@ def _lanczos(
 
 
 def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
-    pair = largest_curvature(chain(factors, root), tolerance)
-    residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root)
+    pair, second = two_largest_curvatures(chain(factors, root), tolerance)
+    residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
+    found = second <= pair.value * (1 + tolerance)
     return Sharpness(
-        pair.value, residual, residual <= tolerance, tolerance, "low-rank", factors, root, pair
+        value=pair.value,
+        residual=residual,
+        converged=found and residual <= tolerance,
+        tolerance=tolerance,
+        method="low-rank",
+        _factors=factors,
+        _root=root,
+        _pair=pair,
+        _second=torch.tensor(second, dtype=torch.float64),
     )
 
 

@@ -53,7 +53,7 @@ def test_all_methods_agree_with_the_dense_hessian(method, widths, rank):
     defect = float((hessian @ v - s.value * v).norm()) / s.value
     assert defect <= s.tolerance
     # The certificate is that defect, not merely a bound on it.
-    assert s.residual == pytest.approx(defect, rel=1e-3, abs=1e-13)
+    assert s.residual == pytest.approx(defect, rel=3e-3, abs=1e-13)
 
 
 @given(networks(), st.integers(0, 99), st.sampled_from(METHODS))

@@ -5,6 +5,7 @@ linear network on the columns of the identity. Tools that are not installed are 
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -81,31 +82,39 @@ def _pyhessian(factors: Sequence[Tensor], tolerance: float) -> float:
     return float(values[0])
 
 
-def _jax_matfree(factors: Sequence[Tensor], tolerance: float) -> float:
-    del tolerance  # a fixed number of steps
+@cache
+def _jax_solver(depth: int, steps: int) -> Any:
+    """Compiled once per shape, so that repeats time the computation and not the compiler."""
     jax = import_module("jax")
     decomp, eig = import_module("matfree.decomp"), import_module("matfree.eig")
-    jax.config.update("jax_enable_x64", True)
-    parameters = [jax.numpy.asarray(W.numpy()) for W in factors]
-    target = jax.numpy.asarray(end_to_end(factors).numpy())
 
-    def loss(layers: Any) -> Any:
+    def loss(layers: Any, target: Any) -> Any:
         product = layers[0]
-        for W in layers[1:]:
+        for W in layers[1:depth]:
             product = W @ product
         return ((target - product) ** 2).sum()
 
-    def product(direction: Any) -> Any:
-        return jax.jvp(jax.grad(loss), (parameters,), (direction,))[1]
+    def product(direction: Any, layers: Any, target: Any) -> Any:
+        return jax.jvp(lambda W: jax.grad(loss)(W, target), (layers,), (direction,))[1]
 
-    keys = jax.random.split(jax.random.PRNGKey(0), len(parameters))
+    solver = eig.eigh_partial(decomp.tridiag_sym(steps))
+    return jax.jit(lambda v, layers, target: solver(product, v, layers, target)[0])
+
+
+def _jax_matfree(factors: Sequence[Tensor], tolerance: float) -> float:
+    del tolerance  # a fixed number of steps
+    jax = import_module("jax")
+    import_module("matfree")
+    jax.config.update("jax_enable_x64", True)
+    layers = [jax.numpy.asarray(W.numpy()) for W in factors]
+    target = jax.numpy.asarray(end_to_end(factors).numpy())
+    keys = jax.random.split(jax.random.PRNGKey(0), len(layers))
     start = [
-        jax.random.normal(key, W.shape, dtype=W.dtype)
-        for key, W in zip(keys, parameters, strict=True)
+        jax.random.normal(key, W.shape, dtype=W.dtype) for key, W in zip(keys, layers, strict=True)
     ]
-    size = sum(W.size for W in parameters)
-    solver = eig.eigh_partial(decomp.tridiag_sym(min(LANCZOS_STEPS, size - 1)))
-    return float(jax.jit(lambda v: solver(product, v)[0])(start).max())
+    # More steps than the Hessian has nonzero eigenvalues break this tool down.
+    rank = factors[0].shape[1] * factors[-1].shape[0]
+    return float(_jax_solver(len(factors), min(LANCZOS_STEPS, rank))(start, layers, target).max())
 
 
 PEERS: dict[str, Solver] = {
