@@ -133,11 +133,7 @@ def largest_curvature(
     """
     P, Q = _start(layers, torch.Generator().manual_seed(0)) if start is None else start
     flipped = layers.transposed()
-    turned = (
-        None
-        if deflated is None
-        else replace(deflated, P=deflated.Q, Q=deflated.P)
-    )
+    turned = None if deflated is None else replace(deflated, P=deflated.Q, Q=deflated.P)
     best: LowRankPair | None = None
     goal = 1e-2
     for sweep in range(1, max_sweeps + 1):

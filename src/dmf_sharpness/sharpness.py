@@ -28,7 +28,6 @@ from dmf_sharpness.certificate import direction_residual, eigenmatrix_residual, 
 from dmf_sharpness.chains import chain, pull_back_norm, push_left, push_right
 from dmf_sharpness.closed_forms import TopPair
 from dmf_sharpness.curvature import (
-    apply_curvature,
     checked_root,
     layer_grams,
     parameter_direction,
@@ -38,6 +37,7 @@ from dmf_sharpness.eigensolvers import top_eigenvector
 from dmf_sharpness.factors import Factors, widths
 from dmf_sharpness.loss import check_orthogonal_residual
 from dmf_sharpness.low_rank import LowRankPair, two_largest_curvatures
+from dmf_sharpness.operators import curvature_operator
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
 
@@ -169,10 +169,10 @@ class Sharpness:
 
 
 def _second_eigenvalue(factors: Factors, root: Tensor | None, value: float, first: Tensor) -> float:
-    left_grams, right_grams = layer_grams(factors, root)
+    operator = curvature_operator(factors, root)
 
     def remainder(Y: Tensor) -> Tensor:
-        return apply_curvature(left_grams, right_grams, Y) - value * (first * Y).sum() * first
+        return operator(Y) - value * (first * Y).sum() * first
 
     generator = torch.Generator().manual_seed(1)
     start = torch.randn(first.shape, dtype=first.dtype, generator=generator).to(first.device)
@@ -317,14 +317,11 @@ def _direct_result(
 def _lanczos(
     factors: Factors, root: Tensor | None, tolerance: float, start: Tensor | None = None
 ) -> Sharpness:
-    left_grams, right_grams = layer_grams(factors, root)
     if start is None:
         shape = chain(factors, root).shape
         generator = torch.Generator().manual_seed(0)
         start = torch.randn(shape, dtype=torch.float64, generator=generator).to(factors[0].device)
-    value, Y = top_eigenvector(
-        lambda Y: apply_curvature(left_grams, right_grams, Y), start, tolerance / 4
-    )
+    value, Y = top_eigenvector(curvature_operator(factors, root), start, tolerance / 4, krylov=20)
     residual = eigenmatrix_residual(factors, Y, value, root)
     return Sharpness(
         value, residual, residual <= tolerance, tolerance, "lanczos", factors, root, signed(Y)

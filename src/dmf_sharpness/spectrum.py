@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.curvature import (
-    apply_curvature,
     check_single,
     checked_root,
     curvature_matrix,
@@ -19,6 +18,7 @@ from dmf_sharpness.curvature import (
 )
 from dmf_sharpness.eigensolvers import top_eigenvectors
 from dmf_sharpness.factors import Factors, flatten
+from dmf_sharpness.operators import curvature_operator
 
 # Eigenvalues below this share of the largest are zeros that rounding moved.
 ROUNDING_LEVEL = 1e-13
@@ -97,12 +97,10 @@ def hessian_eigenvectors(
         eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, input_root))
         values, Y = eigenvalues.flip(0)[:count], unstacked(eigenvectors.mT.flip(0)[:count], factors)
     else:
-        grams = layer_grams(factors, input_root)
+        operator = curvature_operator(factors, input_root)
         generator = torch.Generator().manual_seed(0)
         start = torch.randn((d_L, d_0), dtype=torch.float64, generator=generator)
-        values, Y = top_eigenvectors(
-            lambda Y: apply_curvature(*grams, Y), start.to(factors[0].device), count, tolerance / 4
-        )
+        values, Y = top_eigenvectors(operator, start.to(factors[0].device), count, tolerance / 4)
     kept = values > ROUNDING_LEVEL * values[0]
     batch = [W.expand(int(kept.sum()), *W.shape) for W in factors]
     return values[kept], flatten(parameter_direction(batch, signed(Y[kept]), input_root))

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
 from dmf_sharpness.chains import chain, compressed
+from dmf_sharpness.curvature import apply_curvature, curvature_matrix, gram_root, layer_grams
 from dmf_sharpness.eigensolvers import top_eigenvectors
 from dmf_sharpness.factors import end_to_end, flatten
 from dmf_sharpness.low_rank import largest_curvature
-from dmf_sharpness.oracles import dense_hessian, dense_spectrum
+from dmf_sharpness.operators import curvature_operator, through_layers
+from dmf_sharpness.oracles import dense_hessian
 from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values, orthogonal_matrix
 from tests.helpers import networks, random_point, random_problem
 
@@ -91,7 +93,9 @@ def test_near_degenerate_flat_minimizers(seed):
 
 def test_a_sharpness_known_in_advance():
     """Diagonal factors in hidden frames: the eigenvalues are sums of products of squares."""
-    diagonals = [torch.rand(6, generator=torch.Generator().manual_seed(i)).double() for i in range(4)]
+    diagonals = [
+        torch.rand(6, generator=torch.Generator().manual_seed(i)).double() for i in range(4)
+    ]
     frames = [orthogonal_matrix(6, 10 + i) for i in range(5)]
     factors = [frames[i + 1] @ torch.diag(diagonals[i]) @ frames[i].mT for i in range(4)]
     squares = torch.stack(diagonals).square()
@@ -167,7 +171,9 @@ def test_lazy_parts_of_a_low_rank_result():
 @pytest.mark.parametrize("method", ["lanczos", "low-rank", "batched", "dense"])
 def test_batches_by_every_method(method):
     members = [random_point((7, 8, 9, 6), seed) for seed in range(6)]
-    batch = [torch.stack(layer).reshape(2, 3, *layer[0].shape) for layer in zip(*members, strict=True)]
+    batch = [
+        torch.stack(layer).reshape(2, 3, *layer[0].shape) for layer in zip(*members, strict=True)
+    ]
     s = dmf.sharpness(batch, method=method, tolerance=1e-8)
     assert s.value.shape == s.residual.shape == s.converged.shape == s.gap.shape == (2, 3)
     assert bool(s.converged.all())
@@ -226,7 +232,7 @@ def test_a_zero_minimizer_has_no_curvature(method):
 
 def test_bad_requests():
     factors = random_point((3, 4, 2), 0)
-    with pytest.raises(ValueError, match="method: expected one of .*, got 'magic'"):
+    with pytest.raises(ValueError, match=r"method: expected one of .*, got 'magic'"):
         dmf.sharpness(factors, method="magic")
     with pytest.raises(ValueError, match="tolerance: expected a positive number, got 0"):
         dmf.sharpness(factors, tolerance=0)
@@ -247,7 +253,9 @@ def test_bad_requests():
 def test_target_is_checked():
     target, factors = random_problem((3, 4, 4, 2), 1)
     assert dmf.sharpness(factors, target=target).converged
-    with pytest.raises(ValueError, match=r"target: expected factors whose product fits .*gradient norm"):
+    with pytest.raises(
+        ValueError, match=r"target: expected factors whose product fits .*gradient norm"
+    ):
         dmf.sharpness(factors, target=target + 1e-3)
     with pytest.raises(ValueError, match=r"target: expected shape \(2, 3\), got \(3, 2\)"):
         dmf.sharpness(factors, target=target.mT)
@@ -266,3 +274,17 @@ def test_data_with_an_unseen_direction_need_not_fit_there():
     assert dmf.sharpness(factors, X @ X.mT, target=target).converged
     with pytest.raises(ValueError, match="target: expected factors whose product fits"):
         dmf.sharpness(factors, target=target)
+
+
+@pytest.mark.parametrize("widths", [(9, 6, 7, 3), (3, 6, 7, 9), (5, 5, 5)])
+@pytest.mark.parametrize("data", [False, True])
+def test_both_ways_to_apply_the_operator(widths, data):
+    factors = random_point(widths, 2)
+    root = gram_root(gram(widths[0], 4, 1)) if data else None
+    Y = gaussian_matrix(widths[-1], widths[0], 3)
+    expected = curvature_matrix(factors, root) @ Y.mT.reshape(-1)
+    by_layers = through_layers(chain(factors, root))(Y)
+    by_grams = apply_curvature(*layer_grams(factors, root), Y)
+    torch.testing.assert_close(by_layers.mT.reshape(-1), expected)
+    torch.testing.assert_close(by_grams.mT.reshape(-1), expected)
+    torch.testing.assert_close(curvature_operator(factors, root)(Y), by_layers)

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pandas as pd
 import torch
-from sharpness_peers import LARGEST_DENSE, PEERS
 from torch import Tensor
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import write_table, write_text
 from dmf_sharpness.sharpness import Sharpness, sharpness
+from sharpness_peers import LARGEST_DENSE, PEERS
 
 TOLERANCE = 1e-10
 PROBLEMS: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -50,7 +50,9 @@ def timed(solve: Callable[[], float], repeats: int, budget: float) -> tuple[floa
     return value, statistics.median(seconds), len(seconds)
 
 
-def compare(widths: tuple[int, ...], tools: Sequence[str], repeats: int, budget: float) -> pd.DataFrame:
+def compare(
+    widths: tuple[int, ...], tools: Sequence[str], repeats: int, budget: float
+) -> pd.DataFrame:
     """One row per tool; errors are relative to whole-matrix Lanczos at rounding level."""
     factors = problem(widths)
     exact = sharpness(factors, method="lanczos", tolerance=1e-13).value
@@ -80,7 +82,12 @@ def compare(widths: tuple[int, ...], tools: Sequence[str], repeats: int, budget:
             error = abs(value / exact - 1)
             entry |= {"seconds": seconds, "error": error, "repeats": count}
         rows.append(entry)
-        cli.log.info("%s %s: %s", entry["widths"], tool, {k: entry[k] for k in ("seconds", "error", "status")})
+        cli.log.info(
+            "%s %s: %s",
+            entry["widths"],
+            tool,
+            {k: entry[k] for k in ("seconds", "error", "status")},
+        )
     table = pd.DataFrame(rows)
     table["method"] = [results[-1].method] + [""] * (len(table) - 1)
     table["residual"] = [results[-1].residual] + [float("nan")] * (len(table) - 1)
@@ -92,7 +99,9 @@ def batch_seconds(count: int, repeats: int) -> float:
     """Seconds per minimizer for a stack of 10 × 10 minimizers of depth 3."""
     generator = torch.Generator().manual_seed(3)
     shape = (count, 10, 10)
-    stack = [torch.randn(shape, dtype=torch.float64, generator=generator) / 10**0.5 for _ in range(3)]
+    stack = [
+        torch.randn(shape, dtype=torch.float64, generator=generator) / 10**0.5 for _ in range(3)
+    ]
     _, seconds, _ = timed(lambda: float(torch.as_tensor(sharpness(stack).value).sum()), repeats, 60)
     return seconds / count
 
@@ -109,13 +118,17 @@ def to_markdown(table: pd.DataFrame) -> str:
         ratio = f"{row.ratio:.3g}" if measured else "–"
         error = f"{row.error:.1e}" if measured else "–"
         name = f"{row.tool} ({row.method})" if row.method else row.tool
-        lines.append(f"| {row.widths} | {row.parameters:,} | {name} | {seconds} | {ratio} | {error} |")
+        lines.append(
+            f"| {row.widths} | {row.parameters:,} | {name} | {seconds} | {ratio} | {error} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Write OUTPUT and, beside it, the same as Markdown."""
-    parser = cli.parser(__doc__, output="where to write the table (Parquet); NAME.md goes beside it")
+    parser = cli.parser(
+        __doc__, output="where to write the table (Parquet); NAME.md goes beside it"
+    )
     parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--tools", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--repeats", type=int, default=5)

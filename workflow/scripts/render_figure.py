@@ -22,7 +22,12 @@ def main() -> None:
     parser.add_argument("--landscape", type=Path, help="the contour map (safetensors)")
     args = parser.parse_args()
     tables = load_tables(
-        args.sharpness, args.escape, args.trajectories, args.landscape, args.bottleneck, args.benchmark
+        args.sharpness,
+        args.escape,
+        args.trajectories,
+        args.landscape,
+        args.bottleneck,
+        args.benchmark,
     )
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
     written = style.render(lambda: module.draw(tables), args.output)

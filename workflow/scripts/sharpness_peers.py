@@ -52,7 +52,9 @@ def _curvlinops(factors: Sequence[Tensor], tolerance: float) -> float:
         model, loss, list(model.parameters()), [(X, Y)], check_deterministic=False
     ).to_scipy(dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(operator.shape[0])
-    values = scipy.sparse.linalg.eigsh(operator, k=1, which="LA", tol=tolerance, v0=start, ncv=20)[0]
+    values = scipy.sparse.linalg.eigsh(operator, k=1, which="LA", tol=tolerance, v0=start, ncv=20)[
+        0
+    ]
     return float(values[0])
 
 

@@ -17,9 +17,22 @@ from dmf_sharpness.sharpness import sharpness
 from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values
 
 DEPTHS = (2, 3, 4, 5, 7, 10, 14, 20)
-KINDS = ("random", "flat", "balanced", "rank-deficient", "ill-conditioned target", "ill-conditioned")
+KINDS = (
+    "random",
+    "flat",
+    "balanced",
+    "rank-deficient",
+    "ill-conditioned target",
+    "ill-conditioned",
+)
 CONDITION = 1e6
-LARGE = ((20, 60, 60, 20), (10, 100, 100, 100, 10), (64, 70, 10), (40, 40, 40, 40), (1, 60, 60, 60, 1))
+LARGE = (
+    (20, 60, 60, 20),
+    (10, 100, 100, 100, 10),
+    (64, 70, 10),
+    (40, 40, 40, 40),
+    (1, 60, 60, 60, 1),
+)
 LARGEST_DENSE = 4000
 
 
@@ -58,7 +71,9 @@ def row(kind: str, factors: list[Tensor]) -> dict[str, object]:
     parameters = sum(W.numel() for W in factors)
     target = end_to_end(factors)
     large = parameters > LARGEST_DENSE
-    oracle = lanczos_sharpness(factors, target) if large else float(dense_spectrum(factors, target)[0])
+    oracle = (
+        lanczos_sharpness(factors, target) if large else float(dense_spectrum(factors, target)[0])
+    )
     assert isinstance(s.value, float)
     return {
         "kind": kind,
