@@ -82,12 +82,8 @@ def compare(
             error = abs(value / exact - 1)
             entry |= {"seconds": seconds, "error": error, "repeats": count}
         rows.append(entry)
-        cli.log.info(
-            "%s %s: %s",
-            entry["widths"],
-            tool,
-            {k: entry[k] for k in ("seconds", "error", "status")},
-        )
+        measured = {key: entry[key] for key in ("seconds", "error", "status")}
+        cli.log.info("%s %s: %s", entry["widths"], tool, measured)
     table = pd.DataFrame(rows)
     table["method"] = [results[-1].method] + [""] * (len(table) - 1)
     table["residual"] = [results[-1].residual] + [float("nan")] * (len(table) - 1)
@@ -112,15 +108,14 @@ def to_markdown(table: pd.DataFrame) -> str:
         "| widths | parameters | tool | time | ratio | relative error |",
         "| --- | ---: | --- | ---: | ---: | ---: |",
     ]
-    for row in table.itertuples():
-        measured = row.status == "ok"
-        seconds = f"{row.seconds * 1e3:.3g} ms" if measured else row.status
-        ratio = f"{row.ratio:.3g}" if measured else "–"
-        error = f"{row.error:.1e}" if measured else "–"
-        name = f"{row.tool} ({row.method})" if row.method else row.tool
-        lines.append(
-            f"| {row.widths} | {row.parameters:,} | {name} | {seconds} | {ratio} | {error} |"
-        )
+    for row in table.to_dict("records"):
+        measured = row["status"] == "ok"
+        seconds = f"{row['seconds'] * 1e3:.3g} ms" if measured else row["status"]
+        ratio = f"{row['ratio']:.3g}" if measured else "–"
+        error = f"{row['error']:.1e}" if measured else "–"
+        name = f"{row['tool']} ({row['method']})" if row["method"] else row["tool"]
+        cells = [row["widths"], f"{row['parameters']:,}", name, seconds, ratio, error]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -144,7 +139,12 @@ def main() -> None:
         row = {"widths": "1,000 × 10-10-10-10", "parameters": 300, "tool": "dmf_sharpness"}
         row |= {"seconds": seconds, "method": "batched", "status": "ok", "ratio": 1.0, "error": 0.0}
         table.loc[len(table)] = pd.Series(row)
-    write_table(args.output, "benchmark", table, {"tolerance": TOLERANCE, "threads": args.threads})
+    write_table(
+        args.output,
+        "benchmark",
+        table,
+        {"experiment": "benchmark", "tolerance": TOLERANCE, "threads": args.threads},
+    )
     write_text(args.output.with_suffix(".md"), to_markdown(table))
 
 

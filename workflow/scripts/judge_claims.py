@@ -21,16 +21,10 @@ def main() -> None:
         "--bottleneck", nargs="*", default=[], type=Path, help="tables of bottlenecks (Parquet)"
     )
     args = parser.parse_args()
-<<<<<<< HEAD
     sharpness = read_tables(args.sharpness, "sharpness")
-    rows = to_json(judge(sharpness, read_tables(args.escape, "escape")))
-=======
-    sharpness = [read_table(path, "sharpness")[0] for path in args.sharpness]
-    escape = [read_table(path, "escape")[0] for path in args.escape]
-    narrow = [read_table(path, "bottleneck")[0] for path in args.bottleneck]
-    bottleneck = pd.concat(narrow) if narrow else None
-    rows = to_json(judge(pd.concat(sharpness), pd.concat(escape), bottleneck))
->>>>>>> b2e41e2 (Bottleneck: an experiment, its table, figure and ledger rows)
+    escape = read_tables(args.escape, "escape")
+    narrow = read_tables(args.bottleneck, "bottleneck") if args.bottleneck else None
+    rows = to_json(judge(sharpness, escape, narrow))
     write_text(args.output.with_suffix(".md"), to_markdown(rows))
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     fallen = [row["id"] for row in rows if row["verdict"] == "fails"]
