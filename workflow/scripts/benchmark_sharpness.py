@@ -86,7 +86,9 @@ def compare(
         cli.log.info("%s %s: %s", entry["widths"], tool, measured)
     table = pd.DataFrame(rows)
     table["method"] = [results[-1].method] + [""] * (len(table) - 1)
-    table["residual"] = [results[-1].residual] + [float("nan")] * (len(table) - 1)
+    table["residual"] = [torch.as_tensor(results[-1].residual).item()] + [float("nan")] * (
+        len(table) - 1
+    )
     table["ratio"] = table.seconds.astype(float) / float(table.seconds[0])
     return table
 

@@ -49,7 +49,9 @@ def make(kind: str, widths: tuple[int, ...], rng: np.random.Generator) -> list[T
         return factors
     target = gaussian_matrix(d_L, d_0, rng)
     if kind == "rank-deficient":
-        target = matrix_with_singular_values(d_L, d_0, rng.uniform(0.5, 3, max(1, rank - 2)), rng)
+        target = matrix_with_singular_values(
+            d_L, d_0, rng.uniform(0.5, 3, max(1, rank - 2)).tolist(), rng
+        )
         return random_minimizer(target, hidden, rng, spread)
     if kind == "ill-conditioned target":
         target = matrix_with_singular_values(d_L, d_0, _spread(rank), rng)

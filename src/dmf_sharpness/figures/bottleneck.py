@@ -24,11 +24,11 @@ def draw(tables: Tables) -> Figure:
     figure = style.new_figure(ratio=0.95)
     axes = figure.subplots()
     axes.axvspan(SMALLEST / 2, EXACT, color="0.94", linewidth=0)
-    for row in networks.itertuples():
-        part, colour = table[table.widths == row.widths], palette[row.depth]
+    for widths, depth in zip(networks.widths, networks.depth, strict=True):
+        part, colour = table[table.widths == widths], palette[int(depth)]
         for side, face in ((part.excess >= 0, colour), (part.excess < 0, "none")):
             x = part[side].excess.abs().clip(lower=SMALLEST)
-            y = np.full(len(x), rows[row.widths])
+            y = np.full(len(x), rows[widths])
             axes.scatter(x, y, s=9, linewidths=0.5, edgecolors=[colour], facecolors=[face])
     for depth, colour in palette.items():
         axes.scatter([], [], s=9, color=colour, label=str(depth))
