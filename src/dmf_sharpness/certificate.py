@@ -20,7 +20,7 @@ from dmf_sharpness.chains import (
     push_left,
     push_right,
 )
-from dmf_sharpness.factors import Factors
+from dmf_sharpness.factors import Factors, times
 from dmf_sharpness.loss import hessian_vector_product
 
 
@@ -96,11 +96,11 @@ def image_low_rank(layers: Chain, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]
     V, X = push_left(layers, P), push_right(layers, Q)
     left, right = P.new_empty(X[0].shape[0], 0), P.new_empty(V[-1].shape[0], 0)
     for i, W in enumerate(layers.layers):
-        left = W @ left
+        left = times(W, left)
         if layers.trained(i):
             left = torch.cat([left, V[i]], dim=1)
     for i in reversed(range(len(layers.layers))):
-        right = layers.layers[i].mT @ right
+        right = times(layers.layers[i].mT, right)
         if layers.trained(i):
             right = torch.cat([X[i], right], dim=1)
     return left, right

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmf_sharpness.factors import Factors
+from dmf_sharpness.factors import Factors, times
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def push_right(layers: Chain, Q: Tensor) -> list[Tensor]:
     """``[X_1 … X_L]``, ``X_i = R_i Q`` of shape ``(d_{i-1}, k)``, for ``Q`` of shape ``(d_0, k)``."""
     X = [Q]
     for W in layers.layers[:-1]:
-        X.append(W @ X[-1])
+        X.append(times(W, X[-1]))
     return X
 
 
@@ -63,7 +63,7 @@ def push_left(layers: Chain, P: Tensor) -> list[Tensor]:
     """``[V_1 … V_L]``, ``V_i = L_iᵀ P`` of shape ``(d_i, k)``, for ``P`` of shape ``(d_L, k)``."""
     V = [P]
     for W in reversed(layers.layers[1:]):
-        V.append(W.mT @ V[-1])
+        V.append(times(W.mT, V[-1]))
     return V[::-1]
 
 

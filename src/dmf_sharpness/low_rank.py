@@ -20,6 +20,7 @@ from torch import Tensor
 from dmf_sharpness.certificate import defect_low_rank
 from dmf_sharpness.chains import Chain, compressed, push_left, push_right
 from dmf_sharpness.eigensolvers import top_eigenvector
+from dmf_sharpness.factors import times
 
 FIRST_RANK = 16
 """Columns to start with: they see several of the top eigenvectors when these lie close, and cost little
@@ -71,7 +72,7 @@ def _half_step(
         Z: Tensor | None = None
         for i, W in enumerate(layers.layers):
             if Z is not None:
-                Z = W @ Z
+                Z = times(W, Z)
             if layers.trained(i):
                 term = V[i] @ grams[i]
                 Z = term if Z is None else Z + term
@@ -104,7 +105,7 @@ def _start(layers: Chain, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         Z: Tensor | None = None
         for i, W in enumerate(forward.layers):
             if Z is not None:
-                Z = W @ Z
+                Z = times(W, Z)
             if forward.trained(i):
                 term = V[i] * other[i].square().sum() / k
                 Z = term if Z is None else Z + term

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dmf_sharpness.chains import Chain, chain, push_left, push_right
 from dmf_sharpness.curvature import apply_curvature, identity, layer_grams
-from dmf_sharpness.factors import Factors
+from dmf_sharpness.factors import Factors, times
 
 APPLICATIONS = 60
 """What a Lanczos iteration typically takes; it weighs the set-up against each application."""
@@ -58,7 +58,7 @@ def through_layers(layers: Chain) -> Callable[[Tensor], Tensor]:
         Z: Tensor | None = None
         for i in reversed(range(len(X))):
             if Z is not None:
-                Z = layers.layers[i].mT @ Z
+                Z = times(layers.layers[i].mT, Z)
             if layers.trained(i):
                 term = X[i] @ grams[i]
                 Z = term if Z is None else Z + term
