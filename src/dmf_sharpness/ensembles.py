@@ -65,6 +65,8 @@ def _one_minimizer(
             least = flat_sharpness(target, len(hidden) + 1)
             assert isinstance(least, float)
             return make.minimizer_with_sharpness(target, hidden, spec.sharpness_ratio * least, seed)
+        case "bottlenecked":
+            return make.bottlenecked_minimizer(target, hidden, seed, spec.spread)
         case _:
             raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from dmf_sharpness.descent import DescentRun, Outcome, Trajectory, gradient_descent
 from dmf_sharpness.factors import Factors, flatten, unflatten, widths
 from dmf_sharpness.loss import hessian_vector_product, loss
-from dmf_sharpness.sharpness import hessian_eigenvectors, sharpness
+from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.spectrum import hessian_eigenvectors
 
 ESCAPE_FACTOR = 10.0
 """A run has escaped when it is this many times farther from the minimizer than it started."""

@@ -8,7 +8,11 @@ rule judge_claims:
     """Judge every claim from the tables, each with its negative control."""
     input:
         sharpness=expand(
-            "results/sharpness/{experiment}.parquet", experiment=list(EXPERIMENTS)
+            "results/sharpness/{experiment}.parquet", experiment=without_bottleneck()
+        ),
+        bottleneck=expand(
+            "results/bottleneck/{experiment}.parquet",
+            experiment=with_section("bottlenecked"),
         ),
         escape=expand(
             "results/escape/{experiment}.parquet", experiment=with_section("escape")
@@ -26,7 +30,8 @@ rule judge_claims:
         "../envs/replication.yaml"
     shell:
         "python {input.script} {output.json}"
-        " --sharpness {input.sharpness} --escape {input.escape} &> {log}"
+        " --sharpness {input.sharpness} --escape {input.escape}"
+        " --bottleneck {input.bottleneck} &> {log}"
 
 
 rule render_report:

@@ -17,9 +17,14 @@ def main() -> None:
     parser.add_argument(
         "--escape", nargs="+", required=True, type=Path, help="tables of stage 3 (Parquet)"
     )
+    parser.add_argument(
+        "--bottleneck", nargs="*", default=[], type=Path, help="tables of bottlenecks (Parquet)"
+    )
     args = parser.parse_args()
     sharpness = read_tables(args.sharpness, "sharpness")
-    rows = to_json(judge(sharpness, read_tables(args.escape, "escape")))
+    escape = read_tables(args.escape, "escape")
+    narrow = read_tables(args.bottleneck, "bottleneck") if args.bottleneck else None
+    rows = to_json(judge(sharpness, escape, narrow))
     write_text(args.output.with_suffix(".md"), to_markdown(rows))
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     fallen = [row["id"] for row in rows if row["verdict"] == "fails"]
