@@ -1,3 +1,5 @@
+from .any_point import PointSharpness as PointSharpness
+from .any_point import sharpness_at as sharpness_at
 from .descent import DescentRun as DescentRun
 from .descent import gradient_descent as gradient_descent
 from .factors import end_to_end as end_to_end
@@ -9,9 +11,13 @@ from .flatness import spectral_products as spectral_products
 from .landing import landing_coefficient as landing_coefficient
 from .landing import predict_landing as predict_landing
 from .minimizers import balanced_minimizer as balanced_minimizer
+from .minimizers import bottlenecked_minimizer as bottlenecked_minimizer
 from .minimizers import flat_minimizer as flat_minimizer
 from .minimizers import minimizer_with_sharpness as minimizer_with_sharpness
 from .minimizers import random_minimizer as random_minimizer
 from .sharpness import Sharpness as Sharpness
-from .sharpness import hessian_spectrum as hessian_spectrum
 from .sharpness import sharpness as sharpness
+from .spectrum import hessian_eigenvectors as hessian_eigenvectors
+from .spectrum import hessian_frobenius_norm as hessian_frobenius_norm
+from .spectrum import hessian_spectrum as hessian_spectrum
+from .spectrum import hessian_trace as hessian_trace

@@ -34,6 +34,7 @@ LOSS_CONVENTION = "sum of squares: no 1/2, no mean"
 RULES = {
     "minimizers": "generate_minimizers",
     "sharpness": "evaluate_sharpness",
+    "bottleneck": "measure_bottleneck",
     "escape": "simulate_escape",
     "trajectories": "simulate_escape",
     "landscape": "map_landscape",
@@ -42,6 +43,7 @@ RULES = {
         for name in ("landing", "threshold", "timing", "starts", "phase", "orbits")
     },
     "claims": "judge_claims",
+    "benchmark": "benchmark_sharpness",
 }
 
 Header = dict[str, Any]

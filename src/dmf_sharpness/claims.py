@@ -17,6 +17,8 @@ EXACT = 1e-12
 """Two ways to compute one number in float64."""
 SPECTRUM = 1e-10
 """A whole spectrum, relative to its largest eigenvalue."""
+BOTTLENECK = 1e-10
+"""A Lanczos iteration in parameter space against the dense Hessian."""
 BALANCED = 1e-10
 """Spectral products are called equal up to this relative difference."""
 FLAT_BALANCE = 1e-5
@@ -301,16 +303,47 @@ def _escape(runs: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-def judge(sharpness: pd.DataFrame, escape: pd.DataFrame) -> list[Claim]:
+def _bottleneck(table: pd.DataFrame) -> Iterator[Claim]:
+    exact, wider = table[table.tight_ends], table[~table.tight_ends]
+    missed = (table.expression / table.oracle_sharpness - 1).abs()
+    yield _claim(
+        "C1.bottleneck",
+        "ours",
+        "Behind a bottleneck the sharpness comes from the Hessian-vector product with the residual.",
+        "relative difference of that sharpness and the dense Hessian",
+        BOTTLENECK,
+        table,
+        (table.sharpness / table.oracle_sharpness - 1).abs(),
+        "the closed form, which leaves the residual out, where an outer hidden layer is wider",
+        missed[wider.index],
+    )
+    yield _claim(
+        "C1.bottleneck_exact",
+        "ours",
+        "The closed form is still exact there if the first and last hidden widths are the bottleneck's.",
+        "relative difference of the closed form and the dense Hessian",
+        EXACT,
+        exact,
+        missed[exact.index],
+        "an outer hidden layer wider than the bottleneck",
+        missed[wider.index],
+    )
+
+
+def judge(
+    sharpness: pd.DataFrame, escape: pd.DataFrame, bottleneck: pd.DataFrame | None = None
+) -> list[Claim]:
     """All rows of the ledger.
 
     Args:
         sharpness: The tables of the sharpness stage, one below the other, with a column
             ``experiment``.
         escape: The tables of the escape stage, likewise.
+        bottleneck: The tables of the bottleneck stage, likewise; None leaves its rows out.
     """
     sharpness, escape = sharpness.reset_index(drop=True), escape.reset_index(drop=True)
-    return [*_exactness(sharpness), *_flatness(sharpness), *_escape(escape)]
+    narrow = [] if bottleneck is None else _bottleneck(bottleneck.reset_index(drop=True))
+    return [*_exactness(sharpness), *narrow, *_flatness(sharpness), *_escape(escape)]
 
 
 def to_json(claims: list[Claim]) -> list[dict[str, Any]]:

@@ -79,6 +79,8 @@ def _one_minimizer(
             return make.minimizer_with_sharpness(
                 target, hidden, spec.ratio_of(number) * least, seed
             )
+        case "bottlenecked":
+            return make.bottlenecked_minimizer(target, hidden, seed, spec.spread)
         case _:
             raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
 

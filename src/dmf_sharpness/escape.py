@@ -18,7 +18,8 @@ from dmf_sharpness.descent import Trajectory, gradient_descent
 from dmf_sharpness.factors import Factors, flatten, unflatten, widths
 from dmf_sharpness.loss import hessian_vector_product, loss
 from dmf_sharpness.outcomes import EscapeOutcome, classify
-from dmf_sharpness.sharpness import hessian_eigenvectors, sharpness
+from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.spectrum import hessian_eigenvectors
 
 LINEAR_WINDOW = (1e-10, 1e-6)
 """Displacements, relative to the minimizer's norm, above rounding and below nonlinearity."""

@@ -16,7 +16,8 @@ from dmf_sharpness.flatness import (
 )
 from dmf_sharpness.loss import loss
 from dmf_sharpness.oracles import dense_hessian
-from dmf_sharpness.sharpness import operator_spectrum, sharpness
+from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.spectrum import operator_spectrum
 from dmf_sharpness.targets import Regression
 
 

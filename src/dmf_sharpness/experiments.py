@@ -115,6 +115,11 @@ class Experiment:
     digest: str
 
     @property
+    def bottlenecked(self) -> bool:
+        """Whether its minimizers have a layer narrower than the target's rank, and so a residual."""
+        return all(spec.kind == "bottlenecked" for spec in self.minimizers)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """The header entries that tie an artifact to this experiment."""
         return {"experiment": self.name, "digest": self.digest}
@@ -205,23 +210,37 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"target.singular_values: expected {expected} for kind {target['kind']!r}, got {got}"
     if target["kind"] not in ("gaussian", "spectrum") and target.get("count", 1) != 1:
         yield f"target.count: expected 1 for target.kind {target['kind']!r}, got {target['count']}"
+    kinds = [spec["kind"] for spec in content["minimizers"]]
+    narrow = "bottlenecked" in kinds
+    if narrow:
+        yield from _bottleneck_problems(content, kinds)
     for k, network in enumerate(content["networks"]):
         rank = len(target["singular_values"]) if "singular_values" in target else None
-        yield from _network_problems(f"networks[{k}]", network, target["kind"], rank)
+        yield from _network_problems(f"networks[{k}]", network, target["kind"], narrow, rank)
     for k, spec in enumerate(content["minimizers"]):
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
     if "landscape" in content and "escape" not in content:
         yield "landscape: expected with an escape section, whose paths it maps, got none"
     recorded = content.get("escape", {}).get("recorded")
-    kinds = [spec["kind"] for spec in content["minimizers"]]
     if "landscape" in content and recorded is None:
         yield "escape.recorded: missing, expected a kind of minimizer whose landscape to map"
     if recorded is not None and recorded not in kinds:
         yield f"escape.recorded: expected a kind among the minimizers {kinds}, got {recorded!r}"
 
 
+def _bottleneck_problems(content: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
+    """A bottleneck is an experiment of its own: what holds elsewhere does not hold there."""
+    if set(kinds) != {"bottlenecked"}:
+        yield f"minimizers: expected all or none of kind 'bottlenecked', got {kinds}"
+    if content["target"]["kind"] != "gaussian":
+        kind = content["target"]["kind"]
+        yield f"target.kind: expected 'gaussian' with bottlenecked minimizers, got {kind!r}"
+    if "escape" in content:
+        yield "escape: expected none with bottlenecked minimizers, got a section"
+
+
 def _network_problems(
-    key: str, network: Mapping[str, Any], kind: str, given_rank: int | None = None
+    key: str, network: Mapping[str, Any], kind: str, narrow: bool, given_rank: int | None = None
 ) -> Iterator[str]:
     widths = network["widths"]
     if kind != "digits" and "whitened" in network:
@@ -252,6 +271,13 @@ def _network_problems(
             f"target.singular_values: expected at most {min(widths[0], widths[-1])} for widths "
             f"{widths}, got {rank}"
         )
+    if narrow:
+        if min(widths[1:-1]) >= rank:
+            yield (
+                f"{key}.widths: expected a hidden width below {rank}, the target's rank, with "
+                f"bottlenecked minimizers, got {widths}"
+            )
+        return
     for i, width in enumerate(widths[1:-1], 1):
         if width < rank:
             yield (
@@ -261,10 +287,10 @@ def _network_problems(
 
 
 _OPTIONS = {
-    "spread": "random",
-    "frobenius_imbalance": "flat",
-    "sharpness_ratio": "prescribed",
-    "sharpness_ratio_to": "prescribed",
+    "spread": ("random", "bottlenecked"),
+    "frobenius_imbalance": ("flat",),
+    "sharpness_ratio": ("prescribed",),
+    "sharpness_ratio_to": ("prescribed",),
 }
 
 
@@ -272,9 +298,10 @@ def _minimizer_problems(key: str, spec: Mapping[str, Any], explicit: bool) -> It
     if (spec["kind"] == "explicit") != explicit:
         expected = "'explicit' with" if explicit else "a kind other than 'explicit' without"
         yield f"{key}.kind: expected {expected} an explicit target, got {spec['kind']!r}"
-    for option, kind in _OPTIONS.items():
-        if option in spec and spec["kind"] != kind:
-            yield f"{key}.{option}: expected with kind {kind!r} only, got {spec['kind']!r}"
+    for option, kinds in _OPTIONS.items():
+        if option in spec and spec["kind"] not in kinds:
+            allowed = " or ".join(map(repr, kinds))
+            yield f"{key}.{option}: expected with kind {allowed} only, got {spec['kind']!r}"
     if spec["kind"] == "prescribed" and "sharpness_ratio" not in spec:
         yield f"{key}.sharpness_ratio: missing, expected a number of at least 1"
     if explicit and spec.get("count", 1) != 1:

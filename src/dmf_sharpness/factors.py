@@ -58,13 +58,22 @@ def widths(factors: Factors) -> tuple[int, ...]:
     return (factors[0].shape[-1], *(W.shape[-2] for W in factors))
 
 
+def times(W: Tensor, X: Tensor) -> Tensor:
+    """``W X`` for an ``X`` of few columns, with the result stored column by column.
+
+    A row-major result of ten columns makes the matrix product up to four times slower.
+    """
+    return (X.mT @ W.mT).mT
+
+
 def right_factors(factors: Factors) -> list[Tensor]:
     """The right intermediate factors ``[R_1 … R_L]``, ``R_i = W_{i-1:1}``, ``R_1`` the identity."""
     W_1 = factors[0]
     identity = torch.eye(W_1.shape[-1], dtype=W_1.dtype, device=W_1.device)
     products = [identity.expand(*W_1.shape[:-2], -1, -1)]
+    multiply = times if W_1.ndim == 2 else torch.matmul
     for W in factors[:-1]:
-        products.append(W @ products[-1] if len(products) > 1 else W)
+        products.append(multiply(W, products[-1]) if len(products) > 1 else W)
     return products
 
 

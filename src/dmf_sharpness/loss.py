@@ -40,6 +40,59 @@ def gradient(factors: Factors, target: Tensor, input_root: Tensor | None = None)
     return [L.mT @ outer @ R.mT for L, R in zip(lefts, rights, strict=True)]
 
 
+def check_orthogonal_residual(
+    factors: Factors, solution: Tensor, input_root: Tensor | None = None, rtol: float = 1e-10
+) -> None:
+    """Make sure that the residual does not enter the Hessian: ``(W_{L:1} − M) S = 0``.
+
+    Args:
+        factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
+        solution: ``M``, the target, or with data any least-squares solution, shape ``(…, d_L, d_0)``.
+        input_root: ``S`` with ``S Sᵀ`` the input Gram matrix, or None.
+        rtol: What ``‖(W_{L:1} − M) S‖_F`` may be relative to ``‖M S‖_F``.
+
+    Raises:
+        TypeError: ``solution`` is not a float64 tensor.
+        ValueError: It does not fit the factors or is not finite; or the residual is larger, with the
+            norm of the gradient in the message: where that is zero, the point is a saddle or the
+            minimum over a bottleneck.
+    """
+    check_target(factors, solution)
+    E = residual(factors, _seen(solution, input_root), input_root)
+    scale = torch.linalg.matrix_norm(_seen(solution, input_root))
+    relative = torch.linalg.matrix_norm(E) / torch.where(scale > 0, scale, torch.ones_like(scale))
+    worst = float(relative.max())
+    if not worst <= rtol:
+        parts = gradient(factors, _seen(solution, input_root), input_root)
+        norm = torch.stack([g.square().sum((-2, -1)) for g in parts]).sum(0).sqrt().max()
+        raise ValueError(
+            f"target: expected factors whose product fits it to a relative {rtol:.0e}, so that the "
+            f"residual is orthogonal to the inputs, got {worst:.3g} (gradient norm {float(norm):.3g}); "
+            "the expression is not exact here, sharpness_at takes any point"
+        )
+
+
+def _seen(solution: Tensor, input_root: Tensor | None) -> Tensor:
+    return solution if input_root is None else solution @ input_root
+
+
+def check_target(factors: Factors, target: Tensor) -> None:
+    """Reject a target that does not fit the factors.
+
+    Raises:
+        TypeError: It is not a float64 tensor.
+        ValueError: Its shape is not that of the end-to-end product, or it is not finite.
+    """
+    if not isinstance(target, Tensor) or target.dtype != torch.float64:
+        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(f"target: expected a float64 tensor, got {got}")
+    shape = (factors[-1].shape[-2], factors[0].shape[-1])
+    if tuple(target.shape[-2:]) != shape:
+        raise ValueError(f"target: expected shape {shape}, got {tuple(target.shape)}")
+    if not bool(torch.isfinite(target).all()):
+        raise ValueError("target: expected finite values, got NaN or Inf")
+
+
 def hessian_vector_product(
     factors: Factors,
     direction: Factors,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmf_sharpness.curvature import curvature_matrix
 from dmf_sharpness.factors import Factors, left_factors, right_factors
 from dmf_sharpness.loss import residual
-from dmf_sharpness.sharpness import ROUNDING_LEVEL, curvature_matrix
+from dmf_sharpness.spectrum import ROUNDING_LEVEL
 
 
 @dataclass(frozen=True)

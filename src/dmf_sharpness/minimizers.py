@@ -29,7 +29,7 @@ def target_rank(target: Tensor) -> int:
     return int(torch.linalg.matrix_rank(target, rtol=RANK_TOLERANCE))
 
 
-def _check_request(target: Tensor, widths: Sequence[int]) -> int:
+def _check_target(target: Tensor) -> int:
     if not isinstance(target, Tensor) or target.dtype != torch.float64:
         got = target.dtype if isinstance(target, Tensor) else type(target).__name__
         raise TypeError(f"target: expected a float64 tensor, got {got}")
@@ -41,6 +41,11 @@ def _check_request(target: Tensor, widths: Sequence[int]) -> int:
     rank = target_rank(target)
     if rank == 0:
         raise ValueError("target: expected a matrix that is not zero, got rank 0")
+    return rank
+
+
+def _check_request(target: Tensor, widths: Sequence[int]) -> int:
+    rank = _check_target(target)
     if not widths:
         raise ValueError("widths: expected at least one hidden width, got none")
     if min(widths) < rank:
@@ -310,3 +315,38 @@ def _gauge_path(
         return _polished(factors, target)
 
     return path
+
+
+def bottlenecked_minimizer(
+    target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 0.3
+) -> list[Tensor]:
+    """A random global minimizer where a layer is narrower than the rank of the target.
+
+    The least loss is that of the best approximation of rank ``k = min(widths)`` (Eckart and Young),
+    and the factors are a :func:`random_minimizer` of it. The residual is orthogonal to the product's
+    rows and columns but not zero: it can enter the Hessian.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        widths: Hidden widths ``d_1 … d_{L-1}``, the least of them below the rank of ``M``.
+        seed: Seed of the draw.
+        spread: As in :func:`random_minimizer`.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: The target is zero or not finite, or no width is below its rank.
+
+    >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    >>> end_to_end(bottlenecked_minimizer(M, [1, 3], seed=0)).round(decimals=9).abs()
+    tensor([[4., 0.],
+            [0., 0.]], dtype=torch.float64)
+    """
+    _check_target(target)
+    rank, k = target_rank(target), min(widths, default=0)
+    if not 0 < k < rank:
+        raise ValueError(
+            f"widths: expected a least hidden width of 1 to {rank - 1}, below the target's rank, "
+            f"got {list(widths)}"
+        )
+    U, values, Vt = torch.linalg.svd(target, full_matrices=False)
+    return random_minimizer((U[:, :k] * values[:k]) @ Vt[:k], widths, seed, spread)

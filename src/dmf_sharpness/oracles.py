@@ -8,6 +8,8 @@ eigenvalues. This module imports nothing of the package, and the exact expressio
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
+import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
@@ -72,3 +74,42 @@ def dense_spectrum(
 ) -> Tensor:
     """All ``N`` eigenvalues of :func:`dense_hessian`, descending."""
     return torch.linalg.eigvalsh(dense_hessian(factors, target, inputs, chunk_size)).flip(-1)
+
+
+def lanczos_sharpness(
+    factors: Sequence[Tensor],
+    target: Tensor,
+    inputs: Tensor | None = None,
+    tolerance: float = 1e-12,
+) -> float:
+    """The largest Hessian eigenvalue by ARPACK on Hessian-vector products of autograd.
+
+    For networks whose dense Hessian would be too large.
+
+    Args:
+        factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
+        target: ``Y``, shape ``(d_L, n)``; in matrix factorization ``M``, shape ``(d_L, d_0)``.
+        inputs: ``X``, shape ``(d_0, n)``; None stands for the identity.
+        tolerance: ``‖H v − λ v‖ / λ`` to stop at.
+
+    >>> W = torch.ones(3, 3, dtype=torch.float64)
+    >>> round(lanczos_sharpness([W, W], target=W @ W), 9)
+    36.0
+    """
+    widths = [factors[0].shape[1], *(W.shape[0] for W in factors)]
+    parameters = torch.cat([W.reshape(-1) for W in factors])
+    gradient = torch.func.grad(_loss_of_vector(widths, target, inputs))
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        direction = torch.from_numpy(vector.reshape(-1)).to(parameters.device)
+        image: np.ndarray = torch.func.jvp(gradient, (parameters,), (direction,))[1].cpu().numpy()
+        return image
+
+    order = len(parameters)
+    operator = scipy.sparse.linalg.LinearOperator((order, order), matvec=product, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(order)
+    values = scipy.sparse.linalg.eigsh(
+        operator, k=1, which="LA", tol=tolerance, v0=start, ncv=min(order, 20),
+        return_eigenvectors=False,
+    )  # fmt: skip
+    return float(values[0])

@@ -1,137 +1,214 @@
 """The exact sharpness of a minimizer: the largest Hessian eigenvalue of ``‖M − W_{L:1}‖_F²``.
 
-Moving the factors by ``U_1 … U_L`` moves the product by ``J U = Σ_i L_i U_i R_i``. Where the
-residual is zero, the Hessian of the loss is ``2 JᵀJ``, and its nonzero eigenvalues are those of
+The derivation is in :mod:`dmf_sharpness.curvature`: the sharpness is the largest eigenvalue of
+``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` on ``(d_L, d_0)`` matrices. How that is found depends on the size:
 
-    ``2 J Jᵀ : Y ↦ 2 Σ_i (L_i L_iᵀ) Y (R_iᵀ R_i)``   on matrices ``Y`` of shape ``(d_L, d_0)``.
-
-As a matrix, with the columns of ``Y`` stacked, that is ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)``, of order
-``d_0 d_L`` however many parameters there are. Its largest eigenvalue is the sharpness; with the
-eigenmatrix ``Y`` the eigenvector in parameter space is ``U_i ∝ L_iᵀ Y R_iᵀ``.
-
-With inputs of Gram matrix ``G = S Sᵀ`` every ``R_i`` becomes ``R_i S`` (see
-:mod:`dmf_sharpness.loss`). Then the loss at the minimizer need not be zero: the expression asks
-only that the residual be orthogonal to the inputs, which it is at a global minimizer unless a
-layer is narrower than the rank of the least-squares solution.
+| method       | where                             | work                                        |
+| ------------ | --------------------------------- | ------------------------------------------- |
+| ``scalar``   | ``d_0 = d_L = 1``                 | ``2 Σ_i ‖L_i‖² ‖R_i‖²``                     |
+| ``depth-1``  | one factor                        | ``2 ‖G‖₂``                                  |
+| ``depth-2``  | two factors                       | eigenproblems of order ``d_L`` and ``d_0``  |
+| ``dense``    | ``d_0 d_L`` of some hundreds      | an eigenproblem of that order               |
+| ``batched``  | stacks of small minimizers        | all at once, on ``(d_L, d_0)`` matrices     |
+| ``lanczos``  | a narrow end                      | Gram matrices once, then ``(d_L, d_0)``     |
+| ``low-rank`` | two wide ends                     | layer by layer, ``O(L² d² k)``              |
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from dmf_sharpness.factors import Factors, check_factors, flatten, left_factors, right_factors
-from dmf_sharpness.loss import hessian_vector_product
+from dmf_sharpness import closed_forms
+from dmf_sharpness.batched import batched_top_pair
+from dmf_sharpness.certificate import direction_residual, eigenmatrix_residual, low_rank_residual
+from dmf_sharpness.chains import chain, pull_back_norm, push_left, push_right
+from dmf_sharpness.closed_forms import TopPair
+from dmf_sharpness.curvature import (
+    checked_root,
+    layer_grams,
+    parameter_direction,
+    signed,
+)
+from dmf_sharpness.eigensolvers import top_eigenvector
+from dmf_sharpness.factors import Factors, widths
+from dmf_sharpness.loss import check_orthogonal_residual
+from dmf_sharpness.low_rank import LowRankPair, two_largest_curvatures
+from dmf_sharpness.operators import curvature_operator
 
-# Eigenvalues below this share of the largest are zeros that rounding moved.
-ROUNDING_LEVEL = 1e-13
+Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
+
+DENSE_ORDER = 256
+"""Up to this ``d_0 d_L`` LAPACK is faster than an iteration."""
+WIDE_END = 96
+"""From this narrower end on the low-rank iteration is faster than Lanczos on whole matrices."""
+LARGEST_SPLIT = 1024
+"""Up to this end a dense eigenproblem of its order is worth it at depth 2."""
+BATCH_SIZE = 16
+"""From this many minimizers on it pays to iterate on all at once."""
+DIRECT_PARAMETERS = 20_000
+"""Up to here the certificate takes the Hessian-vector product of the loss as it stands."""
+TOLERANCE = 1e-10
+LOW_RANK_TOLERANCE = 1e-5
+"""Of the eigenvector. The value is right to about the square of it over the relative gap."""
+LOW_RANK_LIMIT = 1e-7
+"""A tighter tolerance than this asks for more columns than the low-rank iteration is good for."""
 
 
 @dataclass(frozen=True)
 class Sharpness:
     """The largest Hessian eigenvalue of a minimizer (or of each in a batch), with its certificate.
 
+    What is computed on demand reads the factors, which must not have been changed in place since.
+
     Attributes:
-        value: ``λ_max``. A float; for a batch a tensor ``(…)``, as are ``residual`` and ``gap``.
-        eigenmatrix: ``Y``, the unit top eigenmatrix of ``J Jᵀ``, shape ``(…, d_L, d_0)``.
-        eigenvector: ``[U_1 … U_L]``, the unit top eigenvector of the Hessian, shaped like the
-            factors. Any unit vector of the top eigenspace may come out where ``gap`` is zero.
-        residual: ``‖H U − λ U‖ / λ`` with the Hessian-vector product of the loss. By the theorem of
-            Bauer and Fike, an eigenvalue of the Hessian lies within ``residual · λ`` of ``value``.
-        gap: Distance to the second eigenvalue, ``λ_1 − λ_2``; multiplicities count.
+        value: ``λ_max``. A float; for a batch a tensor ``(…)``, as are ``residual``, ``converged``,
+            ``gap`` and ``upper_bound``.
+        residual: ``‖H U − λ U‖ / λ`` in parameter space, with derivatives of the end-to-end product by
+            the chain rule and not with the operator that was solved. By the theorem of Bauer and
+            Fike an eigenvalue of the Hessian lies within ``residual · λ`` of ``value``; if it is the
+            largest, then by that of Kato and Temple within ``residual² λ² / gap``.
+        converged: Whether ``residual ≤ tolerance``. If not, ``value`` is only a lower bound.
+        tolerance: What ``residual`` was to be at most.
         method: How the value was computed.
     """
 
     value: float | Tensor
-    eigenmatrix: Tensor
-    eigenvector: list[Tensor]
     residual: float | Tensor
-    gap: float | Tensor
+    converged: bool | Tensor
+    tolerance: float
     method: str
+    _factors: Factors = field(repr=False, compare=False)
+    _root: Tensor | None = field(repr=False, compare=False)
+    _pair: Tensor | LowRankPair = field(repr=False, compare=False)
+    _second: Tensor | None = field(repr=False, compare=False, default=None)
+
+    @cached_property
+    def eigenmatrix(self) -> Tensor:
+        """``Y``, the unit top eigenmatrix of ``J Jᵀ``, shape ``(…, d_L, r)``.
+
+        ``r`` is ``d_0``. The entry of largest magnitude is positive. Where ``gap`` is zero any unit
+        matrix of the top eigenspace may come out.
+        """
+        if isinstance(self._pair, LowRankPair):
+            return signed(self._pair.P @ self._pair.Q.mT)
+        return self._pair
+
+    @cached_property
+    def eigenvector(self) -> list[Tensor]:
+        """``[U_1 … U_L]``, the unit top eigenvector of the Hessian, shaped like the factors.
+
+        As large as the factors; :attr:`eigenvector_pairs` has it in less memory.
+        """
+        if isinstance(self._pair, LowRankPair):
+            return [V @ X.mT for V, X in self.eigenvector_pairs]
+        return parameter_direction(self._factors, self._pair, self._root)
+
+    @cached_property
+    def eigenvector_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """``[(V_1, X_1) … (V_L, X_L)]`` with ``U_i = V_i X_iᵀ``, ``k`` columns each.
+
+        Raises:
+            ValueError: The value was not computed by the low-rank method.
+        """
+        if not isinstance(self._pair, LowRankPair):
+            raise ValueError(f"method: expected 'low-rank', got {self.method!r}")
+        P, Q = self._pair.P, self._pair.Q
+        layers = chain(self._factors, self._root)
+        norm = pull_back_norm(layers, P, Q)
+        rights = push_right(layers, Q)
+        if self._root is not None:
+            # The root stands in front: R_i S Q from the second layer of the chain on.
+            rights = rights[1:]
+        lefts = push_left(layers, P)[-len(self._factors) :]
+        return [(V / norm, X) for V, X in zip(lefts, rights, strict=True)]
+
+    @cached_property
+    def gap(self) -> float | Tensor:
+        """Distance to the second eigenvalue, ``λ_1 − λ_2``; multiplicities count.
+
+        The iterations find the second eigenvalue with the first eigenpair taken out: ``low-rank`` to
+        about ``tolerance · λ_1``, ``lanczos`` and ``batched`` when this is first asked for.
+        """
+        if self._second is not None:
+            first = torch.as_tensor(self.value, dtype=torch.float64, device=self._second.device)
+            return _plain((first - self._second).clamp(min=0))
+        assert isinstance(self._pair, Tensor)
+        values = torch.as_tensor(self.value, dtype=torch.float64)
+        if self.method == "batched":
+            second_values = closed_forms.dense(self._factors, self._root).second
+            return _plain((values.to(second_values.device) - second_values).clamp(min=0))
+        # One minimizer after another; a single one is a stack of one.
+        batch = values.shape
+        pairs = self._pair.reshape(-1, *self._pair.shape[-2:])
+        layers_of = [W.reshape(-1, *W.shape[-2:]) for W in self._factors]
+        gaps = [
+            value - _second_eigenvalue([W[b] for W in layers_of], self._root, value, pairs[b])
+            for b, value in enumerate(values.reshape(-1).tolist())
+        ]
+        return _plain(torch.tensor(gaps, dtype=torch.float64).clamp(min=0).reshape(batch))
+
+    @cached_property
+    def upper_bound(self) -> float | Tensor:
+        """``2 Σ_i ‖L_i‖₂² ‖R_i‖₂²``, which no eigenvalue exceeds; ``λ_max`` itself at depth 2.
+
+        It forms Gram matrices of all intermediate factors: costly for wide square networks.
+        """
+        total = torch.zeros(self._factors[0].shape[:-2], dtype=torch.float64)
+        total = total.to(self._factors[0].device)
+        for A, B in zip(*layer_grams(self._factors, self._root), strict=True):
+            term = torch.ones_like(total)
+            for gram in (A, B):
+                if gram is not None:
+                    term = term * torch.linalg.eigvalsh(gram)[..., -1]
+            total = total + term
+        return _plain(2 * total)
 
 
-def gram_root(input_gram: Tensor) -> Tensor:
-    """The symmetric root ``S`` of an input Gram matrix, ``S S = G``.
+def _second_eigenvalue(factors: Factors, root: Tensor | None, value: float, first: Tensor) -> float:
+    operator = curvature_operator(factors, root)
 
-    Args:
-        input_gram: ``G = X Xᵀ``, symmetric positive semidefinite, shape ``(d_0, d_0)``.
+    def remainder(Y: Tensor) -> Tensor:
+        return operator(Y) - value * (first * Y).sum() * first
 
-    Raises:
-        ValueError: ``G`` is not square, not symmetric or not positive semidefinite to rounding.
-    """
-    if input_gram.ndim < 2 or input_gram.shape[-1] != input_gram.shape[-2]:
-        shape = tuple(input_gram.shape)
-        raise ValueError(f"input_gram: expected a square matrix, got shape {shape}")
-    scale = input_gram.abs().amax()
-    asymmetry = float((input_gram - input_gram.mT).abs().amax())
-    if not asymmetry <= 1e-12 * float(scale):
-        raise ValueError(f"input_gram: expected a symmetric matrix, got |G − Gᵀ| = {asymmetry:.2g}")
-    eigenvalues, eigenvectors = torch.linalg.eigh(input_gram)
-    lowest, highest = float(eigenvalues.min()), float(eigenvalues.max())
-    if lowest < -1e-12 * highest:
-        raise ValueError(
-            f"input_gram: expected a positive semidefinite matrix, got the eigenvalue {lowest:.3g}"
-        )
-    roots = eigenvalues.clamp(min=0).sqrt()
-    return (eigenvectors * roots.unsqueeze(-2)) @ eigenvectors.mT
+    generator = torch.Generator().manual_seed(1)
+    start = torch.randn(first.shape, dtype=first.dtype, generator=generator).to(first.device)
+    return max(0.0, top_eigenvector(remainder, start, 1e-6)[0])
 
 
-def layer_grams(factors: Factors, input_root: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
-    """``[L_i L_iᵀ]``, shape ``(…, d_L, d_L)``, and ``[(R_i S)ᵀ(R_i S)]``, ``(…, d_0, d_0)``."""
-    rights = right_factors(factors)
-    if input_root is not None:
-        rights = [R @ input_root for R in rights]
-    lefts = left_factors(factors)
-    return [L @ L.mT for L in lefts], [R.mT @ R for R in rights]
-
-
-def curvature_matrix(factors: Factors, input_root: Tensor | None = None) -> Tensor:
-    """The matrix ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)`` of order ``d_0 d_L``, columns of ``Y`` stacked."""
-    left_grams, right_grams = layer_grams(factors, input_root)
-    d_L, d_0 = left_grams[0].shape[-1], right_grams[0].shape[-1]
-    total: Tensor | float = 0.0
-    for LLt, RtR in zip(left_grams, right_grams, strict=True):
-        # (column j, row i) × (column q, row p): entry (RᵀR)_jq (LLᵀ)_ip
-        total = total + torch.einsum("...jq,...ip->...jiqp", RtR, LLt)
-    assert isinstance(total, Tensor)
-    return 2 * total.reshape(*total.shape[:-4], d_0 * d_L, d_0 * d_L)
-
-
-def _checked_root(factors: Factors, input_gram: Tensor | None) -> Tensor | None:
-    check_factors(factors)
-    if input_gram is None:
-        return None
-    d_0 = factors[0].shape[-1]
-    if input_gram.dtype != torch.float64:
-        raise TypeError(f"input_gram: expected torch.float64, got {input_gram.dtype}")
-    if input_gram.shape[-1] != d_0:
-        shape = tuple(input_gram.shape)
-        raise ValueError(f"input_gram: expected shape ({d_0}, {d_0}), got {shape}")
-    return gram_root(input_gram)
-
-
-def _as_float(values: Tensor) -> float | Tensor:
+def _plain(values: Tensor) -> float | Tensor:
     return float(values) if values.ndim == 0 else values
 
 
-def _signed(Y: Tensor) -> Tensor:
-    """Fix the sign of eigenmatrices: the entry of largest magnitude is positive."""
-    entries = Y.flatten(start_dim=-2)
-    largest = entries.gather(-1, entries.abs().argmax(-1, keepdim=True))
-    return Y * torch.sign(largest)[..., None]
-
-
-def sharpness(factors: Factors, input_gram: Tensor | None = None) -> Sharpness:
+def sharpness(
+    factors: Factors,
+    input_gram: Tensor | None = None,
+    *,
+    target: Tensor | None = None,
+    method: Method = "auto",
+    tolerance: float | None = None,
+) -> Sharpness:
     """The exact largest Hessian eigenvalue at a minimizer of ``‖Y − W_{L:1} X‖_F²``.
 
     Args:
-        factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
-            A stack of minimizers of one shape is evaluated at once.
-        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
+        factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64
+            (single precision is refused). A stack of minimizers of one shape is evaluated at once.
+        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization. It may be singular.
+        target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape
+            ``(…, d_L, d_0)``. If given, the factors are checked to be what the expression is exact
+            for; without it they are taken to be a minimizer of their own product.
+        method: One of the table above; ``auto`` chooses by size.
+        tolerance: Wanted :attr:`Sharpness.residual`. None is ``1e-10``, and ``1e-5`` for ``low-rank``,
+            which settles the value to about the square of that.
 
     Raises:
-        TypeError: A factor or the Gram matrix is not a float64 tensor.
-        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix.
+        TypeError: A factor, the Gram matrix or the target is not a float64 tensor.
+        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix, the method is
+            unknown or does not fit the shapes, or the residual is not orthogonal to the inputs
+            (:func:`dmf_sharpness.sharpness_at` takes such points).
 
     Examples:
         Depth 2 is ``2 (‖W_1‖₂² + ‖W_2‖₂²)``:
@@ -150,94 +227,146 @@ def sharpness(factors: Factors, input_gram: Tensor | None = None) -> Sharpness:
         >>> round(sharpness([e_1, rotation, e_1.mT]).value, 12)
         6.0
     """
-    input_root = _checked_root(factors, input_gram)
-    eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, input_root))
-    value = eigenvalues[..., -1]
-    second = eigenvalues[..., -2] if eigenvalues.shape[-1] > 1 else torch.zeros_like(value)
+    root = checked_root(factors, input_gram)
+    if target is not None:
+        check_orthogonal_residual(factors, target, root)
+    if method not in get_args(Method):
+        raise ValueError(f"method: expected one of {list(get_args(Method))}, got {method!r}")
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance: expected a positive number, got {tolerance}")
+    chosen = _choose(factors, tolerance) if method == "auto" else method
+    batch = factors[0].shape[:-2]
+    if chosen in _ITERATIVE and batch:
+        return _one_by_one(factors, root, chosen, tolerance)
+    if chosen in _DIRECT:
+        solver = _solver(chosen, factors)
+        top = solver(factors, root)
+        return _direct_result(factors, root, top, chosen, tolerance or TOLERANCE)
+    if chosen == "lanczos":
+        return _lanczos(factors, root, tolerance or TOLERANCE)
+    result = _low_rank(factors, root, tolerance or LOW_RANK_TOLERANCE)
+    if method == "auto" and not result.converged:
+        # More columns than it is good for: go on from there with whole matrices.
+        return _lanczos(factors, root, result.tolerance, result.eigenmatrix)
+    return result
 
-    d_0, d_L = factors[0].shape[-1], factors[-1].shape[-2]
-    Y = _signed(eigenvectors[..., -1].unflatten(-1, (d_0, d_L)).mT)
-    U = parameter_direction(factors, Y, input_root)
-    HU = hessian_vector_product(factors, U, input_root=input_root)
-    defect = [h - value[..., None, None] * u for h, u in zip(HU, U, strict=True)]
-    residual = torch.stack([d.square().sum((-2, -1)) for d in defect]).sum(0).sqrt() / value
+
+_DIRECT: dict[str, Callable[[Factors, Tensor | None], TopPair]] = {
+    "scalar": closed_forms.scalar,
+    "depth-1": closed_forms.one_layer,
+    "depth-2": closed_forms.two_layers,
+    "dense": closed_forms.dense,
+    "batched": batched_top_pair,
+}
+_ITERATIVE = ("lanczos", "low-rank")
+
+
+def _choose(factors: Factors, tolerance: float | None) -> Method:
+    sizes = widths(factors)
+    d_0, d_L = sizes[0], sizes[-1]
+    if len(factors) == 1:
+        return "depth-1"
+    if d_0 * d_L == 1:
+        return "scalar"
+    if len(factors) == 2 and max(d_0, d_L) <= LARGEST_SPLIT:
+        return "depth-2"
+    if d_0 * d_L <= DENSE_ORDER:
+        count = factors[0].shape[:-2].numel()
+        return "batched" if count >= BATCH_SIZE and d_0 * d_L >= 16 else "dense"
+    if min(d_0, d_L) < WIDE_END or (tolerance is not None and tolerance < LOW_RANK_LIMIT):
+        return "lanczos"
+    return "low-rank"
+
+
+def _solver(method: str, factors: Factors) -> Callable[[Factors, Tensor | None], TopPair]:
+    depth, ends = len(factors), (widths(factors)[0], widths(factors)[-1])
+    fits = {"scalar": ends == (1, 1), "depth-1": depth == 1, "depth-2": depth == 2}
+    if not fits.get(method, True):
+        raise ValueError(
+            f"method: expected one that fits depth {depth} and the ends (d_0, d_L) = {ends}, "
+            f"got {method!r}"
+        )
+    return _DIRECT[method]
+
+
+def _direct_result(
+    factors: Factors, root: Tensor | None, top: TopPair, method: str, tolerance: float
+) -> Sharpness:
+    size = sum(W.shape[-1] * W.shape[-2] for W in factors)
+    if top.value.ndim == 0 and size > DIRECT_PARAMETERS:
+        residual = torch.tensor(
+            eigenmatrix_residual(factors, top.eigenmatrix, float(top.value), root)
+        )
+    else:
+        direction = parameter_direction(factors, top.eigenmatrix, root)
+        residual = direction_residual(factors, direction, top.value, root)
+    converged = residual <= tolerance
     return Sharpness(
-        value=_as_float(value),
-        eigenmatrix=Y,
-        eigenvector=U,
-        residual=_as_float(residual),
-        gap=_as_float((value - second).clamp(min=0)),
-        method="dense",
+        value=_plain(top.value),
+        residual=_plain(residual),
+        converged=bool(converged) if converged.ndim == 0 else converged,
+        tolerance=tolerance,
+        method=method,
+        _factors=factors,
+        _root=root,
+        _pair=top.eigenmatrix,
+        _second=top.second if method != "batched" else None,
     )
 
 
-def parameter_direction(
-    factors: Factors, eigenmatrix: Tensor, input_root: Tensor | None = None
-) -> list[Tensor]:
-    """The unit vector ``U_i ∝ L_iᵀ Y (R_i S)ᵀ`` of parameter space, shaped like the factors."""
-    Y = eigenmatrix if input_root is None else eigenmatrix @ input_root.mT
-    lefts, rights = left_factors(factors), right_factors(factors)
-    U = [L.mT @ Y @ R.mT for L, R in zip(lefts, rights, strict=True)]
-    norm = torch.stack([u.square().sum((-2, -1)) for u in U]).sum(0).sqrt()
-    return [u / norm[..., None, None] for u in U]
+def _lanczos(
+    factors: Factors, root: Tensor | None, tolerance: float, start: Tensor | None = None
+) -> Sharpness:
+    if start is None:
+        shape = chain(factors, root).shape
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(shape, dtype=torch.float64, generator=generator).to(factors[0].device)
+    value, Y = top_eigenvector(curvature_operator(factors, root), start, tolerance / 4, krylov=20)
+    residual = eigenmatrix_residual(factors, Y, value, root)
+    return Sharpness(
+        value, residual, residual <= tolerance, tolerance, "lanczos", factors, root, signed(Y)
+    )
 
 
-def hessian_eigenvectors(
-    factors: Factors, input_gram: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The nonzero Hessian eigenvalues at a minimizer, descending, with their eigenvectors.
-
-    Args:
-        factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
-        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-
-    Returns:
-        Eigenvalues ``(K,)``, and orthonormal vectors in parameter space ``(K, N)``, in the order of
-        :func:`dmf_sharpness.factors.flatten`. The vectors orthogonal to these span the kernel.
-    """
-    input_root = _checked_root(factors, input_gram)
-    _check_single(factors)
-    d_0, d_L = factors[0].shape[-1], factors[-1].shape[-2]
-    eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, input_root))
-    kept = eigenvalues > ROUNDING_LEVEL * eigenvalues[-1]
-    Y = _signed(eigenvectors[:, kept].flip(1).mT.unflatten(-1, (d_0, d_L)).mT)
-    return eigenvalues[kept].flip(0), flatten(parameter_direction(factors, Y, input_root))
+def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
+    pair, second = two_largest_curvatures(chain(factors, root), tolerance)
+    residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
+    found = second <= pair.value * (1 + tolerance)
+    return Sharpness(
+        value=pair.value,
+        residual=residual,
+        converged=found and residual <= tolerance,
+        tolerance=tolerance,
+        method="low-rank",
+        _factors=factors,
+        _root=root,
+        _pair=pair,
+        _second=torch.tensor(second, dtype=torch.float64),
+    )
 
 
-def _check_single(factors: Factors) -> None:
-    if factors[0].ndim > 2:
-        batch = tuple(factors[0].shape[:-2])
-        raise ValueError(f"factors: expected a single minimizer, got a batch of shape {batch}")
+def _one_by_one(
+    factors: Factors, root: Tensor | None, method: str, tolerance: float | None
+) -> Sharpness:
+    """A batch of large minimizers, each by the iteration for a single one."""
+    batch = factors[0].shape[:-2]
+    solve = _lanczos if method == "lanczos" else _low_rank
+    limit = tolerance or (TOLERANCE if method == "lanczos" else LOW_RANK_TOLERANCE)
+    flat = [W.flatten(0, -3) for W in factors]
+    results = [solve([W[b] for W in flat], root, limit) for b in range(len(flat[0]))]
 
+    def stacked(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
+        values = [getattr(result, name) for result in results]
+        return torch.tensor(values, dtype=dtype, device=factors[0].device).reshape(batch)
 
-def operator_spectrum(factors: Factors, input_gram: Tensor | None = None) -> Tensor:
-    """All ``d_0 d_L`` eigenvalues of ``2 J Jᵀ``, descending, zeros included; shape ``(…, d_0 d_L)``.
-
-    The batched companion of :func:`hessian_spectrum`, whose result has no common length.
-    """
-    input_root = _checked_root(factors, input_gram)
-    return torch.linalg.eigvalsh(curvature_matrix(factors, input_root)).flip(-1).clamp(min=0)
-
-
-def hessian_spectrum(factors: Factors, input_gram: Tensor | None = None) -> Tensor:
-    """All nonzero Hessian eigenvalues at a minimizer, descending, multiplicities included.
-
-    Eigenvalues below ``1e-13 λ_max`` are zeros that rounding moved, and are left out.
-
-    Args:
-        factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
-        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-
-    Raises:
-        TypeError: A factor or the Gram matrix is not a float64 tensor.
-        ValueError: As :func:`sharpness`; or a batch was given (:func:`operator_spectrum` takes one).
-
-    Examples:
-        >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
-        >>> hessian_spectrum([W, W])
-        tensor([16., 10., 10.,  4.], dtype=torch.float64)
-    """
-    check_factors(factors)
-    _check_single(factors)
-    eigenvalues = operator_spectrum(factors, input_gram)
-    return eigenvalues[eigenvalues > ROUNDING_LEVEL * eigenvalues[0]]
+    Y = torch.stack([result.eigenmatrix for result in results])
+    return Sharpness(
+        value=stacked("value"),
+        residual=stacked("residual"),
+        converged=stacked("converged", torch.bool),
+        tolerance=limit,
+        method=method,
+        _factors=factors,
+        _root=root,
+        _pair=Y.reshape(*batch, *Y.shape[1:]),
+    )

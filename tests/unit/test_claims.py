@@ -153,3 +153,22 @@ def test_markdown_and_text_list_every_claim_once():
     rows[0]["verdict"] = "fails"
     assert "✗" in claims.to_text(rows)
     assert claims.summary(rows) == f"These claims fail: {rows[0]['id']}."
+
+
+def bottleneck_rows(**changes):
+    """One minimizer where the expression is exact, one where it is not."""
+    base = {"experiment": "b", "depth": 3, "sharpness": 4.0, "oracle_sharpness": 4.0}
+    exact = {"tight_ends": True, "expression": 4.0}
+    wider = {"tight_ends": False, "expression": 3.9}
+    return pd.DataFrame([base | exact | changes, base | wider | changes])
+
+
+def test_bottleneck_rows_are_judged_only_where_there_are_some():
+    without = claims.judge(sharpness_rows(), escape_rows())
+    assert not [claim for claim in without if "bottleneck" in claim.id]
+    rows = claims.judge(sharpness_rows(), escape_rows(), bottleneck_rows())
+    judged = {claim.id: claim for claim in rows if "bottleneck" in claim.id}
+    assert list(judged) == ["C1.bottleneck", "C1.bottleneck_exact"]
+    assert all(claim.stands for claim in judged.values())
+    wrong = claims.judge(sharpness_rows(), escape_rows(), bottleneck_rows(sharpness=4.1))
+    assert next(c for c in wrong if c.id == "C1.bottleneck").verdict == "fails"

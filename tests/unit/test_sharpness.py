@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import dmf_sharpness as dmf
 from dmf_sharpness.factors import end_to_end, flatten
 from dmf_sharpness.oracles import dense_hessian, dense_spectrum
-from dmf_sharpness.sharpness import hessian_eigenvectors, operator_spectrum
+from dmf_sharpness.spectrum import hessian_eigenvectors, operator_spectrum
 from dmf_sharpness.targets import gaussian_matrix, orthogonal_matrix, regression
 from tests.helpers import NETWORKS, networks, random_problem
 

@@ -8,7 +8,11 @@ rule judge_claims:
     """Judge every claim from the tables, each with its negative control."""
     input:
         sharpness=expand(
-            "results/sharpness/{experiment}.parquet", experiment=list(EXPERIMENTS)
+            "results/sharpness/{experiment}.parquet", experiment=without_bottleneck()
+        ),
+        bottleneck=expand(
+            "results/bottleneck/{experiment}.parquet",
+            experiment=with_section("bottlenecked"),
         ),
         escape=expand(
             "results/escape/{experiment}.parquet", experiment=with_section("escape")
@@ -28,7 +32,7 @@ rule judge_claims:
     shell:
         "python {input.script} {output.json}"
         " --sharpness {input.sharpness} --escape {input.escape}"
-        " --studies {input.studies} &> {log}"
+        " --bottleneck {input.bottleneck} --studies {input.studies} &> {log}"
 
 
 rule render_report:

@@ -63,6 +63,12 @@ def study_tables(*names):
     ]
 
 
+def without_bottleneck():
+    """Names of the experiments whose minimizers the exact expression covers."""
+    narrow = with_section("bottlenecked")
+    return [name for name in EXPERIMENTS if name not in narrow]
+
+
 def recorded():
     """Names of the experiments that keep the paths of their runs."""
     return [
@@ -73,7 +79,7 @@ def recorded():
 def figure_tables(wildcards):
     """The artifacts that a figure draws, by the name of the option that takes them."""
     sharpness = expand(
-        "results/sharpness/{experiment}.parquet", experiment=list(EXPERIMENTS)
+        "results/sharpness/{experiment}.parquet", experiment=without_bottleneck()
     )
     trajectories = expand(
         "results/escape/{experiment}.trajectories.parquet", experiment=recorded()
@@ -90,6 +96,11 @@ def figure_tables(wildcards):
         "landing": {"studies": study_tables("landing")},
         "phase": {"studies": study_tables("phase")},
         "timing": {"studies": study_tables("timing", "starts")},
+        "bottleneck": {
+            "bottleneck": expand(
+                "results/bottleneck/{e}.parquet", e=with_section("bottlenecked")
+            )
+        },
     }[wildcards.figure]
 
 

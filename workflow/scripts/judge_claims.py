@@ -19,6 +19,9 @@ def main() -> None:
         "--escape", nargs="+", required=True, type=Path, help="tables of stage 3 (Parquet)"
     )
     parser.add_argument(
+        "--bottleneck", nargs="*", default=[], type=Path, help="tables of bottlenecks (Parquet)"
+    )
+    parser.add_argument(
         "--studies",
         nargs="*",
         default=[],
@@ -27,7 +30,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     sharpness = read_tables(args.sharpness, "sharpness")
-    claims = judge(sharpness, read_tables(args.escape, "escape"))
+    escape = read_tables(args.escape, "escape")
+    narrow = read_tables(args.bottleneck, "bottleneck") if args.bottleneck else None
+    claims = judge(sharpness, escape, narrow)
     rows = to_json([*claims, *judge_studies(read_studies(args.studies))])
     write_text(args.output.with_suffix(".md"), to_markdown(rows))
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")

@@ -7,7 +7,17 @@ from dmf_sharpness import cli
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import load_tables
 
-FIGURES = ("contour", "exactness", "growth", "flatness", "landing", "phase", "timing")
+FIGURES = (
+    "contour",
+    "exactness",
+    "growth",
+    "flatness",
+    "bottleneck",
+    "benchmark",
+    "landing",
+    "phase",
+    "timing",
+)
 
 
 def main() -> None:
@@ -15,7 +25,7 @@ def main() -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("figure", choices=FIGURES, help="which figure")
     parser.add_argument("output", type=Path, help="where to write it, without a suffix")
-    for name in ("sharpness", "escape", "trajectories"):
+    for name in ("sharpness", "bottleneck", "escape", "trajectories", "benchmark"):
         parser.add_argument(
             f"--{name}", nargs="*", default=[], type=Path, help=f"tables of {name} (Parquet)"
         )
@@ -29,7 +39,13 @@ def main() -> None:
     )
     args = parser.parse_args()
     tables = load_tables(
-        args.sharpness, args.escape, args.trajectories, args.landscape, args.studies
+        args.sharpness,
+        args.escape,
+        args.trajectories,
+        args.landscape,
+        args.bottleneck,
+        args.benchmark,
+        args.studies,
     )
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
     written = style.render(lambda: module.draw(tables), args.output)

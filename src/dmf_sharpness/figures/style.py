@@ -70,6 +70,11 @@ def depth_colours(depths: object) -> Mapping[int, Any]:
     return {depth: mpl.colormaps["viridis"](0.9 * np.log10(depth / 2)) for depth in values}
 
 
+def tool_colours(count: int) -> list[Any]:
+    """As many colours as there are tools to compare, dark for the first."""
+    return [UNSTABLE, *sns.color_palette("crest", max(count - 1, 0))]
+
+
 def power_of_ten(value: float) -> str:
     """``1e-9`` as ``$10^{-9}$``, other numbers with the leading factor."""
     exponent = floor(log10(value) + 1e-9)

@@ -16,6 +16,8 @@ class Tables:
 
     Attributes:
         sharpness: A row per minimizer.
+        bottleneck: A row per bottlenecked minimizer.
+        benchmark: A row per problem and tool.
         escape: A row per run of gradient descent.
         trajectories: A row per step of a recorded run.
         landscape: ``along_top`` ``(A,)``, ``along_flattening`` ``(B,)`` and ``loss`` ``(B, A)``.
@@ -23,6 +25,8 @@ class Tables:
     """
 
     sharpness: pd.DataFrame
+    bottleneck: pd.DataFrame
+    benchmark: pd.DataFrame
     escape: pd.DataFrame
     trajectories: pd.DataFrame
     landscape: dict[str, Tensor]
@@ -34,6 +38,8 @@ def load_tables(
     escape: Sequence[Path] = (),
     trajectories: Sequence[Path] = (),
     landscape: Path | None = None,
+    bottleneck: Sequence[Path] = (),
+    benchmark: Sequence[Path] = (),
     studies: Sequence[Path] = (),
 ) -> Tables:
     """Read and check the artifacts that a figure draws.
@@ -43,6 +49,8 @@ def load_tables(
     """
     return Tables(
         sharpness=read_tables(sharpness, "sharpness"),
+        bottleneck=read_tables(bottleneck, "bottleneck"),
+        benchmark=read_tables(benchmark, "benchmark"),
         escape=read_tables(escape, "escape"),
         trajectories=read_tables(trajectories, "trajectories"),
         landscape=read_tensors(landscape, "landscape")[0] if landscape else {},

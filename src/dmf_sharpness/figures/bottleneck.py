@@ -1,0 +1,44 @@
+"""How far the exact expression falls short behind a bottleneck, network by network."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dmf_sharpness.claims import EXACT
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+
+SMALLEST = float(np.finfo(np.float64).eps) / 2
+"""Where an excess of zero is drawn."""
+
+
+def draw(tables: Tables) -> Figure:
+    """The excess of the true sharpness, a row of dots per network, a colour per depth.
+
+    Hollow dots: the true sharpness is below the expression.
+    """
+    table = tables.bottleneck
+    networks = table.drop_duplicates("widths").sort_values(["depth", "tight_ends", "widths"])
+    rows = {widths: row for row, widths in enumerate(networks.widths)}
+    palette = style.depth_colours(table.depth)
+
+    figure = style.new_figure(ratio=0.95)
+    axes = figure.subplots()
+    axes.axvspan(SMALLEST / 2, EXACT, color="0.94", linewidth=0)
+    for widths, depth in zip(networks.widths, networks.depth, strict=True):
+        part, colour = table[table.widths == widths], palette[int(depth)]
+        for side, face in ((part.excess >= 0, colour), (part.excess < 0, "none")):
+            x = part[side].excess.abs().clip(lower=SMALLEST)
+            y = np.full(len(x), rows[widths])
+            axes.scatter(x, y, s=9, linewidths=0.5, edgecolors=[colour], facecolors=[face])
+    for depth, colour in palette.items():
+        axes.scatter([], [], s=9, color=colour, label=str(depth))
+    axes.scatter([], [], s=9, edgecolors="0.2", facecolors="none", label="below")
+    axes.set(
+        xscale="log", xlim=(SMALLEST / 2, 1), yticks=list(rows.values()),
+        xlabel=r"$|$true sharpness over the expression, $-1|$", ylabel="widths",
+    )  # fmt: skip
+    axes.set_yticklabels(list(rows))
+    axes.tick_params(axis="y", labelsize="x-small")
+    axes.annotate("exact", (EXACT, 0), xytext=(-4, 0), textcoords="offset points", ha="right")
+    axes.legend(title="depth $L$", loc=(0.3, 0.42), handletextpad=0.1)
+    return figure

@@ -1,0 +1,68 @@
+"""``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` in the cheaper of two ways, for an iteration of many applications."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from dmf_sharpness.chains import Chain, chain, push_left, push_right
+from dmf_sharpness.curvature import apply_curvature, identity, layer_grams
+from dmf_sharpness.factors import Factors, times
+
+APPLICATIONS = 60
+"""What a Lanczos iteration typically takes; it weighs the set-up against each application."""
+
+
+def curvature_operator(
+    factors: Factors, input_root: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The operator of one minimizer on ``(d_L, d_0)`` matrices.
+
+    With Gram matrices at hand an application costs ``O(L d_0 d_L (d_0 + d_L))``, however wide the
+    hidden layers are, but the Gram matrices have to be made. With one narrow end it can be cheaper
+    to go through the layers each time, ``d_L`` columns up and down.
+    """
+    layers = chain(factors, input_root)
+    if _by_layers(layers) < _by_grams(layers):
+        return through_layers(layers)
+    grams = layer_grams(factors, input_root)
+    return lambda Y: apply_curvature(*grams, Y)
+
+
+def _by_grams(layers: Chain) -> float:
+    """Multiplications: both chains of products, the Gram matrices, and the applications."""
+    d_L, d_0 = layers.shape
+    inner = [W.shape[-2] for W in layers.layers[:-1]]
+    chains = sum(math.prod(W.shape) for W in layers.layers[1:-1]) * (d_L + d_0)
+    grams = sum(inner) * (d_L**2 + d_0**2)
+    return chains + grams + APPLICATIONS * len(inner) * d_L * d_0 * (d_L + d_0)
+
+
+def _by_layers(layers: Chain) -> float:
+    return APPLICATIONS * 2 * min(layers.shape) * sum(math.prod(W.shape) for W in layers.layers)
+
+
+def through_layers(layers: Chain) -> Callable[[Tensor], Tensor]:
+    """The operator by sweeps over the layers; only ``L_iL_iᵀ`` of the narrow end are made.
+
+    ``X_i = R_i Yᵀ`` goes up, and ``Z_i = X_i L_iL_iᵀ + W_iᵀ Z_{i+1}`` comes down to ``(J Jᵀ Y)ᵀ = Z_1``.
+    """
+    d_L, d_0 = layers.shape
+    if d_L > d_0:
+        flipped = through_layers(layers.transposed())
+        return lambda Y: flipped(Y.mT).mT
+    grams = [V.mT @ V for V in push_left(layers, identity(d_L, layers.layers))]
+
+    def apply(Y: Tensor) -> Tensor:
+        X = push_right(layers, Y.mT)
+        Z: Tensor | None = None
+        for i in reversed(range(len(X))):
+            if Z is not None:
+                Z = times(layers.layers[i].mT, Z)
+            if layers.trained(i):
+                term = X[i] @ grams[i]
+                Z = term if Z is None else Z + term
+        assert Z is not None
+        return 2 * Z.mT
+
+    return apply

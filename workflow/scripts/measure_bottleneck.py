@@ -1,0 +1,30 @@
+"""Stage 2 for bottlenecked minimizers: the exact expression beside the true sharpness."""
+
+import pandas as pd
+
+from dmf_sharpness import cli, ensembles
+from dmf_sharpness.artifacts import write_table
+from dmf_sharpness.bottleneck import measure
+from dmf_sharpness.experiments import load_experiment
+
+
+def main() -> None:
+    """Read EXPERIMENT and MINIMIZERS, write OUTPUT."""
+    parser = cli.parser(
+        __doc__,
+        experiment="the experiment file (YAML), of bottlenecked minimizers",
+        minimizers="its minimizers (safetensors), from generate_minimizers.py",
+        output="where to write the table (Parquet), a row per minimizer",
+    )
+    args = parser.parse_args()
+    experiment = load_experiment(args.experiment)
+    made = ensembles.load(args.minimizers, experiment)
+    table = pd.concat([measure(ensemble) for ensemble in made], ignore_index=True)
+    table.insert(0, "experiment", experiment.name)
+    write_table(args.output, "bottleneck", table, experiment.identity)
+    most = table.excess.max()
+    cli.log.info("%s: %d minimizers, excess of up to %.2g", args.output, len(table), most)
+
+
+if __name__ == "__main__":
+    cli.run(main)
