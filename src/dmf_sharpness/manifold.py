@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmf_sharpness.curvature import curvature_matrix
 from dmf_sharpness.factors import Factors, left_factors, right_factors
 from dmf_sharpness.loss import residual
 from dmf_sharpness.spectrum import ROUNDING_LEVEL
@@ -38,7 +37,18 @@ class Curvature:
 
 def curvature_of(factors: Factors, input_root: Tensor | None = None) -> Curvature:
     """All eigenpairs of ``2 J Jᵀ``, for a batch of minimizers."""
-    eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, input_root))
+    rights = right_factors(factors)
+    if input_root is not None:  # r columns, not d_0: S need not be square
+        rights = [R @ input_root for R in rights]
+    total: Tensor | float = 0.0
+    for L, R in zip(left_factors(factors), rights, strict=True):
+        # (column j, row i) × (column q, row p), as the columns of Y are stacked
+        total = total + torch.einsum("...jq,...ip->...jiqp", R.mT @ R, L @ L.mT)
+    assert isinstance(total, Tensor)
+    order = total.shape[-1] * total.shape[-2]
+    eigenvalues, eigenvectors = torch.linalg.eigh(
+        2 * total.reshape(*total.shape[:-4], order, order)
+    )
     cut = ROUNDING_LEVEL * eigenvalues[..., -1:]
     return Curvature(eigenvalues.masked_fill(eigenvalues <= cut, 0.0), eigenvectors)
 

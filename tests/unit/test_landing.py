@@ -184,3 +184,18 @@ def test_data_enters_through_the_input_root():
     W = dmf.random_minimizer(data.solution, (4,), 3)
     a = dmf.landing_coefficient(W, data.target, data.input_root)
     assert np.isfinite(a)
+
+
+def test_fewer_samples_than_inputs():
+    """Then the input root is not square; the law is that of the problem in its own coordinates."""
+    data = regression(gaussian_matrix(4, 3, 1), gaussian_matrix(2, 3, 2))
+    assert data.input_root.shape == (4, 3)
+    W = dmf.random_minimizer(data.solution, (4,), 3)
+    terms = landing_terms(W, data.target, data.input_root)
+    Q, R = torch.linalg.qr(data.input_root, mode="complete")
+    # The inputs' complement is never seen: rotate it away, and the first factor has three columns.
+    inside = landing_terms([W[0] @ Q[:, :3], W[1]], data.target, R[:3])
+    for name in ("drift", "cubic"):
+        torch.testing.assert_close(
+            getattr(terms, name), getattr(inside, name), rtol=1e-9, atol=1e-12
+        )
