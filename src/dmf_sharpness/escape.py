@@ -17,7 +17,7 @@ from torch import Tensor
 from dmf_sharpness.descent import Trajectory, gradient_descent
 from dmf_sharpness.factors import Factors, flatten, unflatten, widths
 from dmf_sharpness.loss import hessian_vector_product, loss
-from dmf_sharpness.outcomes import EscapeOutcome, classify
+from dmf_sharpness.outcomes import ESCAPE_FACTOR, EscapeOutcome, classify
 from dmf_sharpness.sharpness import sharpness
 from dmf_sharpness.spectrum import hessian_eigenvectors
 
@@ -166,7 +166,13 @@ def simulate(
             "sharpness": top.value[index].numpy(),
             "outcome": [o.name.lower() for o in outcome],
             "period": period,
-            "escaped": [o.escaped for o in outcome],
+            # A run that has left and is still settling is undecided only about where it will end.
+            "escaped": [
+                o.escaped or far
+                for o, far in zip(
+                    outcome, (farthest >= ESCAPE_FACTOR * radius).tolist(), strict=True
+                )
+            ],
             "steps": run.steps.numpy(),
             "loss": run.loss.numpy(),
             "farthest": farthest.numpy(),
