@@ -8,8 +8,8 @@ If the first and the last hidden width are ``k``, the expression is still exact.
 has its columns in ``P``, every ``R_i`` but ``R_1 = I`` its rows in ``Q``, so ``E`` meets only
 ``⟨E, U_L C U_1⟩``, ``C = W_{L-1:2}``, and there only ``(I−P)U_L`` and ``U_1(I−Q)``. These two form a block
 of the Hessian of their own, with eigenvalues at most twice those of ``[[r², c], [c, l²]]``, ``r = ‖R_L‖``,
-``l = ‖L_1‖``, ``c = σ_{k+1} ‖C‖``. The other block is that of the expression, at least ``2(r² + l²)``: test it
-on the product of the top vectors. That is the larger one because ``c ≤ r l``: with the top singular
+``l = ‖L_1‖``, ``c = σ_{k+1} ‖C‖``. The other block is that of the expression, at least ``2(r² + l²)``:
+test it on the top vectors. That is the larger one because ``c ≤ r l``: with the top singular
 pair ``C p = s q``, ``σ_k ≤ s ‖W_L q‖ ‖W_1ᵀ p‖``, and ``r l ≥ s² ‖W_L q‖ ‖W_1ᵀ p‖``.
 
 Otherwise ``E`` meets layers that the expression sees too, and the expression may be too small or, from
