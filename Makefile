@@ -29,7 +29,7 @@ bench: .venv/bench ## Time the pipeline, and the engine beside other tools: resu
 	@cat results/benchmark.md
 
 .venv/bench: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[bench]' \
 	  || echo "some of the other tools could not be installed: they are reported as absent"
 	@touch $@
 
@@ -43,7 +43,7 @@ check: .venv/ready ## Linters, formatters, type checker
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock pyproject.toml setup.py src/dmf_sharpness/_kernels.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -409,11 +409,11 @@ def to_short_markdown(rows: list[dict[str, Any]]) -> str:
 
 def to_text(rows: list[dict[str, Any]]) -> str:
     """The ledger as a table for a terminal: one line per claim."""
-    lines = [f"{'':2}{'claim':<16}{'value':>9}  {'≤':>7}{'n':>6}  {'control':>9}  what is claimed"]
+    lines = [f"{'':2}{'claim':<20}{'value':>9}  {'≤':>7}{'n':>6}  {'control':>9}  what is claimed"]
     for row in rows:
         stands = row["verdict"] == "holds" and row["control"]["verdict"] == "fails"
         lines.append(
-            f"{'✓' if stands else '✗':2}{row['id']:<16}{format_number(row['value']):>9}  "
+            f"{'✓' if stands else '✗':2}{row['id']:<20}{format_number(row['value']):>9}  "
             f"{format_number(row['tolerance']):>7}{row['n']:>6}  "
             f"{format_number(row['control']['value']):>9}  "
             f"{row['claim']}"

@@ -62,3 +62,12 @@ def test_lazy_names_are_all_there():
 
     for name in dmf_sharpness.__all__:
         assert callable(getattr(dmf_sharpness, name))
+
+
+def test_every_figure_has_a_module_and_a_caption():
+    from dmf_sharpness.figures.captions import CAPTIONS
+
+    schema = yaml.safe_load((ROOT / "src/dmf_sharpness/schemas/config.yaml").read_text())
+    for figure in schema["properties"]["figures"]["items"]["enum"]:
+        assert figure in CAPTIONS
+        assert (ROOT / f"src/dmf_sharpness/figures/{figure}.py").is_file()

@@ -6,6 +6,15 @@ from typing import Any
 from dmf_sharpness.claims import format_number
 
 CAPTIONS = {
+    "bottleneck": (
+        "Behind a bottleneck, a hidden layer narrower than the target's rank, the minimum keeps a "
+        "residual: how far the true sharpness then is from the closed form, network by network. It is "
+        "still exact at depth 2 and wherever the first and the last hidden layer are as narrow as the "
+        "bottleneck (C1.bottleneck_exact: to {C1.bottleneck_exact.value} over "
+        "{C1.bottleneck_exact.n} minimizers). Elsewhere the sharpness comes from the Hessian-vector "
+        "product with the residual (C1.bottleneck: to {C1.bottleneck.value} over {C1.bottleneck.n}). "
+        "Hollow dots: the closed form is too high."
+    ),
     "contour": (
         "Gradient descent beside a minimizer (star) of a 15-layer scalar factorization, on the plane "
         "of the top Hessian eigenvector v_1 and a vector v_N of the smallest eigenvalue, 0: of that "
