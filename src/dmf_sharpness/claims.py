@@ -1,17 +1,10 @@
-"""The ledger: each claim of the paper as a statistic of the artifacts, a tolerance and a verdict.
-
-Every statistic is the largest of one number per minimizer or run, and a claim holds when it is at
-most the tolerance and at least one was looked at. With each claim goes a negative control: the same
-judgement where it ought to be false. A claim whose control holds has not been tested.
-"""
+"""The claims: what of the artifacts each one is judged by (:mod:`dmf_sharpness.ledger`)."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 import pandas as pd
 
-Verdict = Literal["holds", "fails"]
+from dmf_sharpness.ledger import Claim, judged
 
 EXACT = 1e-12
 """Two ways to compute one number in float64."""
@@ -29,93 +22,11 @@ RATE = 1e-4
 """Relative error of the growth per step in the linear phase."""
 
 
-@dataclass(frozen=True)
-class Control:
-    """The same judgement where it must be false."""
-
-    description: str
-    value: float
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One row of the ledger.
-
-    Attributes:
-        id: ``C1`` … ``C6``, suffixed where a claim has several rows.
-        origin: Who says so, the ``paper`` or we (``ours``).
-        claim: One sentence.
-        statistic: What ``value`` is the largest of.
-        value: The statistic.
-        tolerance: What it may be at most.
-        n: Sample size.
-        experiment: The experiments the sample comes from.
-        verdict: ``holds`` or ``fails``.
-        control: The negative control, whose verdict must be ``fails``.
-    """
-
-    id: str
-    origin: Literal["paper", "ours"]
-    claim: str
-    statistic: str
-    value: float
-    tolerance: float
-    n: int
-    experiment: str
-    verdict: Verdict
-    control: Control
-
-    @property
-    def stands(self) -> bool:
-        """Whether the claim holds and its control fails."""
-        return self.verdict == "holds" and self.control.verdict == "fails"
-
-
-def verdict_on(sample: pd.Series, tolerance: float) -> Verdict:
-    """``holds`` if there is a sample, it has no NaN, and its largest value is within tolerance."""
-    return "holds" if len(sample) and bool((sample <= tolerance).all()) else "fails"
-
-
-def _largest(sample: pd.Series) -> float:
-    return float(sample.max(skipna=False)) if len(sample) else float("nan")
-
-
-def _claim(
-    name: str,
-    origin: Literal["paper", "ours"],
-    claim: str,
-    statistic: str,
-    tolerance: float,
-    rows: pd.DataFrame,
-    sample: pd.Series,
-    control: str,
-    control_sample: pd.Series,
-) -> Claim:
-    return Claim(
-        id=name,
-        origin=origin,
-        claim=claim,
-        statistic=statistic,
-        value=_largest(sample),
-        tolerance=tolerance,
-        n=len(sample),
-        experiment=", ".join(sorted(rows.experiment.unique())),
-        verdict=verdict_on(sample, tolerance),
-        control=Control(
-            control,
-            _largest(control_sample),
-            # An empty control has not failed: then the claim has not been tested.
-            verdict_on(control_sample, tolerance) if len(control_sample) else "holds",
-        ),
-    )
-
-
 def _exactness(table: pd.DataFrame) -> Iterator[Claim]:
     wrong = (table.control_sharpness / table.oracle_sharpness - 1).abs()
     factorization, data = table[table.flat_sharpness.notna()], table[table.flat_sharpness.isna()]
     difference = "relative difference of exact sharpness and dense Hessian"
-    yield _claim(
+    yield judged(
         "C1.sharpness",
         "paper",
         "The closed form is the largest Hessian eigenvalue at any minimizer of deep matrix factorization.",
@@ -126,7 +37,7 @@ def _exactness(table: pd.DataFrame) -> Iterator[Claim]:
         "the formula for flat minimizers, used at every minimizer",
         wrong[factorization.index],
     )
-    yield _claim(
+    yield judged(
         "C1.data",
         "paper",
         "The closed form is the largest Hessian eigenvalue at a minimizer of deep linear network training.",
@@ -137,7 +48,7 @@ def _exactness(table: pd.DataFrame) -> Iterator[Claim]:
         "the closed form with the data left out",
         wrong[data.index],
     )
-    yield _claim(
+    yield judged(
         "C1.spectrum",
         "ours",
         "The same operator has the whole nonzero Hessian spectrum, multiplicities included.",
@@ -148,7 +59,7 @@ def _exactness(table: pd.DataFrame) -> Iterator[Claim]:
         "the spectrum of another minimizer of the network",
         table.control_spectrum_difference,
     )
-    yield _claim(
+    yield judged(
         "C1.eigenvector",
         "ours",
         "The top eigenvector in parameter space is U_i ∝ L_iᵀ Y R_iᵀ.",
@@ -172,7 +83,7 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
     excess = "relative excess sharpness, λ_max / λ_flat − 1"
 
     rows = table[balanced]
-    yield _claim(
+    yield judged(
         "C2",
         "paper",
         "Equal spectral products ‖L_i‖‖R_i‖ = ‖M‖^{1−1/L} make a minimizer flat.",
@@ -188,7 +99,7 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
         ("C4", scalar, "In deep scalar factorization", scalar & ~depth_2),
     ):
         rows = table[where & balanced]
-        yield _claim(
+        yield judged(
             f"{name}.sufficient",
             "paper",
             f"{place} equal spectral products of the right value make a minimizer flat.",
@@ -200,7 +111,7 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
             table[wrong_constant & condition].excess,
         )
         rows = table[where]
-        yield _claim(
+        yield judged(
             f"{name}.necessary",
             "paper",
             f"{place} nothing else does: one product off by a factor x forces a positive excess.",
@@ -211,7 +122,7 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
             "three matrix factors, where the condition is not necessary",
             violation[~settled & (table.kind == "explicit")],
         )
-        yield _claim(
+        yield judged(
             f"{name}.exact",
             "ours",
             f"{place} the relative excess sharpness is mean_i x_i² − 1, x_i the relative products.",
@@ -223,7 +134,7 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
             (table.excess - table.balance_excess).abs()[~settled],
         )
     rows = table[balanced & (table.frobenius_imbalance >= UNBALANCED_FROBENIUS)]
-    yield _claim(
+    yield judged(
         "C5.frobenius",
         "paper",
         "Spectrally balanced minimizers are flat even with Frobenius norms far apart.",
@@ -235,7 +146,7 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
         table[~balanced & (table.frobenius_imbalance >= UNBALANCED_FROBENIUS)].excess,
     )
     rows = table[settled & (table.excess <= EXACT)]
-    yield _claim(
+    yield judged(
         "C5.spectral",
         "paper",
         "Flat minimizers (depth 2 and scalars) are spectral-norm balanced.",
@@ -252,7 +163,7 @@ def _escape(runs: pd.DataFrame) -> Iterator[Claim]:
     unstable, stable = runs[runs.step_ratio > 1], runs[runs.step_ratio < 1]
     stays, leaves = (~runs.escaped).astype(float), (runs.outcome != "returned").astype(float)
     closest = runs.radius.min()
-    yield _claim(
+    yield judged(
         "C6.escape",
         "paper",
         f"With η > 2/λ_max gradient descent escapes, from as close as {closest:.0e} along v_1.",
@@ -263,7 +174,7 @@ def _escape(runs: pd.DataFrame) -> Iterator[Claim]:
         "step sizes below 2/λ_max",
         stays[stable.index],
     )
-    yield _claim(
+    yield judged(
         "C6.return",
         "paper",
         "With η < 2/λ_max it returns to the minimizer.",
@@ -278,7 +189,7 @@ def _escape(runs: pd.DataFrame) -> Iterator[Claim]:
     # What the formula for flat minimizers would make of the same step size.
     informed = measured[measured.flat_sharpness.notna() & (measured.step_ratio > 1)]
     uninformed = (1 - informed.step_size * informed.flat_sharpness).abs()
-    yield _claim(
+    yield judged(
         "C6.rate",
         "ours",
         "In the linear phase the displacement along v_1 changes by |1 − ηλ_max| per step.",
@@ -290,7 +201,7 @@ def _escape(runs: pd.DataFrame) -> Iterator[Claim]:
         (informed.growth / uninformed - 1).abs(),
     )
     landed = runs[runs.outcome == "landed"]
-    yield _claim(
+    yield judged(
         "C6.landing",
         "ours",
         "Where it lands after an escape, the minimizer is flatter than stability asks: ηλ/2 ≤ 1.",
@@ -306,7 +217,7 @@ def _escape(runs: pd.DataFrame) -> Iterator[Claim]:
 def _bottleneck(table: pd.DataFrame) -> Iterator[Claim]:
     exact, wider = table[table.tight_ends], table[~table.tight_ends]
     missed = (table.expression / table.oracle_sharpness - 1).abs()
-    yield _claim(
+    yield judged(
         "C1.bottleneck",
         "ours",
         "Behind a bottleneck the sharpness comes from the Hessian-vector product with the residual.",
@@ -317,7 +228,7 @@ def _bottleneck(table: pd.DataFrame) -> Iterator[Claim]:
         "the closed form, which leaves the residual out, where an outer hidden layer is wider",
         missed[wider.index],
     )
-    yield _claim(
+    yield judged(
         "C1.bottleneck_exact",
         "ours",
         "The closed form is still exact there if the first and last hidden widths are the bottleneck's.",
@@ -344,92 +255,3 @@ def judge(
     sharpness, escape = sharpness.reset_index(drop=True), escape.reset_index(drop=True)
     narrow = [] if bottleneck is None else _bottleneck(bottleneck.reset_index(drop=True))
     return [*_exactness(sharpness), *narrow, *_flatness(sharpness), *_escape(escape)]
-
-
-def to_json(claims: list[Claim]) -> list[dict[str, Any]]:
-    """The ledger as plain objects; NaN, which JSON does not have, becomes null."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return None if isinstance(value, float) and value != value else value
-
-    return [{key: plain(value) for key, value in asdict(claim).items()} for claim in claims]
-
-
-def format_number(value: float | None) -> str:
-    """Two digits, or a dash where there was nothing to measure."""
-    return "–" if value is None else f"{value:.2g}"
-
-
-def to_markdown(rows: list[dict[str, Any]]) -> str:
-    """The ledger as a Markdown table."""
-    lines = [
-        "| claim | origin | what is claimed | statistic (largest) | value | tolerance | n | verdict "
-        "| negative control |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        control = row["control"]
-        cells = [
-            row["id"],
-            row["origin"],
-            row["claim"],
-            row["statistic"],
-            format_number(row["value"]),
-            format_number(row["tolerance"]),
-            str(row["n"]),
-            f"**{row['verdict']}**",
-            f"{control['description']}: {format_number(control['value'])}, {control['verdict']}",
-        ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def to_short_markdown(rows: list[dict[str, Any]]) -> str:
-    """The ledger as the README shows it: claim, value, tolerance, sample, control, verdict."""
-    lines = [
-        "| claim | | measured | tolerance | n | control | verdict |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
-    ]
-    for row in rows:
-        name = f"**{row['id']}** {row['claim']}".replace("|", "\\|")
-        cells = [
-            name,
-            row["origin"],
-            format_number(row["value"]),
-            format_number(row["tolerance"]),
-            str(row["n"]),
-            format_number(row["control"]["value"]),
-            row["verdict"],
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def to_text(rows: list[dict[str, Any]]) -> str:
-    """The ledger as a table for a terminal: one line per claim."""
-    lines = [f"{'':2}{'claim':<20}{'value':>9}  {'≤':>7}{'n':>6}  {'control':>9}  what is claimed"]
-    for row in rows:
-        stands = row["verdict"] == "holds" and row["control"]["verdict"] == "fails"
-        lines.append(
-            f"{'✓' if stands else '✗':2}{row['id']:<20}{format_number(row['value']):>9}  "
-            f"{format_number(row['tolerance']):>7}{row['n']:>6}  "
-            f"{format_number(row['control']['value']):>9}  "
-            f"{row['claim']}"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def summary(rows: list[dict[str, Any]]) -> str:
-    """One sentence: do the claims stand?"""
-    fallen = [row["id"] for row in rows if row["verdict"] != "holds"]
-    untested = [row["id"] for row in rows if row["control"]["verdict"] != "fails"]
-    if not fallen and not untested:
-        return f"All {len(rows)} claims hold, and each one's negative control fails."
-    parts = []
-    if fallen:
-        parts.append(f"These claims fail: {', '.join(fallen)}.")
-    if untested:
-        parts.append(f"The negative control of these claims does not fail: {', '.join(untested)}.")
-    return " ".join(parts)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from dmf_sharpness.claims import Claim, Control, _claim
+from dmf_sharpness.ledger import Claim, Control, judged
 
 THRESHOLD = 1e-3
 """Deviation of the measured threshold from the predicted one."""
@@ -29,7 +29,7 @@ def _threshold(table: pd.DataFrame) -> Iterator[Claim]:
     deviation = (table.relative - 1).abs()
     plain, other = table[table.momentum == 0], table[table.momentum > 0]
     informed = plain[plain.sharpness_ratio > 1.01]
-    yield _claim(
+    yield judged(
         "C6.threshold",
         "paper",
         "Gradient descent stops returning at ηλ_max = 2, found by bisection from random starts.",
@@ -40,7 +40,7 @@ def _threshold(table: pd.DataFrame) -> Iterator[Claim]:
         "λ_flat in place of λ_max",
         (informed.relative / informed.sharpness_ratio - 1).abs(),
     )
-    yield _claim(
+    yield judged(
         "C6.momentum",
         "ours",
         "With momentum β at ηλ_max = 2 + 2β, with Nesterov's at (2 + 2β)/(1 + 2β).",
@@ -56,7 +56,7 @@ def _threshold(table: pd.DataFrame) -> Iterator[Claim]:
 def _timing(table: pd.DataFrame) -> Iterator[Claim]:
     table = table[table.second_ratio < 1]  # one unstable direction
     seen = table[(table.direction == "random") & table.misalignment.notna() & (table.radius > 0)]
-    yield _claim(
+    yield judged(
         "C6.direction",
         "ours",
         "It leaves along the top eigenvector, from random starts.",
@@ -72,7 +72,7 @@ def _timing(table: pd.DataFrame) -> Iterator[Claim]:
     rows = rows.drop_duplicates(["experiment", "network", "minimizer", "step_ratio"])
     ratios = sorted(rows.step_ratio.unique())
     swapped = 1 / np.log(2 * rows.step_ratio.map(dict(zip(ratios, ratios[::-1], strict=True))) - 1)
-    yield _claim(
+    yield judged(
         "C6.time",
         "ours",
         "The time to escape grows as log(1/radius) / log|1 − ηλ_max|, down to rounding.",
@@ -118,7 +118,7 @@ def _starts(table: pd.DataFrame) -> Iterator[Claim]:
     least = 0.9 * ROUNDING_SPAN / np.log(2 * table.step_ratio - 1)
     early = (least / table.escape_time).fillna(0.0)  # NaN has never left
     rows, control = table[table.start == "stable"], table[(table.start == "orthogonal")]
-    yield _claim(
+    yield judged(
         "C6.stable",
         "ours",
         "Starts on the computed stable manifold stay, or leave when rounding has grown.",
@@ -137,7 +137,7 @@ def _phase(table: pd.DataFrame) -> Iterator[Claim]:
         table[table.flat_ratio > 1],
         table[(table.flat_ratio < 1) & (table.step_ratio > 1)],
     )
-    yield _claim(
+    yield judged(
         "C6.nowhere",
         "ours",
         "With η > 2/λ_flat no run lands at a minimizer: none is stable.",
@@ -154,7 +154,7 @@ def _orbits(table: pd.DataFrame) -> Iterator[Claim]:
     runs = table.drop_duplicates(["experiment", "network", "run"])
     low = runs.flat_ratio[runs.flat_ratio > 1].min()
     rows, wider = runs[runs.flat_ratio == low], runs[(runs.flat_ratio > low) & (runs.ended == 0)]
-    yield _claim(
+    yield judged(
         "C6.orbits",
         "ours",
         "Just beyond 2/λ_flat it oscillates in the target's top singular subspace, as Ghosh et al. saw.",

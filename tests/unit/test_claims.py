@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from dmf_sharpness import claims
+from dmf_sharpness import claims, ledger
 
 
 def sharpness_rows(**changes):
@@ -72,10 +72,10 @@ def verdicts(sharpness, escape):
 
 
 def test_good_tables_hold_and_every_control_fails():
-    ledger = claims.judge(sharpness_rows(), escape_rows())
-    assert {claim.id for claim in ledger if not claim.stands} == set()
-    assert {claim.id.split(".")[0] for claim in ledger} == {"C1", "C2", "C3", "C4", "C5", "C6"}
-    assert all(claim.n > 0 for claim in ledger)
+    rows = claims.judge(sharpness_rows(), escape_rows())
+    assert {claim.id for claim in rows if not claim.stands} == set()
+    assert {claim.id.split(".")[0] for claim in rows} == {"C1", "C2", "C3", "C4", "C5", "C6"}
+    assert all(claim.n > 0 for claim in rows)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_a_wrong_run_fells_its_claim(changes, fallen):
 
 
 def test_without_a_sample_no_claim_holds_and_no_control_fails():
-    ledger = claims.judge(sharpness_rows().iloc[:1], escape_rows().iloc[:1])
-    by_id = {claim.id: claim for claim in ledger}
+    rows = claims.judge(sharpness_rows().iloc[:1], escape_rows().iloc[:1])
+    by_id = {claim.id: claim for claim in rows}
     assert by_id["C1.data"].n == 0
     assert by_id["C1.data"].verdict == "fails"
     assert by_id["C6.escape"].control.verdict == "holds"
@@ -121,7 +121,7 @@ def test_without_a_sample_no_claim_holds_and_no_control_fails():
 
 
 def test_the_ledger_is_json_with_the_promised_keys():
-    rows = claims.to_json(claims.judge(sharpness_rows().iloc[:1], escape_rows()))
+    rows = ledger.to_json(claims.judge(sharpness_rows().iloc[:1], escape_rows()))
     again = json.loads(json.dumps(rows, allow_nan=False))
     keys = {
         "id",
@@ -142,17 +142,17 @@ def test_the_ledger_is_json_with_the_promised_keys():
 
 
 def test_markdown_and_text_list_every_claim_once():
-    rows = claims.to_json(claims.judge(sharpness_rows(), escape_rows()))
-    markdown, text = claims.to_markdown(rows), claims.to_text(rows)
+    rows = ledger.to_json(claims.judge(sharpness_rows(), escape_rows()))
+    markdown, text = ledger.to_markdown(rows), ledger.to_text(rows)
     assert len(markdown.splitlines()) == len(rows) + 2
     # Every row has the header's number of cells: bars inside formulas are escaped.
     cells = {len(line.replace("\\|", "").split("|")) for line in markdown.splitlines()}
     assert len(cells) == 1
     assert text.count("✓") == len(rows)
-    assert claims.summary(rows).startswith(f"All {len(rows)} claims hold")
+    assert ledger.summary(rows).startswith(f"All {len(rows)} claims hold")
     rows[0]["verdict"] = "fails"
-    assert "✗" in claims.to_text(rows)
-    assert claims.summary(rows) == f"These claims fail: {rows[0]['id']}."
+    assert "✗" in ledger.to_text(rows)
+    assert ledger.summary(rows) == f"These claims fail: {rows[0]['id']}."
 
 
 def bottleneck_rows(**changes):

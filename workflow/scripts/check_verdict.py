@@ -4,7 +4,7 @@ import json
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import ArtifactError
-from dmf_sharpness.claims import summary, to_text
+from dmf_sharpness.ledger import summary, to_text
 
 
 def main() -> int:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import read_studies, read_tables, write_text
-from dmf_sharpness.claims import judge, to_json, to_markdown
+from dmf_sharpness.claims import judge
+from dmf_sharpness.ledger import to_json, to_markdown
 from dmf_sharpness.study_claims import judge_studies
 
 

@@ -11,8 +11,8 @@ import jinja2
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import write_text
-from dmf_sharpness.claims import format_number, summary
 from dmf_sharpness.figures.captions import caption
+from dmf_sharpness.ledger import format_number, summary
 
 PACKAGES = ("dmf-sharpness", "torch", "numpy", "scipy", "snakemake")
 

@@ -5,7 +5,7 @@ import re
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import write_text
-from dmf_sharpness.claims import to_short_markdown
+from dmf_sharpness.ledger import to_short_markdown
 
 
 def main() -> None:

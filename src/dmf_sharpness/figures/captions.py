@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dmf_sharpness.claims import format_number
+from dmf_sharpness.ledger import format_number
 
 CAPTIONS = {
     "bottleneck": (

@@ -1,0 +1,185 @@
+"""The ledger: a claim as a statistic, a tolerance, a verdict and a negative control; and how it is shown.
+
+Every statistic is the largest of one number per minimizer or run, and a claim holds when it is at
+most the tolerance and at least one was looked at. With each claim goes a negative control: the same
+judgement where it ought to be false. A claim whose control holds has not been tested.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+Verdict = Literal["holds", "fails"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """The same judgement where it must be false."""
+
+    description: str
+    value: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the ledger.
+
+    Attributes:
+        id: ``C1`` … ``C6``, suffixed where a claim has several rows.
+        origin: Who says so, the ``paper`` or we (``ours``).
+        claim: One sentence.
+        statistic: What ``value`` is the largest of.
+        value: The statistic.
+        tolerance: What it may be at most.
+        n: Sample size.
+        experiment: The experiments the sample comes from.
+        verdict: ``holds`` or ``fails``.
+        control: The negative control, whose verdict must be ``fails``.
+    """
+
+    id: str
+    origin: Literal["paper", "ours"]
+    claim: str
+    statistic: str
+    value: float
+    tolerance: float
+    n: int
+    experiment: str
+    verdict: Verdict
+    control: Control
+
+    @property
+    def stands(self) -> bool:
+        """Whether the claim holds and its control fails."""
+        return self.verdict == "holds" and self.control.verdict == "fails"
+
+
+def verdict_on(sample: pd.Series, tolerance: float) -> Verdict:
+    """``holds`` if there is a sample, it has no NaN, and its largest value is within tolerance."""
+    return "holds" if len(sample) and bool((sample <= tolerance).all()) else "fails"
+
+
+def _largest(sample: pd.Series) -> float:
+    return float(sample.max(skipna=False)) if len(sample) else float("nan")
+
+
+def judged(
+    name: str,
+    origin: Literal["paper", "ours"],
+    claim: str,
+    statistic: str,
+    tolerance: float,
+    rows: pd.DataFrame,
+    sample: pd.Series,
+    control: str,
+    control_sample: pd.Series,
+) -> Claim:
+    """A row of the ledger: the largest of ``sample``, and of ``control_sample``, against the tolerance."""
+    return Claim(
+        id=name,
+        origin=origin,
+        claim=claim,
+        statistic=statistic,
+        value=_largest(sample),
+        tolerance=tolerance,
+        n=len(sample),
+        experiment=", ".join(sorted(rows.experiment.unique())),
+        verdict=verdict_on(sample, tolerance),
+        control=Control(
+            control,
+            _largest(control_sample),
+            # An empty control has not failed: then the claim has not been tested.
+            verdict_on(control_sample, tolerance) if len(control_sample) else "holds",
+        ),
+    )
+
+
+def to_json(claims: list[Claim]) -> list[dict[str, Any]]:
+    """The ledger as plain objects; NaN, which JSON does not have, becomes null."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return None if isinstance(value, float) and value != value else value
+
+    return [{key: plain(value) for key, value in asdict(claim).items()} for claim in claims]
+
+
+def format_number(value: float | None) -> str:
+    """Two digits, or a dash where there was nothing to measure."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def to_markdown(rows: list[dict[str, Any]]) -> str:
+    """The ledger as a Markdown table."""
+    lines = [
+        "| claim | origin | what is claimed | statistic (largest) | value | tolerance | n | verdict "
+        "| negative control |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        control = row["control"]
+        cells = [
+            row["id"],
+            row["origin"],
+            row["claim"],
+            row["statistic"],
+            format_number(row["value"]),
+            format_number(row["tolerance"]),
+            str(row["n"]),
+            f"**{row['verdict']}**",
+            f"{control['description']}: {format_number(control['value'])}, {control['verdict']}",
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_short_markdown(rows: list[dict[str, Any]]) -> str:
+    """The ledger as the README shows it: claim, value, tolerance, sample, control, verdict."""
+    lines = [
+        "| claim | | measured | tolerance | n | control | verdict |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        name = f"**{row['id']}** {row['claim']}".replace("|", "\\|")
+        cells = [
+            name,
+            row["origin"],
+            format_number(row["value"]),
+            format_number(row["tolerance"]),
+            str(row["n"]),
+            format_number(row["control"]["value"]),
+            row["verdict"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_text(rows: list[dict[str, Any]]) -> str:
+    """The ledger as a table for a terminal: one line per claim."""
+    lines = [f"{'':2}{'claim':<20}{'value':>9}  {'≤':>7}{'n':>6}  {'control':>9}  what is claimed"]
+    for row in rows:
+        stands = row["verdict"] == "holds" and row["control"]["verdict"] == "fails"
+        lines.append(
+            f"{'✓' if stands else '✗':2}{row['id']:<20}{format_number(row['value']):>9}  "
+            f"{format_number(row['tolerance']):>7}{row['n']:>6}  "
+            f"{format_number(row['control']['value']):>9}  "
+            f"{row['claim']}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """One sentence: do the claims stand?"""
+    fallen = [row["id"] for row in rows if row["verdict"] != "holds"]
+    untested = [row["id"] for row in rows if row["control"]["verdict"] != "fails"]
+    if not fallen and not untested:
+        return f"All {len(rows)} claims hold, and each one's negative control fails."
+    parts = []
+    if fallen:
+        parts.append(f"These claims fail: {', '.join(fallen)}.")
+    if untested:
+        parts.append(f"The negative control of these claims does not fail: {', '.join(untested)}.")
+    return " ".join(parts)
