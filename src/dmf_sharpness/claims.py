@@ -18,6 +18,8 @@ FLAT_BALANCE = 1e-5
 """Imbalance of a flat minimizer: the excess is quadratic in it, so about the root of EXACT."""
 UNBALANCED_FROBENIUS = 1.2
 """Ratio of Frobenius norms from which a minimizer is called not balanced."""
+UNBALANCED = 1e-2
+"""Relative deviation of a spectral product from which the balance condition is plainly not met."""
 RATE = 1e-4
 """Relative error of the growth per step in the linear phase."""
 
@@ -93,6 +95,34 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
         rows.excess,
         "equal products of another value",
         table[wrong_constant].excess,
+    )
+    rows = table[wrong_constant]
+    common = 1 + rows.spectral_imbalance  # the value of the products over the right one
+    others = table[~balanced & ~wrong_constant]
+    yield judged(
+        "C2.constant",
+        "ours",
+        "The value matters: with all products x times the right one, λ_max was x² λ_flat.",
+        "relative difference of λ_max / λ_flat and x²",
+        EXACT,
+        rows,
+        ((1 + rows.excess) / common**2 - 1).abs(),
+        "the largest product as x where they are not equal",
+        ((1 + others.excess) / (1 + others.spectral_imbalance) ** 2 - 1).abs(),
+    )
+    made = ~settled & table.kind.isin(["unbalanced_flat", "explicit"])
+    rows = table[made & (table.spectral_imbalance >= UNBALANCED)]
+    unequal = table[(table.kind == "random") & (table.spectral_imbalance >= UNBALANCED)]
+    yield judged(
+        "C2.necessity",
+        "ours",
+        "For three and more matrix factors it is not necessary: flat with a product off by 1 % and more.",
+        excess,
+        EXACT,
+        rows,
+        rows.excess,
+        "random minimizers with products off by as much",
+        unequal.excess,
     )
     for name, where, place, condition in (
         ("C3", depth_2, "At depth 2", depth_2),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dmf_sharpness import minimizers as make
 from dmf_sharpness.artifacts import ArtifactError, read_tensors, write_tensors
+from dmf_sharpness.constructions import equal_products_minimizer, unbalanced_flat_minimizer
 from dmf_sharpness.experiments import Experiment, MinimizerSpec
 from dmf_sharpness.factors import end_to_end
 from dmf_sharpness.flatness import flat_sharpness
@@ -81,6 +82,11 @@ def _one_minimizer(
             )
         case "bottlenecked":
             return make.bottlenecked_minimizer(target, hidden, seed, spec.spread)
+        case "equal_products":
+            assert spec.product_ratio is not None
+            return equal_products_minimizer(target, hidden, seed, spec.product_ratio)
+        case "unbalanced_flat":
+            return unbalanced_flat_minimizer(target, hidden, seed)
         case _:
             raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
 

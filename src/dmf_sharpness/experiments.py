@@ -48,6 +48,7 @@ class MinimizerSpec:
     frobenius_imbalance: float | None = None
     sharpness_ratio: float | None = None
     sharpness_ratio_to: float | None = None
+    product_ratio: float | None = None
 
     def ratio_of(self, number: int) -> float:
         """``λ_max / λ_flat`` of the prescribed minimizer of this number: spaced evenly in the logarithm."""
@@ -217,6 +218,7 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
     for k, network in enumerate(content["networks"]):
         rank = len(target["singular_values"]) if "singular_values" in target else None
         yield from _network_problems(f"networks[{k}]", network, target["kind"], narrow, rank)
+        yield from _boundary_problems(f"networks[{k}].widths", network["widths"], kinds)
     for k, spec in enumerate(content["minimizers"]):
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
     if "landscape" in content and "escape" not in content:
@@ -226,6 +228,21 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield "escape.recorded: missing, expected a kind of minimizer whose landscape to map"
     if recorded is not None and recorded not in kinds:
         yield f"escape.recorded: expected a kind among the minimizers {kinds}, got {recorded!r}"
+
+
+def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) -> Iterator[str]:
+    """Widths that the constructions at the boundary of the flatness condition need."""
+    hidden = widths[1:-1]
+    if "equal_products" in kinds and (len(set(hidden)) > 1 or hidden[0] <= widths[0]):
+        yield (
+            f"{key}: expected equal hidden widths above d_0 = {widths[0]} for kind "
+            f"'equal_products', got {widths}"
+        )
+    if "unbalanced_flat" in kinds and (len(hidden) < 2 or min(widths[0], widths[-1]) < 2):
+        yield (
+            f"{key}: expected depth 3 or more and ends of at least 2 for kind "
+            f"'unbalanced_flat', got {widths}"
+        )
 
 
 def _bottleneck_problems(content: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
@@ -291,6 +308,7 @@ _OPTIONS = {
     "frobenius_imbalance": ("flat",),
     "sharpness_ratio": ("prescribed",),
     "sharpness_ratio_to": ("prescribed",),
+    "product_ratio": ("equal_products",),
 }
 
 
@@ -302,8 +320,9 @@ def _minimizer_problems(key: str, spec: Mapping[str, Any], explicit: bool) -> It
         if option in spec and spec["kind"] not in kinds:
             allowed = " or ".join(map(repr, kinds))
             yield f"{key}.{option}: expected with kind {allowed} only, got {spec['kind']!r}"
-    if spec["kind"] == "prescribed" and "sharpness_ratio" not in spec:
-        yield f"{key}.sharpness_ratio: missing, expected a number of at least 1"
+    for kind, option in (("prescribed", "sharpness_ratio"), ("equal_products", "product_ratio")):
+        if spec["kind"] == kind and option not in spec:
+            yield f"{key}.{option}: missing, expected a number of at least 1"
     if explicit and spec.get("count", 1) != 1:
         yield f"{key}.count: expected 1 for explicit factors, got {spec['count']}"
 

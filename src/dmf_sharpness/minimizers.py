@@ -44,7 +44,8 @@ def _check_target(target: Tensor) -> int:
     return rank
 
 
-def _check_request(target: Tensor, widths: Sequence[int]) -> int:
+def check_request(target: Tensor, widths: Sequence[int]) -> int:
+    """The target's rank, after making sure that factors of these hidden widths can reach it."""
     rank = _check_target(target)
     if not widths:
         raise ValueError("widths: expected at least one hidden width, got none")
@@ -56,7 +57,7 @@ def _check_request(target: Tensor, widths: Sequence[int]) -> int:
     return rank
 
 
-def _checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
+def checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
     """Return ``factors`` after making sure that the loss is at rounding level."""
     error = torch.linalg.matrix_norm(end_to_end(factors) - target)
     relative = float(error / torch.linalg.matrix_norm(target))
@@ -76,13 +77,15 @@ def _polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
     return W
 
 
-def _in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
+def in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
     """``W_i = Q_i C_i Q_{i-1}ᵀ`` for orthogonal frames ``Q_0 … Q_L``."""
     triples = zip(cores, itertools.pairwise(frames), strict=True)
     return [Q @ C @ Q_in.mT for C, (Q_in, Q) in triples]
 
 
-def _frames(target: Tensor, widths: Sequence[int], rng: np.random.Generator | None) -> list[Tensor]:
+def frames_of(
+    target: Tensor, widths: Sequence[int], rng: np.random.Generator | None
+) -> list[Tensor]:
     """Full singular bases of the target at both ends, random (or standard) frames between."""
     U, _, Vt = torch.linalg.svd(target, full_matrices=True)
     if rng is None:
@@ -92,9 +95,10 @@ def _frames(target: Tensor, widths: Sequence[int], rng: np.random.Generator | No
     return [Vt.mT, *hidden, U]
 
 
-def _diagonal_cores(
+def diagonal_cores(
     target: Tensor, widths: Sequence[int], diagonals: Sequence[Tensor]
 ) -> list[Tensor]:
+    """Factors in singular bases: zero but for the given diagonals, one per layer."""
     sizes = [target.shape[1], *widths, target.shape[0]]
     cores = []
     for (d_in, d_out), diagonal in zip(itertools.pairwise(sizes), diagonals, strict=True):
@@ -123,12 +127,12 @@ def balanced_minimizer(
     >>> torch.linalg.svdvals(W_1), torch.linalg.svdvals(W_2)
     (tensor([2., 1.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))
     """
-    rank = _check_request(target, widths)
+    rank = check_request(target, widths)
     depth = len(widths) + 1
     signal = torch.linalg.svdvals(target)[:rank] ** (1 / depth)
     rng = None if seed is None else np.random.default_rng(seed)
-    cores = _diagonal_cores(target, widths, [signal] * depth)
-    return _checked(_in_frames(cores, _frames(target, widths, rng)), target)
+    cores = diagonal_cores(target, widths, [signal] * depth)
+    return checked(in_frames(cores, frames_of(target, widths, rng)), target)
 
 
 def flat_minimizer(
@@ -156,7 +160,7 @@ def flat_minimizer(
         TypeError: The target is not a float64 tensor.
         ValueError: As :func:`balanced_minimizer`, or the imbalance cannot be had.
     """
-    rank = _check_request(target, widths)
+    rank = check_request(target, widths)
     rng = np.random.default_rng(seed)
     depth = len(widths) + 1
     singular_values = torch.linalg.svdvals(target)[:rank]
@@ -164,7 +168,7 @@ def flat_minimizer(
 
     exponents = torch.from_numpy(rng.dirichlet(np.ones(depth), size=rank).T.copy())
     shrink = (singular_values / singular_values[0]) ** exponents  # (depth, rank), all ≤ 1
-    cores = _diagonal_cores(target, widths, list(top * shrink))
+    cores = diagonal_cores(target, widths, list(top * shrink))
 
     quiet = frobenius_imbalance is not None
     cut = int(rng.integers(depth))
@@ -175,7 +179,7 @@ def flat_minimizer(
             noise.copy_(draw * (top * rng.uniform() / torch.linalg.matrix_norm(draw, ord=2)))
     if frobenius_imbalance is not None:
         _add_hidden_block(cores, rank, frobenius_imbalance, rng)
-    return _checked(_in_frames(cores, _frames(target, widths, rng)), target)
+    return checked(in_frames(cores, frames_of(target, widths, rng)), target)
 
 
 def _add_hidden_block(
@@ -222,7 +226,7 @@ def random_minimizer(
         TypeError: The target is not a float64 tensor.
         ValueError: As :func:`balanced_minimizer`.
     """
-    _check_request(target, widths)
+    check_request(target, widths)
     rng = np.random.default_rng(seed)
     factors = balanced_minimizer(target, widths, rng)
     for i, width in enumerate(widths):
@@ -232,7 +236,7 @@ def random_minimizer(
         factors[i + 1] = factors[i + 1] @ (right.mT / stretch) @ left.mT
     for i in rng.permutation(len(factors)):
         factors[i] = factors[i] + _unseen_component(factors, int(i), spread, rng)
-    return _checked(_polished(factors, target), target)
+    return checked(_polished(factors, target), target)
 
 
 def _unseen_component(
@@ -265,7 +269,7 @@ def minimizer_with_sharpness(
         TypeError: The target is not a float64 tensor.
         ValueError: As :func:`balanced_minimizer`; or the sharpness is below ``λ_flat``.
     """
-    _check_request(target, widths)
+    check_request(target, widths)
     least = flat_sharpness(target, len(widths) + 1)
     assert isinstance(least, float)
     if not np.isfinite(sharpness) or sharpness < least * (1 - 1e-12):
@@ -292,7 +296,7 @@ def minimizer_with_sharpness(
         raise ArithmeticError(
             f"sharpness: expected {sharpness}, reached a relative {excess(t):.2g}"
         )
-    return _checked(factors, target)
+    return checked(factors, target)
 
 
 def _gauge_path(

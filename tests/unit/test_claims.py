@@ -36,7 +36,12 @@ def sharpness_rows(**changes):
         "least_excess": 0.4,
         "excess": 1.0,
     }
-    wrong = sharp | {"product_spread": 0.0, "kind": "explicit"}
+    wrong = sharp | {
+        "product_spread": 0.0,
+        "kind": "explicit",
+        "excess": 1.25,
+        "balance_excess": 1.25,
+    }
     necessity = {"widths": "2-2-2-2", "depth": 3, "kind": "explicit", "least_excess": 0.1}
     necessity |= {"spectral_imbalance": 0.4, "product_spread": 0.4, "balance_excess": 0.3}
     rows = [

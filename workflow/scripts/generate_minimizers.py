@@ -1,6 +1,7 @@
 """Stage 1: make the minimizers that an experiment asks for."""
 
 from dmf_sharpness import cli, ensembles
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import load_experiment
 
 
@@ -13,7 +14,11 @@ def main() -> None:
     )
     args = parser.parse_args()
     experiment = load_experiment(args.experiment)
-    made = list(ensembles.generate(experiment))
+    try:
+        made = list(ensembles.generate(experiment))
+    except (ValueError, ArithmeticError) as error:
+        # What only the drawn target shows: too ill-conditioned, no room for what is asked.
+        raise UserError(f"{args.experiment}: {error}") from None
     ensembles.save(args.output, experiment, made)
     count = sum(len(ensemble.kinds) for ensemble in made)
     cli.log.info("%s: %d minimizers of %d networks", args.output, count, len(made))
