@@ -40,7 +40,7 @@ RULES = {
     "landscape": "map_landscape",
     **{
         f"study_{name}": "study_escape"
-        for name in ("landing", "threshold", "timing", "starts", "phase", "orbits")
+        for name in ("landing", "threshold", "timing", "starts", "phase", "orbits", "flattest")
     },
     "claims": "judge_claims",
     "benchmark": "benchmark_sharpness",

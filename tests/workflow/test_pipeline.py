@@ -9,6 +9,8 @@ from tests.workflow.conftest import ROOT, jobs_of, run_in
 
 pytestmark = pytest.mark.pipeline
 
+SCRIPTS = (ROOT / "workflow/scripts").glob("*.py")
+
 
 def test_one_command_writes_everything(finished):
     folder, _ = finished
@@ -84,7 +86,7 @@ def test_stages_run_by_hand_on_files(project):
 
 
 @pytest.mark.parametrize(
-    "script", sorted(path.name for path in (ROOT / "workflow/scripts").glob("*.py"))
+    "script", sorted(path.name for path in SCRIPTS if "__main__" in path.read_text())
 )
 def test_every_script_has_help(finished, script):
     folder, _ = finished
@@ -93,9 +95,9 @@ def test_every_script_has_help(finished, script):
 
 
 def test_a_broken_formula_fails_the_run_after_everything_is_written(replica):
-    path = replica / "src/dmf_sharpness/sharpness.py"
+    path = replica / "src/dmf_sharpness/curvature.py"
     text = path.read_text()
-    assert text.count("return 2 * total") == 1
+    assert text.count("return 2 * total") == 2
     path.write_text(text.replace("return 2 * total", "return 2.000001 * total"))
     figure = replica / "figures/exactness.png"
     before = figure.read_bytes()
@@ -105,7 +107,7 @@ def test_a_broken_formula_fails_the_run_after_everything_is_written(replica):
         row["id"]: row["verdict"]
         for row in json.loads((replica / "results/claims.json").read_text())
     }
-    assert claims["C1.sharpness"] == claims["C1.data"] == "fails"
+    assert claims["C1.sharpness"] == claims["C1.spectrum"] == "fails"
     assert claims["C6.return"] == "holds"
     # The ledger, the figures and the report are of this run; the run's last words are its verdict.
     assert figure.read_bytes() != before

@@ -1,0 +1,81 @@
+"""Look for minimizers that are flatter than the lower bound allows: there are none.
+
+The sharpness is minimized over the gauges of a minimizer, ``W_i → G_i W_i G_{i-1}⁻¹`` with
+``G_i = exp(A_i)`` and ``G_0 = G_L = I``: every point on the way is a minimizer of the same target.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from dmf_sharpness.curvature import curvature_matrix
+from dmf_sharpness.factors import Factors
+
+
+@dataclass(frozen=True)
+class Search:
+    """The end of a minimization of the sharpness.
+
+    Attributes:
+        factors: The minimizer it ended at.
+        start: The sharpness it started with.
+        value: The sharpness it ended with.
+        least: The least sharpness of all points that were evaluated.
+        evaluations: How many points were evaluated.
+    """
+
+    factors: list[Tensor]
+    start: float
+    value: float
+    least: float
+    evaluations: int
+
+
+def gauged(factors: Factors, generators: Sequence[Tensor]) -> list[Tensor]:
+    """``W_i → exp(A_i) W_i exp(A_{i-1})⁻¹`` for the generators ``A_1 … A_{L-1}`` of the hidden layers."""
+    W = list(factors)
+    for i, A in enumerate(generators):
+        G = torch.matrix_exp(A)
+        W[i] = G @ W[i]
+        W[i + 1] = torch.linalg.solve(G, W[i + 1], left=False)
+    return W
+
+
+def minimize_sharpness(factors: Factors, iterations: int = 500) -> Search:
+    """Minimize ``λ_max`` over the gauges of a minimizer, by BFGS from where it stands.
+
+    ``λ_max`` has kinks where its eigenvalue is not simple; BFGS is known to cope with those in practice
+    (Lewis and Overton, Mathematical Programming 141, 2013). At a balanced minimizer it is smooth, its
+    top eigenvalue simple unless ``σ_2 = σ_1``.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of one minimizer, with a small ``d_0 d_L``.
+        iterations: Most iterations of BFGS.
+    """
+    hidden = [W.shape[0] for W in factors[:-1]]
+    sizes = [width * width for width in hidden]
+    seen: list[float] = []
+
+    def generators_of(x: Tensor) -> list[Tensor]:
+        blocks = torch.split(x, sizes)
+        return [block.reshape(d, d) for block, d in zip(blocks, hidden, strict=True)]
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        variable = torch.from_numpy(x.copy()).requires_grad_()
+        matrix = curvature_matrix(gauged(factors, generators_of(variable)))
+        value = torch.linalg.eigvalsh(matrix)[-1]
+        seen.append(value.item())
+        (slope,) = torch.autograd.grad(value.log(), variable)
+        return value.log().item(), slope.numpy()
+
+    start = np.zeros(sum(sizes))
+    end = scipy.optimize.minimize(
+        objective, start, jac=True, method="BFGS", options={"maxiter": iterations, "gtol": 1e-9}
+    )
+    final = gauged(factors, generators_of(torch.from_numpy(end.x)))
+    value = float(torch.linalg.eigvalsh(curvature_matrix(final))[-1])
+    return Search(final, seen[0], value, min(seen), len(seen))
