@@ -33,8 +33,8 @@ def main() -> None:
     sharpness = read_tables(args.sharpness, "sharpness")
     escape = read_tables(args.escape, "escape")
     narrow = read_tables(args.bottleneck, "bottleneck") if args.bottleneck else None
-    claims = judge(sharpness, escape, narrow)
-    rows = to_json([*claims, *judge_studies(read_studies(args.studies))])
+    claims = [*judge(sharpness, escape, narrow), *judge_studies(read_studies(args.studies))]
+    rows = to_json(sorted(claims, key=lambda claim: claim.id.partition(".")[0]))  # C1 … C6
     write_text(args.output.with_suffix(".md"), to_markdown(rows))
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     fallen = [row["id"] for row in rows if row["verdict"] == "fails"]
