@@ -110,7 +110,7 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
         "the largest product as x where they are not equal",
         ((1 + others.excess) / (1 + others.spectral_imbalance) ** 2 - 1).abs(),
     )
-    made = ~settled & table.kind.isin(["unbalanced_flat", "explicit"])
+    made = ~settled & table.kind.isin(["unbalanced_flat", "unequal_flat", "explicit"])
     rows = table[made & (table.spectral_imbalance >= UNBALANCED)]
     unequal = table[(table.kind == "random") & (table.spectral_imbalance >= UNBALANCED)]
     yield judged(

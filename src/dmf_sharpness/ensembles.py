@@ -12,6 +12,7 @@ from dmf_sharpness.artifacts import ArtifactError, read_tensors, write_tensors
 from dmf_sharpness.constructions import equal_products_minimizer, unbalanced_flat_minimizer
 from dmf_sharpness.experiments import Experiment, MinimizerSpec
 from dmf_sharpness.factors import end_to_end
+from dmf_sharpness.flat_set import balanced_products_minimizer, unequal_flat_minimizer
 from dmf_sharpness.flatness import flat_sharpness
 from dmf_sharpness.targets import (
     Regression,
@@ -87,6 +88,10 @@ def _one_minimizer(
             return equal_products_minimizer(target, hidden, seed, spec.product_ratio)
         case "unbalanced_flat":
             return unbalanced_flat_minimizer(target, hidden, seed)
+        case "balanced_products":
+            return balanced_products_minimizer(target, hidden, seed, spec.spread)
+        case "unequal_flat":
+            return unequal_flat_minimizer(target, hidden, seed, spec.spread)
         case _:
             raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
 

@@ -238,11 +238,13 @@ def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) ->
             f"{key}: expected equal hidden widths above d_0 = {widths[0]} for kind "
             f"'equal_products', got {widths}"
         )
-    if "unbalanced_flat" in kinds and (len(hidden) < 2 or min(widths[0], widths[-1]) < 2):
-        yield (
-            f"{key}: expected depth 3 or more and ends of at least 2 for kind "
-            f"'unbalanced_flat', got {widths}"
-        )
+    for kind, end in (("unbalanced_flat", min), ("unequal_flat", max)):
+        if kind in kinds and (len(hidden) < 2 or end(widths[0], widths[-1]) < 2):
+            ends = "both ends" if end is min else "one end"
+            yield (
+                f"{key}: expected depth 3 or more and {ends} of at least 2 for kind "
+                f"'{kind}', got {widths}"
+            )
 
 
 def _bottleneck_problems(content: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
@@ -304,7 +306,7 @@ def _network_problems(
 
 
 _OPTIONS = {
-    "spread": ("random", "bottlenecked"),
+    "spread": ("random", "bottlenecked", "balanced_products", "unequal_flat"),
     "frobenius_imbalance": ("flat",),
     "sharpness_ratio": ("prescribed",),
     "sharpness_ratio_to": ("prescribed",),

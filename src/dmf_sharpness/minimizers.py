@@ -69,7 +69,7 @@ def checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
     return factors
 
 
-def _polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
+def polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
     """Take up at the two ends what rounding left of the residual: ``W_L += E R_L⁺``, then ``W_1``."""
     W = list(factors)
     W[-1] = W[-1] + (target - end_to_end(W)) @ torch.linalg.pinv(right_factors(W)[-1], rtol=1e-10)
@@ -213,7 +213,16 @@ def random_minimizer(
 
     From the balanced minimizer, two moves that keep the product: the gauge ``W_i → G W_i``,
     ``W_{i+1} → W_{i+1} G⁻¹`` with a random invertible ``G`` at every hidden layer, and at every
-    layer a random component that nothing sees, ``W_i → W_i + Z − L_i⁺ L_i Z R_i R_i⁺``.
+    layer, in random order, a random component that nothing sees, ``W_i → W_i + Z − L_i⁺ L_i Z R_i R_i⁺``.
+
+    Every minimizer is reached. Strip any of its unseen components, layer by layer: a stripped layer is
+    ``L_i⁺ M R_i⁺``, of the target's rank, and factors that all have that rank are the balanced ones in
+    other bases of the hidden layers. All draws have densities that are positive everywhere, so the
+    sample has one on the set, too. Nor does a direction lack: the two kinds of move span the tangent
+    space ``Σ_i L_i U_i R_i = 0``. (Gauges shift a term between neighbouring layers,
+    ``L_i A_i R_{i+1}``, and the sums ``Σ_{j≤i} L_j U_j R_j = −Σ_{j>i} L_j U_j R_j`` to be shifted have
+    the ranges of ``L_i`` and ``R_{i+1}``.) The random order is for targets below full rank, whose
+    minimizers form several pieces: which layer takes the rank.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
@@ -236,7 +245,7 @@ def random_minimizer(
         factors[i + 1] = factors[i + 1] @ (right.mT / stretch) @ left.mT
     for i in rng.permutation(len(factors)):
         factors[i] = factors[i] + _unseen_component(factors, int(i), spread, rng)
-    return checked(_polished(factors, target), target)
+    return checked(polished(factors, target), target)
 
 
 def _unseen_component(
@@ -246,6 +255,11 @@ def _unseen_component(
     L, R, W = left_factors(factors)[i], right_factors(factors)[i], factors[i]
     scale = size * torch.linalg.matrix_norm(W, ord=2) / max(W.shape) ** 0.5
     Z = scale * gaussian_matrix(W.shape[0], W.shape[1], rng)
+    return unseen_part(Z, L, R)
+
+
+def unseen_part(Z: Tensor, L: Tensor, R: Tensor) -> Tensor:
+    """``Z − L⁺L Z R R⁺``, what of a change ``Z`` of a layer leaves the end-to-end product alone."""
     row_space = torch.linalg.pinv(L, rtol=1e-10) @ L
     column_space = R @ torch.linalg.pinv(R, rtol=1e-10)
     return Z - row_space @ Z @ column_space
@@ -316,7 +330,7 @@ def _gauge_path(
         for i, (spectrum, Q) in enumerate(generators):
             factors[i] = (Q * torch.exp(t * spectrum)) @ Q.mT @ factors[i]
             factors[i + 1] = factors[i + 1] @ (Q * torch.exp(-t * spectrum)) @ Q.mT
-        return _polished(factors, target)
+        return polished(factors, target)
 
     return path
 

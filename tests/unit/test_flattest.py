@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
 from dmf_sharpness.factors import end_to_end
+from dmf_sharpness.flat_set import path_defect
 from dmf_sharpness.flattest import gauged, minimize_sharpness
-from dmf_sharpness.studies.flattest import path_defect
 from dmf_sharpness.targets import gaussian_matrix
 from tests.helpers import random_problem
 
