@@ -79,6 +79,8 @@ class StudySpec:
         step_ratios: Values of ``c = η λ_max / 2``.
         radii: Distances of the starts from the minimizer.
         momenta: Values of the momentum ``β``.
+        product_ratios: Values at which a relative spectral product is held.
+        regularizations: Values of ``μ`` over the threshold ``μ*`` of collapse.
         repeats: Random starts per minimizer and step ratio.
         seed: Seed of the random starts.
     """
@@ -87,6 +89,8 @@ class StudySpec:
     step_ratios: tuple[float, ...] = ()
     radii: tuple[float, ...] = ()
     momenta: tuple[float, ...] = (0.0,)
+    product_ratios: tuple[float, ...] = ()
+    regularizations: tuple[float, ...] = ()
     repeats: int = 1
     seed: int = 0
 

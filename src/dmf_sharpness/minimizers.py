@@ -294,7 +294,7 @@ def minimizer_with_sharpness(
     start = flat_minimizer(target, widths, rng)
     if sharpness <= least * (1 + 1e-12):
         return start
-    path = _gauge_path(start, target, rng)
+    path = gauge_path(start, target, rng)
 
     def excess(t: float) -> float:
         value = sharpness_of(path(t)).value
@@ -313,7 +313,7 @@ def minimizer_with_sharpness(
     return checked(factors, target)
 
 
-def _gauge_path(
+def gauge_path(
     start: Sequence[Tensor], target: Tensor, rng: np.random.Generator
 ) -> Callable[[float], list[Tensor]]:
     """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``."""

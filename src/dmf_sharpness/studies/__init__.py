@@ -1,4 +1,4 @@
-"""The studies: of the escape (when, how fast, from where, where to, the map of it all), of flatness.
+"""The studies: of the escape (when, how fast, where to, the map of it all), of flatness and beyond.
 
 Each module has one function, ``study(ensemble, spec) -> DataFrame``: all its runs on the minimizers of one
 network, a row for each. :func:`run` finds it by name.
@@ -11,7 +11,19 @@ import pandas as pd
 from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 
-STUDIES = ("landing", "threshold", "timing", "starts", "phase", "orbits", "flattest")
+STUDIES = (
+    "landing",
+    "threshold",
+    "timing",
+    "starts",
+    "phase",
+    "orbits",
+    "flattest",
+    "necessity",
+    "paths",
+    "structure",
+    "regularized",
+)
 
 
 def run(name: str, ensembles: list[Ensemble], spec: StudySpec) -> pd.DataFrame:

@@ -1,0 +1,43 @@
+"""Try to break necessity: the least sharpness with one spectral product held off balance."""
+
+import pandas as pd
+import torch
+
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.flatness import flat_sharpness, least_excess
+from dmf_sharpness.flattest import Held, minimize_sharpness
+from dmf_sharpness.studies.common import described
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """BFGS from every minimizer for each of ``spec.product_ratios``, the layers in turn.
+
+    Returns:
+        A row per search: ``layer`` and ``product_ratio`` (``x_i``, held), ``least_excess`` (what the
+        proof allows at depth 2 and for scalars), and the relative excess sharpness at the end,
+        ``end_excess``, and the least on the way, ``found_excess``.
+    """
+    rows = []
+    for b in range(len(ensemble.kinds)):
+        factors = [W[b] for W in ensemble.factors]
+        flat = flat_sharpness(ensemble.target[b], ensemble.depth)
+        for k, ratio in enumerate(spec.product_ratios):
+            held = Held((b + k) % ensemble.depth + 1, ratio)
+            search = minimize_sharpness(factors, spec.steps, held)
+            bound = least_excess(torch.tensor(ratio, dtype=torch.float64), ensemble.depth)
+            rows.append(
+                {
+                    "minimizer": b,
+                    "layer": held.layer,
+                    "product_ratio": ratio,
+                    "least_excess": float(bound),
+                    "start_excess": search.start / flat - 1,
+                    "end_excess": search.value / flat - 1,
+                    "found_excess": search.least / flat - 1,
+                    "evaluations": search.evaluations,
+                }
+            )
+    table = pd.DataFrame(rows)
+    minimizers = described(ensemble, table.pop("minimizer").to_numpy())
+    return pd.concat([minimizers, table], axis=1)

@@ -1,0 +1,27 @@
+"""The structure of flat minimizers: adjacent layers share a singular vector along the top path."""
+
+import numpy as np
+import pandas as pd
+
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.flat_set import path_defect
+from dmf_sharpness.flatness import flat_sharpness, relative_products
+from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.studies.common import described
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """Look at every minimizer; there is nothing to set.
+
+    Returns:
+        A row per minimizer: ``ratio`` (``λ_max/λ_flat``), ``imbalance`` (of the spectral products), and
+        ``path_defect``, how far the layers are from sharing the top path.
+    """
+    index = np.arange(len(ensemble.kinds))
+    table = described(ensemble, index)
+    value = sharpness(ensemble.factors).value
+    table["ratio"] = np.asarray(value / flat_sharpness(ensemble.target, ensemble.depth))
+    table["imbalance"] = (relative_products(ensemble.factors) - 1).abs().amax(-1).numpy()
+    table["path_defect"] = [path_defect([W[b] for W in ensemble.factors]) for b in index]
+    return table
