@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 Verdict = Literal["holds", "fails"]
+Origin = Literal["paper", "ours", "extension"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Claim:
 
     Attributes:
         id: ``C1`` … ``C6``, suffixed where a claim has several rows.
-        origin: Who says so, the ``paper`` or we (``ours``).
+        origin: Who says so, the ``paper`` or we (``ours``); an ``extension`` is of another problem.
         claim: One sentence.
         statistic: What ``value`` is the largest of.
         value: The statistic.
@@ -40,7 +41,7 @@ class Claim:
     """
 
     id: str
-    origin: Literal["paper", "ours"]
+    origin: Origin
     claim: str
     statistic: str
     value: float
@@ -67,7 +68,7 @@ def _largest(sample: pd.Series) -> float:
 
 def judged(
     name: str,
-    origin: Literal["paper", "ours"],
+    origin: Origin,
     claim: str,
     statistic: str,
     tolerance: float,

@@ -194,10 +194,12 @@ def _add_hidden_block(
         )
     chosen = inner[int(rng.integers(len(inner)))]
     norms = [float(torch.linalg.matrix_norm(core)) for core in cores]
-    wanted = imbalance * min(norms)
+    # Of the other layers: the chosen one grows, and may have been the least itself.
+    least = min(norm for i, norm in enumerate(norms) if i != chosen)
+    wanted = imbalance * least
     if wanted < max(norms):
         raise ValueError(
-            f"frobenius_imbalance: expected at least {max(norms) / min(norms):.4g}, which the "
+            f"frobenius_imbalance: expected at least {max(norms) / least:.4g}, which the "
             f"signals have already, got {imbalance}"
         )
     block = cores[chosen][rank:, rank:]

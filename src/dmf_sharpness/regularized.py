@@ -15,11 +15,12 @@ minimum; the two have the same value when ``a^L = σ (L−2)/(L−1)``, that is 
     ``μ* = σ/(L−1) · (σ (L−2)/(L−1))^{1−2/L}``,
 
 beyond which the factors collapse to zero. Every global minimizer has these factors up to rotations of
-the hidden layers (if no two ``σ_j`` are equal and none is at its threshold), which are symmetries of the
-loss: so all have the same Hessian spectrum, and in all of them every layer has the Frobenius norm
-``(Σ_j a_j²)^{1/2}``.
+the hidden layers (unless a ``σ_j`` is at its threshold), which are symmetries of the loss: so all have the
+same Hessian spectrum, and in all of them every layer has the Frobenius norm ``(Σ_j a_j²)^{1/2}``. For
+scalars that spectrum is :func:`scalar_spectrum`. Written out step by step in ``docs/regularized.md``.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from dmf_sharpness.factors import Factors
+from dmf_sharpness.factors import Factors, flatten, unflatten
 from dmf_sharpness.loss import gradient, loss
 from dmf_sharpness.minimizers import diagonal_cores, frames_of, in_frames
 from dmf_sharpness.targets import Seed
@@ -65,6 +66,82 @@ def layer_singular_value(singular_value: float, depth: int, regularization: floa
         return a ** (depth - 2) * (singular_value - a**depth) - regularization
 
     return float(scipy.optimize.brentq(slope, low, high, xtol=1e-300, rtol=1e-15))
+
+
+def vanishing_threshold(singular_value: float, depth: int) -> float:
+    """The ``μ`` beyond which even the local minimum with ``a > 0`` is gone; at depth 2 it is ``μ*``.
+
+    It is the largest value of ``a^{L−2}(σ − a^L)``, at ``a^L = σ (L−2)/(2L−2)``.
+
+    >>> vanishing_threshold(2.0, depth=2)
+    2.0
+    """
+    if depth < 2:
+        raise ValueError(f"depth: expected at least 2, got {depth}")
+    power = singular_value * (depth - 2) / (2 * depth - 2)
+    return (singular_value - power) * power ** (1 - 2 / depth)
+
+
+def scalar_spectrum(singular_value: float, widths: Sequence[int], regularization: float) -> Tensor:
+    """All Hessian eigenvalues at the global minimizers of the scalar problem, descending, shape ``(N,)``.
+
+    With ``W_i = a q_i q_{i-1}ᵀ``, ``σ − a^L = μ/a^{L−2}``: on the path, ``U_i = α_i q_i q_{i-1}ᵀ``, the
+    second-order term is ``(a^{2L−2} − μ)(Σ_i α_i)² + 2μ Σ_i α_i²``; ``x ⊥ q_i`` written by layer i and
+    read by the next gives ``μ ‖x_i − y_i‖²``; entries off the path on both sides give ``μ`` times their
+    square. Hence
+
+        ``2L(a^{2L−2} − μ) + 4μ`` once, ``4μ`` for ``L − 1 + Σ(d_i − 1)``, ``0`` for ``Σ(d_i − 1)``, and
+        ``2μ`` for the rest.
+
+    At a collapsed minimizer all are ``2μ``, but at depth 2 they are ``2μ ± 2σ``, half each.
+
+    Args:
+        singular_value: ``σ = |M| > 0``.
+        widths: Hidden widths.
+        regularization: ``μ > 0``.
+    """
+    depth, mu = len(widths) + 1, regularization
+    sizes = [1, *widths, 1]
+    total = sum(m * n for m, n in itertools.pairwise(sizes))
+    a = layer_singular_value(singular_value, depth, mu)
+    turns = sum(width - 1 for width in widths)
+    if a > 0:
+        top = 2 * depth * (a ** (2 * depth - 2) - mu) + 4 * mu
+        middle = depth - 1 + turns
+        parts = [(top, 1), (4 * mu, middle), (0.0, turns), (2 * mu, total - 1 - middle - turns)]
+    elif depth == 2:
+        parts = [(2 * mu + 2 * singular_value, widths[0]), (2 * mu - 2 * singular_value, widths[0])]
+    else:
+        parts = [(2 * mu, total)]
+    values = torch.cat([torch.full((n,), v, dtype=torch.float64) for v, n in parts])
+    return values.sort(descending=True).values
+
+
+def least_regularized_loss(target: Tensor, depth: int, regularization: float) -> float:
+    """The least value of the regularized loss, ``Σ_j min_a (σ_j − a^L)² + μ L a²``; widths are no limit."""
+    total = 0.0
+    for value in torch.linalg.svdvals(target).tolist():
+        a = layer_singular_value(value, depth, regularization) if value > 0 else 0.0
+        total += (value - a**depth) ** 2 + regularization * depth * a**2
+    return total
+
+
+def descended(
+    start: Factors, target: Tensor, regularization: float, iterations: int = 2000
+) -> list[Tensor]:
+    """Where L-BFGS ends from a starting point: a search that knows nothing of the closed form."""
+    widths = [start[0].shape[1], *(W.shape[0] for W in start)]
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        W = unflatten(torch.from_numpy(x), widths)
+        slope = flatten(regularized_gradient(W, target, regularization))
+        return float(regularized_loss(W, target, regularization)), slope.numpy()
+
+    options = {"maxiter": iterations, "ftol": 0.0, "gtol": 1e-11, "maxcor": 30}
+    end = scipy.optimize.minimize(
+        objective, flatten(start).numpy(), jac=True, method="L-BFGS-B", options=options
+    )
+    return unflatten(torch.from_numpy(end.x), widths)
 
 
 def regularized_loss(factors: Factors, target: Tensor, regularization: float) -> Tensor:

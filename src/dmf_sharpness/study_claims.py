@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from dmf_sharpness.claims import EXACT, FLAT_BALANCE
+from dmf_sharpness import flat_claims
 from dmf_sharpness.ledger import Claim, Control, judged
 
 THRESHOLD = 1e-3
@@ -20,8 +20,6 @@ LANDING_ERROR, LANDING_MISSES = 0.02, 0.05
 """Relative error of ``1 − c_end``, and the share of the minimizers that may miss it."""
 LANDING_REACH = 0.5
 """``|a|δ`` up to which the law is judged."""
-ATTAINED = 1e-6
-"""Relative excess sharpness at which a minimization of it has arrived."""
 CONFINED = 1e-6
 """Share of an orbit's variance outside the top singular subspace."""
 ROUNDING_SPAN = np.log(1e-3 / 2**-52)
@@ -170,44 +168,8 @@ def _orbits(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-def _flattest(table: pd.DataFrame) -> Iterator[Claim]:
-    yield judged(
-        "C2.bound",
-        "ours",
-        "No minimizer is flatter than λ_flat: minimizing the sharpness never gets below it.",
-        "relative shortfall of the least sharpness on the way",
-        EXACT,
-        table,
-        1 - table.least_ratio,
-        "a bound one part in a million higher",
-        1 + 1e-6 - table.least_ratio,
-    )
-    yield judged(
-        "C2.attained",
-        "ours",
-        "From random minimizers, minimizing the sharpness ends at λ_flat.",
-        "relative excess sharpness at the end",
-        ATTAINED,
-        table,
-        table.end_ratio - 1,
-        "where the same searches started",
-        table.start_ratio - 1,
-    )
-    yield judged(
-        "C5.path",
-        "ours",
-        "At the flat minimizers so found, adjacent layers share a singular vector along the top path.",
-        "relative defect of the singular pairs",
-        FLAT_BALANCE,
-        table,
-        table.path_defect,
-        "where the same searches started",
-        table.start_path_defect,
-    )
-
-
 _JUDGES = {
-    "flattest": _flattest,
+    **flat_claims.JUDGES,
     "threshold": _threshold,
     "timing": _timing,
     "landing": _landing,

@@ -39,6 +39,29 @@ CAPTIONS = {
         "{C3.necessary.value} over {C3.necessary.n} minimizers; C4.necessary: by {C4.necessary.value} "
         "over {C4.necessary.n})."
     ),
+    "balance": (
+        "Spectral against Frobenius balance. Flat minimizers whose spectral products are equal (blue; "
+        "C5.frobenius: flat to {C5.frobenius.value} over {C5.frobenius.n} with Frobenius norms a factor of "
+        "1.2 and more apart) can have Frobenius norms a factor of 100 apart. From three matrix factors on "
+        "minimizers can be flat though their spectral products are not equal (orange, ours; C2.necessity: "
+        "{C2.necessity.n} of them). Grey, random minimizers, which are not flat."
+    ),
+    "boundary": (
+        "Where the condition of equal spectral products stops; both are ours. Left, it is not sufficient "
+        "without the right value: with all products x times that value the sharpness is x² λ_flat "
+        "(C2.constant: to {C2.constant.value} over {C2.constant.n}). Right, it is not necessary for three "
+        "matrix factors and more: flat minimizers (orange) with products far from equal (C2.necessity: flat "
+        "to {C2.necessity.value} over {C2.necessity.n}); the star is the smallest counter-example, three "
+        "diagonal 2 × 2 factors. Grey, random minimizers of the same depths; the lines are the excess that "
+        "such an imbalance would force in scalars."
+    ),
+    "gauge_path": (
+        "Sharpness along random paths through the set of minimizers, each from a flat one (t = 0), a panel "
+        "per network. Lines, the exact expression; dots, the dense Hessian (C1.paths: to {C1.paths.value} "
+        "over {C1.paths.n} points). Dotted, the value at flat minimizers; shaded, what the spectral norms of "
+        "the intermediate factors allow on one of the paths, 2 max p_i² to 2 Σ p_i². At depth 2 and for "
+        "scalars the upper bound is the value."
+    ),
     "landing": (
         "Where runs land that leave a minimizer by δ above the limit of stability. Left, start and "
         "landing in the units of the law, one coefficient per minimizer, nothing fitted; the dotted line "

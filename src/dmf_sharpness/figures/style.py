@@ -21,6 +21,10 @@ THEORY = "0.15"
 """Colour of what is predicted."""
 STABLE = "#0072B2"
 UNSTABLE = "#D55E00"
+OTHER = "0.65"
+"""Colour of what is there for comparison."""
+ROUNDING = 1e-10
+"""Imbalance up to which minimizers are drawn as balanced."""
 FORMATS = ("pdf", "png")
 
 SETTINGS: dict[str, Any] = {

@@ -36,7 +36,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             table["path"], table["t"] = r, times
             table["sharpness"] = np.asarray(sharpness(batch).value)
             table["oracle_sharpness"] = [float(dense_spectrum(W, target)[0]) for W in points]
-            table["flat_sharpness"] = flat_sharpness(target, ensemble.depth)
+            table["flat_sharpness"] = float(flat_sharpness(target, ensemble.depth))
             table["lower"] = 2 * squares.amax(-1).numpy()
             table["upper"] = 2 * squares.sum(-1).numpy()
             tables.append(table)

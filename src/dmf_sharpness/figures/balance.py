@@ -1,0 +1,39 @@
+"""Spectral against Frobenius balance of flat minimizers, with random ones behind them."""
+
+from matplotlib.figure import Figure
+
+from dmf_sharpness.claims import EXACT
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+
+FLOOR = 1e-16
+"""Imbalance of balanced minimizers is rounding; a smaller one is drawn here."""
+
+
+def draw(tables: Tables) -> Figure:
+    """Flat minimizers can be far apart in Frobenius norm; beyond depth 2 some are unbalanced in both."""
+    table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
+    flat = table.excess.abs() <= EXACT
+    equal = table.spectral_imbalance <= style.ROUNDING
+    figure = style.new_figure(ratio=0.85)
+    above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1]})
+    layers = (
+        (above, table[~flat & (table.kind == "random")], style.OTHER, "random, not flat"),
+        (above, table[flat & ~equal], style.UNSTABLE, r"flat, products unequal ($L \geq 3$)"),
+        (below, table[flat & equal], style.STABLE, "flat, products equal"),
+    )
+    for axes, rows, colour, label in layers:
+        axes.scatter(
+            rows.frobenius_imbalance, rows.spectral_imbalance.clip(lower=FLOOR),
+            color=colour, s=8, linewidths=0.15, edgecolors="white", label=label,
+        )  # fmt: skip
+    above.set(yscale="log", xscale="log", xlim=(0.9, 130), ylim=(4e-3, 10))
+    below.set(
+        yscale="log", ylim=(FLOOR / 3, 1e-13),
+        xlabel=r"Frobenius imbalance $\max_i \Vert W_i\Vert_F \, / \, \min_i \Vert W_i\Vert_F$",
+    )  # fmt: skip
+    figure.supylabel(r"spectral imbalance $\max_i\, |x_i - 1|$", fontsize="medium")
+    below.set_xticks([1, 10, 100], ["1", "10", "100"])
+    above.legend(loc="lower right", handletextpad=0.1)
+    below.legend(loc="upper right", handletextpad=0.1)
+    return figure

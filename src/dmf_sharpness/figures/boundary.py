@@ -1,0 +1,83 @@
+"""Where the flatness condition stops: equal products of a wrong value; flat without equal products."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+from dmf_sharpness.flatness import least_excess
+
+FLOOR = 1e-16
+"""Excess of flat minimizers is rounding; a smaller one is drawn here."""
+
+
+def draw(tables: Tables) -> Figure:
+    """Left, not sufficient with another value; right, not necessary from three matrix factors on."""
+    table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
+    figure = style.new_figure(columns=2, wide=True, ratio=0.72)
+    left, right = figure.subplots(1, 2)
+    palette = style.depth_colours(table.depth)
+
+    equal = table[(table.product_spread <= style.ROUNDING) & (table.spectral_imbalance > 1e-6)]
+    x = np.geomspace(1, 4, 100)
+    left.plot(x, x**2, color=style.THEORY, linewidth=0.7, zorder=0, label="$x^2$")
+    for depth in sorted(int(depth) for depth in equal.depth.unique()):
+        rows = equal[equal.depth == depth]
+        left.scatter(
+            # Smaller for deeper, so that dots on each other are all seen.
+            1 + rows.spectral_imbalance, 1 + rows.excess, color=[palette[depth]],
+            s=250 / depth**1.3, linewidths=0, label=f"$L={depth}$",
+        )  # fmt: skip
+    left.plot(1, 1, marker="o", markersize=5, color=style.STABLE, linestyle="none", label="flat")
+    ticks = [1, 1.5, 2, 3, 4]
+    left.set(
+        xscale="log", yscale="log", xlim=(0.94, 4.2), ylim=(0.85, 18),
+        title="not sufficient: equal products of another value",
+        xlabel=r"$x$, all $\Vert L_i\Vert_2\Vert R_i\Vert_2 = x\, \Vert M\Vert_2^{1-1/L}$",
+        ylabel=r"$\lambda_{\max}/\lambda_{\mathrm{flat}}$",
+    )  # fmt: skip
+    left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    left.set_yticks([1, 2, 4, 9, 16], ["1", "2", "4", "9", "16"])
+    left.minorticks_off()
+    left.legend(loc="upper left", handletextpad=0.4)
+    _draw_unnecessary(right, tables)
+    return figure
+
+
+def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
+    table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
+    table = table[(table.depth > 2) & ~table.widths.str.match(r"1-.*-1$")]
+    random = table[table.kind == "random"]
+    made = table[table.kind.isin(["unbalanced_flat", "unequal_flat"])]
+    example = table[(table.kind == "explicit") & (table.spectral_imbalance > 1e-2)]
+    x = np.geomspace(1e-3, 4, 200)
+    for depth, style_of_line in ((3, "-"), (6, ":")):
+        bound = least_excess(torch.from_numpy(1 + x), depth).numpy()
+        axes.plot(
+            x, bound, color=style.THEORY, linewidth=0.7, linestyle=style_of_line,
+            label=f"least for scalars, $L={depth}$",
+        )  # fmt: skip
+    dots: dict[str, Any] = {"linewidths": 0.2, "edgecolors": "white"}
+    axes.scatter(
+        random.spectral_imbalance, random.excess, color=style.OTHER, s=8, label="random", **dots
+    )
+    axes.scatter(
+        made.spectral_imbalance, made.excess.abs().clip(lower=FLOOR), color=style.UNSTABLE, s=11,
+        label="flat, products unequal", **dots,
+    )  # fmt: skip
+    axes.scatter(
+        example.spectral_imbalance, example.excess.abs().clip(lower=FLOOR), marker="*", s=110,
+        color=style.STABLE, linewidths=0.6, edgecolors="white", zorder=4,
+        label="three diagonal factors",
+    )  # fmt: skip
+    axes.set(
+        xscale="log", yscale="log", xlim=(2e-3, 5), ylim=(FLOOR / 5, 100),
+        title="not necessary: three matrix factors and more",
+        xlabel=r"spectral imbalance $\max_i |x_i - 1|$",
+        ylabel=r"excess $\lambda_{\max}/\lambda_{\mathrm{flat}} - 1$",
+    )  # fmt: skip
+    axes.legend(loc=(0.02, 0.22), handletextpad=0.4)

@@ -1,0 +1,46 @@
+"""Sharpness along paths through the set of minimizers: exact, the flat limit, and the bounds."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+
+
+def draw(tables: Tables) -> Figure:
+    """A panel per network; all paths, and the bounds of one of them."""
+    table = tables.studies["paths"]
+    networks = table.drop_duplicates(["experiment", "network"])[["experiment", "network"]]
+    figure = style.new_figure(columns=len(networks), wide=True, ratio=1.15)
+    panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    for axes, (experiment, network) in zip(panels, networks.to_numpy(), strict=True):
+        rows = table[(table.experiment == experiment) & (table.network == network)]
+        _draw_panel(axes, rows)
+    panels[0].set_ylabel(r"$\lambda_{\max} / \lambda_{\mathrm{flat}}$")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _draw_panel(axes: Axes, table: pd.DataFrame) -> None:
+    colour = style.depth_colours(table.depth)[int(table.depth.iloc[0])]
+    paths = [rows for _, rows in table.groupby(["minimizer", "path"])]
+    for k, rows in enumerate(paths):
+        ratio = rows.sharpness / rows.flat_sharpness
+        axes.plot(rows.t, ratio, color=colour, linewidth=0.8, label=None if k else "closed form")
+        axes.scatter(
+            rows.t[::2], (rows.oracle_sharpness / rows.flat_sharpness)[::2], color=[colour], s=7,
+            linewidths=0.2, edgecolors="white", zorder=3, label=None if k else "dense Hessian",
+        )  # fmt: skip
+    # Of the path whose bounds are farthest apart from its values.
+    widest = max(paths, key=lambda rows: float((rows.upper / rows.sharpness).max()))
+    axes.fill_between(
+        widest.t, widest.lower / widest.flat_sharpness, widest.upper / widest.flat_sharpness,
+        color=style.UNSTABLE, alpha=0.3, linewidth=0, label="bounds from norms, one path",
+    )  # fmt: skip
+    axes.axhline(1, color=style.THEORY, linestyle=":", linewidth=0.9, label="flat limit")
+    axes.set(
+        yscale="log", title=f"$L={table.depth.iloc[0]}$, {table.widths.iloc[0]}",
+        xlabel="$t$ along the gauge path", xlim=(0, float(table.t.max())),
+    )  # fmt: skip
