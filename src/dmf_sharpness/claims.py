@@ -178,17 +178,18 @@ def _flatness(table: pd.DataFrame) -> Iterator[Claim]:
         table[~balanced & (table.frobenius_imbalance >= UNBALANCED_FROBENIUS)].excess,
     )
     apart = table.frobenius_imbalance >= FAR_APART
-    yield judged(
-        "C5.hundred",
-        "ours",
-        "Up to a factor of 100 apart, and they are still flat.",
-        excess,
-        EXACT,
-        table[balanced & apart],
-        table[balanced & apart].excess,
-        "random minimizers, whose Frobenius norms are closer",
-        table[(table.kind == "random") & ~apart].excess,
-    )
+    if apart.any():  # which takes an experiment that asks for it
+        yield judged(
+            "C5.hundred",
+            "ours",
+            "Up to a factor of 100 apart, and they are still flat.",
+            excess,
+            EXACT,
+            table[balanced & apart],
+            table[balanced & apart].excess,
+            "random minimizers, whose Frobenius norms are closer",
+            table[(table.kind == "random") & ~apart].excess,
+        )
     rows = table[settled & (table.excess <= EXACT)]
     yield judged(
         "C5.spectral",

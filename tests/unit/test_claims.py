@@ -177,3 +177,14 @@ def test_bottleneck_rows_are_judged_only_where_there_are_some():
     assert all(claim.stands for claim in judged.values())
     wrong = claims.judge(sharpness_rows(), escape_rows(), bottleneck_rows(sharpness=4.1))
     assert next(c for c in wrong if c.id == "C1.bottleneck").verdict == "fails"
+
+
+def test_a_hundred_is_judged_only_where_norms_are_so_far_apart():
+    near, far = sharpness_rows(), sharpness_rows(frobenius_imbalance=100.0)
+    assert not [claim for claim in claims.judge(near, escape_rows()) if claim.id == "C5.hundred"]
+    (row,) = [claim for claim in claims.judge(far, escape_rows()) if claim.id == "C5.hundred"]
+    assert row.stands
+    assert row.n == 1
+    sharp = sharpness_rows(frobenius_imbalance=100.0, excess=1e-9)
+    (row,) = [claim for claim in claims.judge(sharp, escape_rows()) if claim.id == "C5.hundred"]
+    assert row.verdict == "fails"

@@ -3,13 +3,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dmf_sharpness as dmf
 from dmf_sharpness.factors import flatten, unflatten
 from dmf_sharpness.regularized import (
     collapse_threshold,
+    descended,
     layer_singular_value,
+    least_regularized_loss,
     regularized_gradient,
     regularized_loss,
     regularized_minimizer,
+    scalar_spectrum,
+    vanishing_threshold,
 )
 from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values
 from tests.helpers import random_point
@@ -100,5 +105,62 @@ def test_bad_requests_are_refused():
         regularized_minimizer(target, [4], 0, 0)
     with pytest.raises(ValueError, match="widths: expected every hidden width to be at least 3"):
         regularized_minimizer(target, [2], 1e-3, 0)
-    with pytest.raises(ValueError, match="depth: expected at least 2, got 1"):
-        collapse_threshold(1.0, 1)
+    for threshold in (collapse_threshold, vanishing_threshold):
+        with pytest.raises(ValueError, match="depth: expected at least 2, got 1"):
+            threshold(1.0, 1)
+
+
+@given(
+    hidden=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    sigma=st.floats(0.2, 4),
+    share=st.floats(0.02, 1.6),
+    seed=st.integers(0, 999),
+)
+def test_the_scalar_spectrum_has_a_closed_form(hidden, sigma, share, seed):
+    depth = len(hidden) + 1
+    mu = share * collapse_threshold(sigma, depth)
+    target = torch.tensor([[-sigma]], dtype=torch.float64)
+    factors = regularized_minimizer(target, hidden, mu, seed)
+    oracle = hessian_spectrum(factors, target, mu).flip(-1)
+    predicted = scalar_spectrum(sigma, hidden, mu)
+    torch.testing.assert_close(predicted, oracle, rtol=0, atol=1e-10 * float(oracle[0]))
+
+
+def test_weak_regularization_picks_flat_minimizers():
+    target = torch.tensor([[1.7]], dtype=torch.float64)
+    least = dmf.flat_sharpness(target, 4)
+    for mu in (1e-4, 1e-6, 1e-8):
+        assert float(scalar_spectrum(1.7, [3, 2, 3], mu)[0]) == pytest.approx(least, rel=40 * mu)
+    weak = regularized_minimizer(gaussian_matrix(3, 4, 0), [4, 5], 1e-9, 0)
+    assert dmf.is_flat(weak, rtol=1e-7)
+
+
+@given(depth=st.integers(2, 7), sigma=st.floats(0.1, 5))
+def test_the_thresholds_are_where_the_values_meet_and_the_slope_vanishes(depth, sigma):
+    star, last = collapse_threshold(sigma, depth), vanishing_threshold(sigma, depth)
+    if depth == 2:
+        assert star == last == pytest.approx(sigma)
+        return
+    a_star = (sigma * (depth - 2) / (depth - 1)) ** (1 / depth)
+    assert (sigma - a_star**depth) ** 2 + star * depth * a_star**2 == pytest.approx(sigma**2)
+    grid = torch.linspace(0, sigma ** (1 / depth), 20001, dtype=torch.float64)
+    assert last == pytest.approx(float((grid ** (depth - 2) * (sigma - grid**depth)).max()))
+    assert last > star
+
+
+@pytest.mark.parametrize("share", [0.5, 1.1, 1.4])
+def test_descent_from_the_plain_minimizer_stays_in_its_valley_until_that_is_gone(share):
+    target = matrix_with_singular_values(2, 3, [2.0, 0.5], 1)
+    mu = share * collapse_threshold(2.0, 3)
+    end = descended(dmf.balanced_minimizer(target, [3, 3]), target, mu)
+    remains = mu < vanishing_threshold(2.0, 3)
+    assert (float(flatten(end).norm()) > 0.1) == remains
+    value, least = (
+        float(regularized_loss(end, target, mu)),
+        least_regularized_loss(target, 3, mu),
+    )
+    assert value >= least * (1 - 1e-12)
+    if share < 1:
+        assert value == pytest.approx(least, rel=1e-12)
+    elif remains:  # a local minimum, and not the global one
+        assert value > least * 1.001

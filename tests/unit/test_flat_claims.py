@@ -1,0 +1,96 @@
+"""The ledger rows of the studies of flatness: judged from real small studies, and felled by wrong ones."""
+
+import pandas as pd
+import pytest
+import torch
+
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.flat_set import balanced_products_minimizer
+from dmf_sharpness.minimizers import random_minimizer
+from dmf_sharpness.studies import run
+from dmf_sharpness.study_claims import judge_studies
+from dmf_sharpness.targets import gaussian_matrix
+
+
+def ensemble(network, widths, makers):
+    targets = [gaussian_matrix(widths[-1], widths[0], [5, k]) for k in range(len(makers))]
+    made = [
+        make(M, widths[1:-1], k) for k, (M, make) in enumerate(zip(targets, makers, strict=True))
+    ]
+    return Ensemble(
+        network=network,
+        widths=widths,
+        kinds=("random",) * len(makers),
+        factors=[torch.stack(layer) for layer in zip(*made, strict=True)],
+        target=torch.stack(targets),
+        input_root=None,
+    )
+
+
+RANDOM, FLAT = random_minimizer, balanced_products_minimizer
+STUDIES = {
+    "necessity": (
+        [(3, 4, 3), (1, 3, 3, 1), (3, 4, 4, 2)],
+        [RANDOM, RANDOM],
+        StudySpec(steps=300, product_ratios=(0.9, 2.0)),
+    ),
+    "paths": ([(3, 4, 4, 2), (1, 3, 3, 1)], [FLAT], StudySpec(steps=5, radii=(1.0,), repeats=2)),
+    "structure": ([(3, 4, 3), (2, 3, 4, 3)], [FLAT, FLAT, RANDOM], StudySpec(steps=1)),
+    "regularized": (
+        [(1, 3, 3, 1), (3, 4, 2)],
+        [RANDOM],
+        StudySpec(steps=2000, repeats=3, regularizations=(0.5, 1.05)),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    made = {}
+    for name, (networks, makers, spec) in STUDIES.items():
+        made[name] = run(
+            name, [ensemble(k, widths, makers) for k, widths in enumerate(networks)], spec
+        )
+        made[name].insert(0, "experiment", "e")
+    return made
+
+
+def verdicts(tables):
+    return {claim.id: (claim.verdict, claim.control.verdict) for claim in judge_studies(tables)}
+
+
+def test_every_row_holds_and_its_control_fails(tables):
+    result = verdicts(tables)
+    assert set(result) == {
+        "C1.bounds", "C1.paths", "C3.search", "C3.tight", "C4.search", "C4.tight", "C5.structure",
+        "E.spectrum", "E.constant", "E.norms", "E.least", "E.collapse",
+    }  # fmt: skip
+    assert set(result.values()) == {("holds", "fails")}
+
+
+@pytest.mark.parametrize(
+    ("study", "column", "value", "fallen"),
+    [
+        ("necessity", "found_excess", -1.0, "C3.search"),
+        ("necessity", "end_excess", 9.0, "C3.tight"),
+        ("paths", "sharpness", 1.0, "C1.paths"),
+        ("paths", "lower", 1e3, "C1.bounds"),
+        ("structure", "path_defect", 1e-6, "C5.structure"),
+        ("regularized", "spectrum_difference", 1e-8, "E.spectrum"),
+        ("regularized", "most_norm", 99.0, "E.norms"),
+        ("regularized", "loss", 0.0, "E.least"),
+        ("regularized", "collapsed", True, "E.collapse"),
+        ("regularized", "spectrum_difference", float("nan"), "E.constant"),
+    ],
+)
+def test_a_wrong_table_fells_its_row(tables, study, column, value, fallen):
+    wrong = tables[study].copy()
+    wrong[column] = value
+    assert verdicts({study: wrong})[fallen][0] == "fails"
+
+
+def test_a_regularized_study_has_ends_of_every_source(tables):
+    table = tables["regularized"]
+    assert set(table.source) >= {"closed form", "descent", "not regularized"}
+    assert pd.notna(table.spectrum_difference[table.widths == "1-3-3-1"]).all()
