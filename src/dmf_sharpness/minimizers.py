@@ -273,7 +273,8 @@ def minimizer_with_sharpness(
     """A random minimizer of the given sharpness, to a relative ``1e-12``.
 
     Starts at a random flat minimizer and walks along a one-parameter family of gauges,
-    ``G_i = exp(t A_i)`` with random symmetric ``A_i``, to the ``t`` where the sharpness is right.
+    ``G_i = exp(t A_i)`` with random symmetric ``A_i``, to the ``t`` where the sharpness is right. Where
+    that is too far for float64 (some from ``10⁴ λ_flat``), the ``A_i`` are multiples of the identity.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
@@ -296,7 +297,20 @@ def minimizer_with_sharpness(
     start = flat_minimizer(target, widths, rng)
     if sharpness <= least * (1 + 1e-12):
         return start
-    path = gauge_path(start, target, rng)
+    failure = None
+    for conditioned in (False, True):
+        path = gauge_path(start, target, rng, only_scales=conditioned)
+        try:
+            return checked(_at_sharpness(path, sharpness), target)
+        except ArithmeticError as error:
+            failure = error  # far up, gauges that mix directions cancel digits; scales do not
+    raise ArithmeticError(
+        f"sharpness: expected one that float64 reaches, got {sharpness}: {failure}"
+    )
+
+
+def _at_sharpness(path: Callable[[float], list[Tensor]], sharpness: float) -> list[Tensor]:
+    """The point of a path, from a flat minimizer, where the sharpness has a value, to ``1e-12``."""
 
     def excess(t: float) -> float:
         value = sharpness_of(path(t)).value
@@ -307,24 +321,35 @@ def minimizer_with_sharpness(
     while excess(end) < 0:
         end *= 2
     t = scipy.optimize.brentq(excess, 0.0, end, xtol=1e-300, rtol=1e-15)
-    factors = path(t)
-    if abs(excess(t)) > 1e-12:
-        raise ArithmeticError(
-            f"sharpness: expected {sharpness}, reached a relative {excess(t):.2g}"
-        )
-    return checked(factors, target)
+    missed = excess(t)
+    if abs(missed) > 1e-12:
+        raise ArithmeticError(f"sharpness: expected {sharpness}, reached a relative {missed:.2g}")
+    return path(t)
 
 
 def gauge_path(
-    start: Sequence[Tensor], target: Tensor, rng: np.random.Generator
+    start: Sequence[Tensor],
+    target: Tensor,
+    rng: np.random.Generator,
+    *,
+    only_scales: bool = False,
 ) -> Callable[[float], list[Tensor]]:
-    """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``."""
+    """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``.
+
+    Args:
+        start: ``[W_1 … W_L]``, at ``t = 0``.
+        target: ``M``, their product; what rounding leaves of it is taken up at the two ends.
+        rng: Draws the ``A_i``.
+        only_scales: Take multiples of the identity, which lose no digits however large ``t`` is.
+    """
     # A_i by its eigenvalues and eigenvectors: exp(±t A_i) are then inverse to rounding, which a
     # truncated series for the exponential is not.
     generators = []
     for W in start[:-1]:
         width = W.shape[0]
         spectrum = torch.from_numpy(rng.standard_normal(width)) / width**0.5
+        if only_scales:
+            spectrum = spectrum[:1].expand(width)
         generators.append((spectrum, orthogonal_matrix(width, rng)))
 
     def path(t: float) -> list[Tensor]:

@@ -72,6 +72,17 @@ def test_prescribed_sharpness_is_met(network, seed, log_ratio):
     assert dmf.sharpness(factors).value == pytest.approx(wanted, rel=2e-12)
 
 
+@pytest.mark.parametrize("network", [(1, 1, 1), (2, 7, 3), (4, *[4] * 14, 4), (2, *[3] * 39, 2)])
+@pytest.mark.parametrize("ratio", [1.0, 1 + 1e-9, 1e3, 1e5])
+def test_prescribed_sharpness_at_any_depth_to_rounding(network, ratio):
+    target = gaussian_matrix(network[-1], network[0], 3)
+    wanted = ratio * dmf.flat_sharpness(target, len(network) - 1)
+    for seed in range(3):
+        factors = dmf.minimizer_with_sharpness(target, network[1:-1], wanted, seed)
+        assert dmf.sharpness(factors).value == pytest.approx(wanted, rel=1e-12)
+        assert relative_residual(factors, target) < 1e-12
+
+
 def test_random_minimizers_are_not_confined_to_a_slice():
     """Their differences span as many dimensions as the set of minimizers has."""
     network, target = (2, 4, 3), gaussian_matrix(3, 2, 0)
