@@ -8,12 +8,12 @@ from .factors import right_factors as right_factors
 from .flatness import flat_sharpness as flat_sharpness
 from .flatness import is_flat as is_flat
 from .flatness import spectral_products as spectral_products
+from .gauges import minimizer_with_sharpness as minimizer_with_sharpness
 from .landing import landing_coefficient as landing_coefficient
 from .landing import predict_landing as predict_landing
 from .minimizers import balanced_minimizer as balanced_minimizer
 from .minimizers import bottlenecked_minimizer as bottlenecked_minimizer
 from .minimizers import flat_minimizer as flat_minimizer
-from .minimizers import minimizer_with_sharpness as minimizer_with_sharpness
 from .minimizers import random_minimizer as random_minimizer
 from .sharpness import Sharpness as Sharpness
 from .sharpness import sharpness as sharpness

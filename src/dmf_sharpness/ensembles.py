@@ -14,6 +14,7 @@ from dmf_sharpness.experiments import Experiment, MinimizerSpec
 from dmf_sharpness.factors import end_to_end
 from dmf_sharpness.flat_set import balanced_products_minimizer, unequal_flat_minimizer
 from dmf_sharpness.flatness import flat_sharpness
+from dmf_sharpness.gauges import minimizer_with_sharpness
 from dmf_sharpness.targets import (
     Regression,
     digits,
@@ -78,9 +79,7 @@ def _one_minimizer(
         case "prescribed":
             least = flat_sharpness(target, len(hidden) + 1)
             assert isinstance(least, float)
-            return make.minimizer_with_sharpness(
-                target, hidden, spec.ratio_of(number) * least, seed
-            )
+            return minimizer_with_sharpness(target, hidden, spec.ratio_of(number) * least, seed)
         case "bottlenecked":
             return make.bottlenecked_minimizer(target, hidden, seed, spec.spread)
         case "equal_products":

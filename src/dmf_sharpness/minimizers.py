@@ -1,4 +1,4 @@
-"""Global minimizers of ``‖M − W_{L:1}‖_F²`` on demand: balanced, flat, random, of given sharpness.
+"""Global minimizers of ``‖M − W_{L:1}‖_F²`` on demand: balanced, flat, random, bottlenecked.
 
 All are built in the singular basis of the target, ``M = U diag(σ) Vᵀ`` of rank ``r``: a hidden layer
 of width ``d_i ≥ r`` carries the ``r`` signals in some orthonormal frame of its own, and whatever
@@ -6,16 +6,13 @@ its other ``d_i − r`` dimensions hold must not reach the output.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import scipy.optimize
 import torch
 from torch import Tensor
 
 from dmf_sharpness.factors import end_to_end, left_factors, right_factors
-from dmf_sharpness.flatness import flat_sharpness
-from dmf_sharpness.sharpness import sharpness as sharpness_of
 from dmf_sharpness.targets import Seed, gaussian_matrix, orthogonal_matrix
 
 # Singular values below this share of the largest count as zero.
@@ -265,101 +262,6 @@ def unseen_part(Z: Tensor, L: Tensor, R: Tensor) -> Tensor:
     row_space = torch.linalg.pinv(L, rtol=1e-10) @ L
     column_space = R @ torch.linalg.pinv(R, rtol=1e-10)
     return Z - row_space @ Z @ column_space
-
-
-def minimizer_with_sharpness(
-    target: Tensor, widths: Sequence[int], sharpness: float, seed: Seed
-) -> list[Tensor]:
-    """A random minimizer of the given sharpness, to a relative ``1e-12``.
-
-    Starts at a random flat minimizer and walks along a one-parameter family of gauges,
-    ``G_i = exp(t A_i)`` with random symmetric ``A_i``, to the ``t`` where the sharpness is right. Where
-    that is too far for float64 (some from ``10⁴ λ_flat``), the ``A_i`` are multiples of the identity.
-
-    Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
-        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
-        sharpness: Wanted ``λ_max``, at least ``λ_flat``.
-        seed: Seed of the draw.
-
-    Raises:
-        TypeError: The target is not a float64 tensor.
-        ValueError: As :func:`balanced_minimizer`; or the sharpness is below ``λ_flat``.
-    """
-    check_request(target, widths)
-    least = flat_sharpness(target, len(widths) + 1)
-    assert isinstance(least, float)
-    if not np.isfinite(sharpness) or sharpness < least * (1 - 1e-12):
-        raise ValueError(
-            f"sharpness: expected a finite number of at least λ_flat = {least:.12g}, got {sharpness}"
-        )
-    rng = np.random.default_rng(seed)
-    start = flat_minimizer(target, widths, rng)
-    if sharpness <= least * (1 + 1e-12):
-        return start
-    failure = None
-    for conditioned in (False, True):
-        path = gauge_path(start, target, rng, only_scales=conditioned)
-        try:
-            return checked(_at_sharpness(path, sharpness), target)
-        except ArithmeticError as error:
-            failure = error  # far up, gauges that mix directions cancel digits; scales do not
-    raise ArithmeticError(
-        f"sharpness: expected one that float64 reaches, got {sharpness}: {failure}"
-    )
-
-
-def _at_sharpness(path: Callable[[float], list[Tensor]], sharpness: float) -> list[Tensor]:
-    """The point of a path, from a flat minimizer, where the sharpness has a value, to ``1e-12``."""
-
-    def excess(t: float) -> float:
-        value = sharpness_of(path(t)).value
-        assert isinstance(value, float)
-        return value / sharpness - 1
-
-    end = 1e-3
-    while excess(end) < 0:
-        end *= 2
-    t = scipy.optimize.brentq(excess, 0.0, end, xtol=1e-300, rtol=1e-15)
-    missed = excess(t)
-    if abs(missed) > 1e-12:
-        raise ArithmeticError(f"sharpness: expected {sharpness}, reached a relative {missed:.2g}")
-    return path(t)
-
-
-def gauge_path(
-    start: Sequence[Tensor],
-    target: Tensor,
-    rng: np.random.Generator,
-    *,
-    only_scales: bool = False,
-) -> Callable[[float], list[Tensor]]:
-    """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``.
-
-    Args:
-        start: ``[W_1 … W_L]``, at ``t = 0``.
-        target: ``M``, their product; what rounding leaves of it is taken up at the two ends.
-        rng: Draws the ``A_i``.
-        only_scales: Take multiples of the identity, which lose no digits however large ``t`` is.
-    """
-    # A_i by its eigenvalues and eigenvectors: exp(±t A_i) are then inverse to rounding, which a
-    # truncated series for the exponential is not.
-    generators = []
-    for W in start[:-1]:
-        width = W.shape[0]
-        spectrum = torch.from_numpy(rng.standard_normal(width)) / width**0.5
-        if only_scales:
-            spectrum = spectrum[:1].expand(width)
-        generators.append((spectrum, orthogonal_matrix(width, rng)))
-
-    def path(t: float) -> list[Tensor]:
-        factors = list(start)
-        for i, (spectrum, Q) in enumerate(generators):
-            factors[i] = (Q * torch.exp(t * spectrum)) @ Q.mT @ factors[i]
-            factors[i + 1] = factors[i + 1] @ (Q * torch.exp(-t * spectrum)) @ Q.mT
-        return polished(factors, target)
-
-    return path
 
 
 def bottlenecked_minimizer(

@@ -134,6 +134,12 @@ def test_sharpness_below_the_flat_limit_is_refused_with_the_limit():
         dmf.minimizer_with_sharpness(M, [4], 1.0, 0)
 
 
+@pytest.mark.parametrize("wanted", [1e200, float("inf"), float("nan")])
+def test_sharpness_out_of_reach_is_refused(wanted):
+    with pytest.raises(ValueError, match="sharpness: expected"):
+        dmf.minimizer_with_sharpness(M, [4], wanted, 0)
+
+
 def test_imbalance_that_cannot_be_had_is_refused():
     with pytest.raises(ValueError, match="frobenius_imbalance: expected two neighbouring hidden"):
         dmf.flat_minimizer(M, [8], 0, frobenius_imbalance=5)

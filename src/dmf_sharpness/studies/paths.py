@@ -7,7 +7,7 @@ import torch
 from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 from dmf_sharpness.flatness import flat_sharpness, spectral_products
-from dmf_sharpness.minimizers import gauge_path
+from dmf_sharpness.gauges import gauge_path
 from dmf_sharpness.oracles import dense_spectrum
 from dmf_sharpness.sharpness import sharpness
 from dmf_sharpness.studies.common import described
