@@ -35,7 +35,8 @@ CAPTIONS = {
     ),
     "flatness": (
         "Excess sharpness against the spectral imbalance. Lines, the least excess that an imbalance "
-        "allows: no minimizer lies to the right of its line (C3.necessary: violated by at most "
+        "allows; at depth 2 it is the parabola 2(‖W_1‖ − ‖W_2‖)² of factors with ‖W_1‖‖W_2‖ = ‖M‖. No "
+        "minimizer lies to the right of its line (C3.necessary: violated by at most "
         "{C3.necessary.value} over {C3.necessary.n} minimizers; C4.necessary: by {C4.necessary.value} "
         "over {C4.necessary.n})."
     ),

@@ -28,7 +28,7 @@ def draw(tables: Tables) -> Figure:
 
 
 def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
-    x = np.geomspace(3e-7, 3, 300)
+    x = np.geomspace(3e-7, 20, 300)
     for depth, colour in style.depth_colours(table.depth).items():
         rows = table[table.depth == depth]
         bound = least_excess(torch.from_numpy(1 + x), depth).numpy()
@@ -45,8 +45,11 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
         color=style.STABLE, fontsize="small",
     )  # fmt: skip
     axes.set(
-        xscale="log", yscale="log", title=title, xlim=(FLOOR / 4, 10), ylim=(FLOOR / 10, 10),
+        xscale="log", yscale="log", title=title, xlim=(FLOOR / 4, 30), ylim=(FLOOR / 10, 300),
         xlabel=r"imbalance $\max_i\, |x_i - 1|$,  "
         r"$x_i = \Vert L_i\Vert_2 \Vert R_i\Vert_2 / \Vert M\Vert_2^{1-1/L}$",
     )  # fmt: skip
-    axes.legend(title="dots, minimizers; lines, least excess", loc="upper left", handletextpad=0.1)
+    axes.legend(
+        title="dots, minimizers; lines, least excess", title_fontsize="small", loc=(0.02, 0.3),
+        handletextpad=0.1, ncols=2, alignment="left",
+    )  # fmt: skip
