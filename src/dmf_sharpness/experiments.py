@@ -223,6 +223,7 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         rank = len(target["singular_values"]) if "singular_values" in target else None
         yield from _network_problems(f"networks[{k}]", network, target["kind"], narrow, rank)
         yield from _boundary_problems(f"networks[{k}].widths", network["widths"], kinds)
+    yield from _study_problems(content.get("studies", {}), target["kind"])
     for k, spec in enumerate(content["minimizers"]):
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
     if "landscape" in content and "escape" not in content:
@@ -316,6 +317,24 @@ _OPTIONS = {
     "sharpness_ratio_to": ("prescribed",),
     "product_ratio": ("equal_products",),
 }
+
+
+_STUDY_NEEDS = {
+    "necessity": "product_ratios",
+    "paths": "radii",
+    "regularized": "regularizations",
+    "structure": None,
+    "flattest": None,
+}
+"""The studies of flatness, of matrix factorization only, and the option that each cannot do without."""
+
+
+def _study_problems(studies: Mapping[str, Any], kind: str) -> Iterator[str]:
+    for name, option in _STUDY_NEEDS.items():
+        if name in studies and kind == "digits":
+            yield f"studies.{name}: expected none with target.kind 'digits', got a section"
+        if name in studies and option is not None and option not in studies[name]:
+            yield f"studies.{name}.{option}: missing, expected a list of numbers"
 
 
 def _minimizer_problems(key: str, spec: Mapping[str, Any], explicit: bool) -> Iterator[str]:

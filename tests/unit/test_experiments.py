@@ -47,6 +47,18 @@ def test_a_good_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            changed("minimizers", 0, value={"kind": "unequal_flat"}),
+            r"networks\[0\].widths: expected depth 3 or more and one end of at least 2 for kind",
+        ),
+        (
+            changed("studies", value={"necessity": {"steps": 9}}),
+            "studies.necessity.product_ratios: missing, expected a list of numbers",
+        ),
+        (
+            changed("studies", value={"regularized": {"steps": 9, "regularizations": [0]}}),
+            r"studies.regularized.regularizations\[0\]: expected a number above 0, got 0",
+        ),
         (changed("sed", value=1), "sed: unknown key, expected one of .*did you mean 'seed'"),
         (changed("escape", "stepps", value=1), "escape.stepps: unknown key.*did you mean 'steps'"),
         (
