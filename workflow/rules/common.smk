@@ -76,6 +76,15 @@ def recorded():
     ]
 
 
+def mapped_tables():
+    """The runs and the map of the first experiment with a contour map."""
+    mapped = with_section("landscape_points")[:1]
+    return {
+        "trajectories": expand("results/escape/{e}.trajectories.parquet", e=mapped),
+        "landscape": expand("results/landscape/{e}.safetensors", e=mapped),
+    }
+
+
 def figure_tables(wildcards):
     """The artifacts that a figure draws, by the name of the option that takes them."""
     sharpness = expand(
@@ -84,12 +93,8 @@ def figure_tables(wildcards):
     trajectories = expand(
         "results/escape/{experiment}.trajectories.parquet", experiment=recorded()
     )
-    mapped = with_section("landscape_points")[:1]
     return {
-        "contour": {
-            "trajectories": expand("results/escape/{e}.trajectories.parquet", e=mapped),
-            "landscape": expand("results/landscape/{e}.safetensors", e=mapped),
-        },
+        "contour": mapped_tables(),
         "exactness": {"sharpness": sharpness},
         "growth": {"trajectories": trajectories},
         "flatness": {"sharpness": sharpness},

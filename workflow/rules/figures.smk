@@ -25,3 +25,23 @@ rule render_figure:
         stem=lambda wildcards, output: output.png.removesuffix(".png"),
     shell:
         "python {input.script} {wildcards.figure} {params.stem} {params.options} &> {log}"
+
+
+rule animation:
+    """Optional: the contour figure as it comes about, figures/escape.gif."""
+    input:
+        trajectories=lambda _: mapped_tables()["trajectories"],
+        landscape=lambda _: mapped_tables()["landscape"],
+        script="workflow/scripts/render_animation.py",
+        code=sources("workflow/scripts/render_animation.py"),
+    output:
+        ensure(update("figures/escape.gif"), non_empty=True),
+    log:
+        "logs/animation.log",
+    benchmark:
+        "results/benchmarks/animation.tsv"
+    conda:
+        "../envs/replication.yaml"
+    shell:
+        "python {input.script} {output} --trajectories {input.trajectories}"
+        " --landscape {input.landscape} &> {log}"

@@ -15,19 +15,15 @@ VISIBLE = 1e-3
 
 def draw(tables: Tables) -> Figure:
     """Contours of the loss on the plane of ``v_1`` and ``v_N``, and the iterates of each step size."""
-    paths = tables.trajectories
-    paths = paths[(paths.network == paths.network.iloc[0]) & (paths.radius == paths.radius.min())]
+    paths = shown_paths(tables)
     colours = style.ratio_colours(paths.step_ratio)
     figure = style.new_figure(ratio=0.95)
     axes = figure.subplots()
-    _draw_landscape(axes, tables)
+    draw_landscape(axes, tables)
     # The widest first, so that the narrower fans stay visible.
-    for ratio, path in sorted(paths.groupby("step_ratio"), reverse=True):
-        _draw_path(axes, path.sort_values("step"), colours[float(ratio)])
-    axes.plot(
-        0, 0, marker="*", color="white", markeredgecolor="black", markersize=9,
-        markeredgewidth=0.6, linestyle="none", zorder=6,
-    )  # fmt: skip
+    for ratio, colour in reversed(colours.items()):
+        _draw_path(axes, paths[paths.step_ratio == ratio].sort_values("step"), colour)
+    mark_minimizer(axes)
     for ratio, colour in colours.items():
         axes.plot([], [], "o", color=colour, markersize=4, markeredgecolor="black",
                   markeredgewidth=0.4, label=f"{ratio:g}")  # fmt: skip
@@ -45,7 +41,22 @@ def draw(tables: Tables) -> Figure:
     return figure
 
 
-def _draw_landscape(axes: Axes, tables: Tables) -> None:
+def shown_paths(tables: Tables) -> pd.DataFrame:
+    """The runs that start nearest to the first network's minimizer."""
+    paths = tables.trajectories
+    return paths[(paths.network == paths.network.iloc[0]) & (paths.radius == paths.radius.min())]
+
+
+def mark_minimizer(axes: Axes) -> None:
+    """A star where the runs start."""
+    axes.plot(
+        0, 0, marker="*", color="white", markeredgecolor="black", markersize=9,
+        markeredgewidth=0.6, linestyle="none", zorder=6,
+    )  # fmt: skip
+
+
+def draw_landscape(axes: Axes, tables: Tables) -> None:
+    """Contours of the loss, white in the valley of the minimizers."""
     x, y = tables.landscape["along_top"].numpy(), tables.landscape["along_flattening"].numpy()
     loss = tables.landscape["loss"].numpy()
     floor, ceiling = np.quantile(loss, 0.03), loss.max()

@@ -58,7 +58,7 @@ def new_figure(rows: int = 1, columns: int = 1, wide: bool = False, ratio: float
     return Figure(figsize=size, layout="constrained")
 
 
-def ratio_colours(step_ratios: object) -> Mapping[float, Any]:
+def ratio_colours(step_ratios: object) -> dict[float, Any]:
     """A colour for each step ratio: blues below 1, yellow to dark red above, apart in grey too."""
     ratios = sorted(float(c) for c in np.unique(np.asarray(step_ratios)))
     stable = [c for c in ratios if c < 1]
