@@ -1,6 +1,6 @@
 """Gradient descent on an ensemble: many runs of one shape at once, each with its own step size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Literal
@@ -44,6 +44,7 @@ class Trajectory:
         distance: ``(K, B)``, Euclidean distance from the reference in parameter space.
         projections: ``(K, B, P)``, components of that displacement along the given directions.
         path: ``(K, B, N)``, the iterates, flattened; None unless they were asked for.
+        measured: ``(K, B, Q)``, what ``measure`` made of the iterates; None without.
     """
 
     step: Tensor
@@ -51,6 +52,7 @@ class Trajectory:
     distance: Tensor
     projections: Tensor
     path: Tensor | None = None
+    measured: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def gradient_descent(
     reference: Tensor | None = None,
     directions: Tensor | None = None,
     keep_path: bool = False,
+    measure: Callable[[list[Tensor]], Tensor] | None = None,
     momentum: float = 0.0,
     nesterov: bool = False,
     minibatch: Minibatch | None = None,
@@ -178,6 +181,8 @@ def gradient_descent(
         reference: Point that the distance is measured from, flattened, ``(B, N)``; default the start.
         directions: Directions to project the displacement on, ``(B, P, N)``.
         keep_path: Record the iterates themselves, too: ``K B N`` numbers.
+        measure: Record what this makes of the iterates, too, such as their sharpness: a function
+            from finite factors ``(n, d_i, d_{i-1})`` to ``(n, Q)`` numbers. No path is kept for it.
         momentum: ``β`` of the heavy ball, in ``[0, 1)``.
         nesterov: Nesterov's method in place of the heavy ball.
         minibatch: Take each step on part of the data; losses stay those of ``T`` and ``S``.
@@ -196,6 +201,9 @@ def gradient_descent(
         if _chosen_engine(engine, method, factors) == "compiled"
         else engines.advance
     )
+    follow = keep_path or measure is not None
+    if follow and observe_every is None:
+        raise ValueError("observe_every: expected a number of steps beside keep_path or measure")
     batch = len(eta)
     w = flatten(factors).clone()
     if directions is not None and directions.shape[::2] != w.shape:
@@ -222,12 +230,14 @@ def gradient_descent(
     pieces: list[tuple[range, Tensor, Observed]] = []
     taken = 0
     while len(alive):
-        stretch = min(_stretch(runs, observe_every, keep_path), steps - taken)
+        stretch = min(_stretch(runs, observe_every, follow), steps - taken)
         final = taken + stretch == steps
-        seen = advance(runs, method, taken, stretch, final, observe_every, keep_path)
+        seen = advance(runs, method, taken, stretch, final, observe_every, follow)
         if seen is not None and observe_every is not None:
             times = engines.observation_steps(taken, stretch, final, observe_every)
-            pieces.append((times, alive, seen))
+            if measure is not None:
+                seen = replace(seen, measured=_measured(seen, measure, runs.widths))
+            pieces.append((times, alive, seen if keep_path else replace(seen, path=None)))
         taken += stretch
         ended = (
             torch.ones_like(runs.outcome, dtype=torch.bool)
@@ -241,7 +251,7 @@ def gradient_descent(
             alive, runs = alive[~ended], runs.select(~ended)
     trajectory = None
     if observe_every is not None:
-        trajectory = _assemble(pieces, batch, runs.directions.shape[1], w, keep_path)
+        trajectory = _assemble(pieces, batch)
     return DescentRun(
         unflatten(done.w, runs.widths), done.loss, done.taken, done.outcome, trajectory
     )
@@ -256,32 +266,38 @@ def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
     return max(CHECK_EVERY, min(STRETCH, fitting // CHECK_EVERY * CHECK_EVERY))
 
 
-def _assemble(
-    pieces: Sequence[tuple[range, Tensor, Observed]],
-    batch: int,
-    axes: int,
-    like: Tensor,
-    keep_path: bool,
-) -> Trajectory:
+def _measured(
+    seen: Observed, measure: Callable[[list[Tensor]], Tensor], shape: tuple[int, ...]
+) -> Tensor:
+    """What ``measure`` makes of the iterates seen, ``(K, B, Q)``; NaN where a run had ended."""
+    assert seen.path is not None
+    there = torch.isfinite(seen.path).all(-1)
+    numbers = measure(unflatten(seen.path[there], shape))
+    measured = seen.loss.new_full((*seen.loss.shape, numbers.shape[-1]), torch.nan)
+    measured[there] = numbers
+    return measured
+
+
+def _assemble(pieces: Sequence[tuple[range, Tensor, Observed]], batch: int) -> Trajectory:
     """Put the observations of whichever runs were alive into rows of all runs, NaN elsewhere."""
     steps = [step for times, _, _ in pieces for step in times]
-    loss = like.new_full((len(steps), batch), torch.nan)
-    distance, projections = loss.clone(), loss.new_full((len(steps), batch, axes), torch.nan)
-    path = loss.new_full((len(steps), batch, like.shape[1]), torch.nan) if keep_path else None
-    row = 0
-    for times, alive, seen in pieces:
-        rows = slice(row, row + len(times))
-        loss[rows, alive], distance[rows, alive] = seen.loss, seen.distance
-        projections[rows, alive] = seen.projections
-        if path is not None and seen.path is not None:
-            path[rows, alive] = seen.path
-        row += len(times)
     # Nothing is kept of the times after the last run has ended.
-    kept = int((~torch.isnan(distance)).any(1).sum())
+    kept = sum(int((~torch.isnan(seen.distance)).any(1).sum()) for _, _, seen in pieces)
+
+    def gathered(name: str) -> Tensor:
+        parts = [getattr(seen, name) for _, _, seen in pieces]
+        table, row = parts[0].new_full((len(steps), batch, *parts[0].shape[2:]), torch.nan), 0
+        for (times, alive, _), part in zip(pieces, parts, strict=True):
+            table[row : row + len(times), alive] = part
+            row += len(times)
+        return table[:kept]
+
+    first = pieces[0][2]
     return Trajectory(
         torch.tensor(steps[:kept]),
-        loss[:kept],
-        distance[:kept],
-        projections[:kept],
-        None if path is None else path[:kept],
+        gathered("loss"),
+        gathered("distance"),
+        gathered("projections"),
+        None if first.path is None else gathered("path"),
+        None if first.measured is None else gathered("measured"),
     )

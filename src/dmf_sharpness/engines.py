@@ -120,12 +120,14 @@ class Observed:
         distance: ``(K, B)``, Euclidean, from the reference.
         projections: ``(K, B, P)``.
         path: ``(K, B, N)``, the iterates themselves; None if they were not asked for.
+        measured: ``(K, B, Q)``, numbers made of the iterates; None if none were asked for.
     """
 
     loss: Tensor
     distance: Tensor
     projections: Tensor
     path: Tensor | None
+    measured: Tensor | None = None
 
 
 def observation_steps(first: int, steps: int, final: bool, every: int) -> range:

@@ -122,3 +122,46 @@ def test_a_minimizer_is_left_above_the_limit_and_kept_below():
     kept, left = (flatten([W[b] for W in run.factors]) - flatten(factors) for b in (0, 1))
     assert float(kept.norm()) < 1e-6
     assert float(left.norm()) > 1e-3
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_the_sharpness_is_recorded_on_the_way_without_a_path(engine):
+    network = (3, 4, 2)
+    target, starts = random_problem(network, 3)
+    starts = [torch.stack([W, 1.1 * W, 30 * W]) for W in starts]
+
+    def measure(W):
+        return dmf.sharpness(W).value[:, None]
+
+    eta = torch.tensor([1e-3, 2e-3, 1.0], dtype=torch.float64)
+    asked = {"observe_every": 50, "engine": engine}
+    run = gradient_descent(starts, target, eta, 2600, measure=measure, **asked)
+    path = gradient_descent(starts, target, eta, 2600, keep_path=True, **asked).trajectory.path
+    seen = run.trajectory
+    assert seen.path is None
+    assert seen.measured.shape == (*seen.loss.shape, 1)
+    finite = torch.isfinite(path).all(-1)
+    assert finite[:, :2].any()
+    expected = measure(unflatten(path[finite], network))
+    torch.testing.assert_close(seen.measured[finite], expected, rtol=1e-12, atol=0)
+    assert seen.measured[~finite].isnan().all()
+    assert (~finite).any(), "the run with the large step has ended"
+
+
+def test_observations_without_times_are_refused():
+    target, starts = random_problem((2, 2, 2), 0)
+    with pytest.raises(ValueError, match="observe_every"):
+        gradient_descent([W[None] for W in starts], target, 0.01, 10, keep_path=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_runs_unchanged_on_a_cuda_device():
+    target, starts = random_problem((3, 4, 3), 1)
+    starts = [torch.stack([W, 1.01 * W]) for W in starts]
+    here = gradient_descent(starts, target, 1e-3, 200, observe_every=20)
+    there = gradient_descent([W.cuda() for W in starts], target.cuda(), 1e-3, 200, observe_every=20)
+    for a, b in zip(here.factors, there.factors, strict=True):
+        torch.testing.assert_close(a, b.cpu(), rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(
+        here.trajectory.loss, there.trajectory.loss.cpu(), rtol=1e-9, atol=1e-18
+    )

@@ -36,8 +36,7 @@ def balancing_gap(factors: list[Tensor]) -> Tensor:
 
 def top_gap(factors: list[Tensor]) -> Tensor:
     """Spread of the factors' spectral norms, ``(max − min)/max``, shape ``(…)``: the gap at the top."""
-    finite = [torch.nan_to_num(W) for W in factors]
-    norms = torch.stack([torch.linalg.matrix_norm(W, ord=2) for W in finite])
+    norms = torch.stack([torch.linalg.matrix_norm(W, ord=2) for W in factors])
     return (norms.amax(0) - norms.amin(0)) / norms.amax(0)
 
 
@@ -72,16 +71,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     target = sites.target[index]
     run = gradient_descent(
         unflatten(starts[pick], sites.widths), target, step_size, spec.steps,
-        observe_every=max(1, spec.steps // TIMES), keep_path=True,
+        observe_every=max(1, spec.steps // TIMES),
+        measure=lambda W: torch.stack([balancing_gap(W), top_gap(W)], dim=-1),
     )  # fmt: skip
     assert run.trajectory is not None
-    assert run.trajectory.path is not None
+    assert run.trajectory.measured is not None
     seen = watch(run.factors, target, step_size)
     in_top, in_pair = _confinement(run.factors, target, step_size)
-    gap = balancing_gap(unflatten(run.trajectory.path, sites.widths))
-    at_top = top_gap(unflatten(run.trajectory.path, sites.widths)).masked_fill(
-        torch.isnan(run.trajectory.loss), torch.nan
-    )
+    gap, at_top = run.trajectory.measured.unbind(-1)
     times = len(run.trajectory.step)
     table = described(ensemble, index.numpy()).assign(
         run=range(len(pick)),
