@@ -27,12 +27,11 @@ from dmf_sharpness.jets import gradient_jet
 from dmf_sharpness.manifold import (
     curvature_of,
     inner,
-    product_change,
     pulled_back,
     retracted,
-    stacked,
     tangential,
 )
+from dmf_sharpness.reduced_map import reduced_map
 
 # Taylor coefficients of the conjugation w ↦ w_e of (w − 1) e^w at its minimum, from w² on: the branch
 # exchange of the Lambert function (Corless et al., Adv. Comput. Math. 5, 1996, section 4).
@@ -91,25 +90,6 @@ def sharpness_slope(
     return value, tangential(factors, third, input_root, curvature)
 
 
-def _cubic(factors: Factors, target: Tensor, input_root: Tensor | None) -> Tensor:
-    """``κ = −(a_2² + a_3)``."""
-    curvature = curvature_of(factors, input_root)
-    top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
-    value = curvature.eigenvalues[..., -1]
-    v = [U * (2 / value).sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
-    eta = 2 / value
-    jet = gradient_jet(factors, v, target, input_root)
-    third, fourth = [2 * g for g in jet[2]], [6 * g for g in jet[3]]  # T[v,v,·], Q[v,v,v,·]
-    dual = (
-        curvature.eigenvectors.mT @ stacked(product_change(factors, third, input_root))[..., None]
-    )
-    component = dual[..., 0] * (2 * curvature.inverse).sqrt()  # T[v,v,v_k], ascending in λ_k
-    stiff = (component.square() * curvature.inverse)[..., :-1].sum(-1)
-    a_2 = -eta / 2 * inner(third, v)
-    a_3 = eta / 2 * stiff - eta / 6 * inner(fourth, v)
-    return -(a_2.square() + a_3)
-
-
 def landing_terms(
     factors: Factors, target: Tensor, input_root: Tensor | None = None
 ) -> LandingTerms:
@@ -134,11 +114,9 @@ def landing_terms(
         ValueError: Shapes do not fit, or a value is not finite.
     """
     _checked(factors, target, input_root)
+    reduced = reduced_map(factors, target, input_root)
     value, slope = sharpness_slope(factors, target, input_root)
     eta, squared = 2 / value, inner(slope, slope)
-    drift = eta.square() / 2 * squared
-    cubic = _cubic(factors, target, input_root)
-
     length = _WALK * (inner(factors, factors) / squared.clamp(min=1e-300)).sqrt()
     ends = []
     for sign in (1.0, -1.0):
@@ -149,7 +127,8 @@ def landing_terms(
         ends.append((value_there, inner(slope_there, slope_there)))
     (up, squared_up), (down, squared_down) = ends
     drift_slope = (squared_up - squared_down) / squared / (eta * (up - down))
-    return LandingTerms(drift, cubic, 2 * cubic / drift, drift_slope)
+    cubic = reduced.cubic
+    return LandingTerms(reduced.drift, cubic, 2 * cubic / reduced.drift, drift_slope)
 
 
 def landing_coefficient(

@@ -20,8 +20,12 @@ LANDING_ERROR, LANDING_MISSES = 0.02, 0.05
 """Relative error of ``1 − c_end``, and the share of the minimizers that may miss it."""
 LANDING_REACH = 0.5
 """``|a|δ`` up to which the law is judged."""
+SOFT_EXCESS = 0.01
+"""``δ`` up to which the reduced map is judged: its error grows as ``δ``."""
 CONFINED = 1e-6
 """Share of an orbit's variance outside the top singular subspace."""
+BALANCED = 1e-10
+"""Spread of the layers along the top path."""
 ROUNDING_SPAN = np.log(1e-3 / 2**-52)
 """Logarithm of the growth from rounding to the level at which a run has left."""
 
@@ -115,6 +119,26 @@ def _landing(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
+def _soft(table: pd.DataFrame) -> Iterator[Claim]:
+    rows = table[table.excess <= SOFT_EXCESS]
+    measured = 1 - rows.end_ratio
+
+    def off(predicted: pd.Series) -> pd.Series:
+        return ((1 - predicted) / measured - 1).abs()
+
+    yield judged(
+        "C6.soft",
+        "ours",
+        "On the digits, where soft directions take longer than any run, the reduced map says where it is.",
+        "relative error of 1 − ηλ/2 after the escape",
+        LANDING_ERROR,
+        rows,
+        off(rows.predicted),
+        "the landing law, for which all directions have settled",
+        off(rows.settled),
+    )
+
+
 def _starts(table: pd.DataFrame) -> Iterator[Claim]:
     least = 0.9 * ROUNDING_SPAN / np.log(2 * table.step_ratio - 1)
     early = (least / table.escape_time).fillna(0.0)  # NaN has never left
@@ -152,7 +176,9 @@ def _phase(table: pd.DataFrame) -> Iterator[Claim]:
 
 
 def _orbits(table: pd.DataFrame) -> Iterator[Claim]:
-    runs = table.drop_duplicates(["experiment", "network", "run"])
+    # The end of each run.
+    key = ["experiment", "network", "run"]
+    runs = table.sort_values("step").drop_duplicates(key, keep="last")
     low = runs.flat_ratio[runs.flat_ratio > 1].min()
     rows, wider = runs[runs.flat_ratio == low], runs[(runs.flat_ratio > low) & (runs.ended == 0)]
     yield judged(
@@ -166,6 +192,17 @@ def _orbits(table: pd.DataFrame) -> Iterator[Claim]:
         "step sizes at which the second direction is unstable, too",
         1 - wider.in_top,
     )
+    yield judged(
+        "C6.balancing",
+        "ours",
+        "On these orbits the layers balance along the top path, wherever they started.",
+        "spread of the layers along the top path, at the end",
+        BALANCED,
+        rows,
+        rows.top_gap,
+        "step sizes at which the second direction is unstable, too",
+        wider.top_gap,
+    )
 
 
 _JUDGES = {
@@ -173,6 +210,7 @@ _JUDGES = {
     "threshold": _threshold,
     "timing": _timing,
     "landing": _landing,
+    "soft": _soft,
     "starts": _starts,
     "phase": _phase,
     "orbits": _orbits,

@@ -102,6 +102,9 @@ def figure_tables(wildcards):
         "boundary": {"sharpness": sharpness},
         "gauge_path": {"studies": study_tables("paths")},
         "landing": {"studies": study_tables("landing")},
+        "digits": {"studies": study_tables("soft")},
+        "threshold": {"studies": study_tables("threshold")},
+        "orbits": {"studies": study_tables("orbits")},
         "phase": {"studies": study_tables("phase")},
         "timing": {"studies": study_tables("timing", "starts")},
         "bottleneck": {

@@ -18,8 +18,11 @@ FIGURES = (
     "bottleneck",
     "benchmark",
     "landing",
+    "digits",
     "phase",
     "timing",
+    "threshold",
+    "orbits",
 )
 
 

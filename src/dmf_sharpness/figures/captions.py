@@ -75,6 +75,29 @@ CAPTIONS = {
         "predicted borders, 2/λ_max < η < 2/λ_flat, runs land at flatter minimizers; beyond, none does "
         "(C6.nowhere: {C6.nowhere.value} over {C6.nowhere.n} runs). Dots, the measured divergence border."
     ),
+    "threshold": (
+        "The step size at which gradient descent stops returning, found by bisection with the outcome as "
+        "the judge, for every minimizer and method: ηλ_max = 2, 2 + 2β for the heavy ball (dots), "
+        "(2 + 2β)/(1 + 2β) for Nesterov's method (diamonds), however sharp the minimizer (C6.threshold: "
+        "off by at most {C6.threshold.value} over {C6.threshold.n} minimizers; C6.momentum: "
+        "{C6.momentum.value} over {C6.momentum.n}). Grey, where the threshold of plain gradient descent "
+        "would be if λ_flat decided."
+    ),
+    "digits": (
+        "The handwritten digits, raw inputs: where a run is after it has left a minimizer and no longer "
+        "oscillates. Eigenvalues of the Hessian down to a billionth of the largest leave most directions "
+        "on the way; the reduced map, in which each forgets at its own rate, says how far (C6.soft: off "
+        "by at most {C6.soft.value} over {C6.soft.n} runs; nothing fitted). Dashed, the landing law, right "
+        "when all directions have settled; dotted, the mirror image."
+    ),
+    "orbits": (
+        "No minimizer is stable beyond 2/λ_flat: what runs do there, on the set-up of Ghosh et al. Left, "
+        "along the top path the layers become equal, from the balanced start and from beside minimizers "
+        "that are not (C6.balancing: to {C6.balancing.value} over {C6.balancing.n} runs). Right, just "
+        "beyond the limit the oscillation keeps to the target's top singular "
+        "subspace (C6.orbits: to {C6.orbits.value} over {C6.orbits.n} runs); beyond the second limit it is "
+        "in the first two."
+    ),
     "timing": (
         "Left, the time to leave, scaled by the predicted rate, against the radius of the start: one "
         "line for all minimizers until rounding takes over (C6.time: slope off by at most {C6.time.value} "

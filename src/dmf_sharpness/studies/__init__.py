@@ -13,6 +13,7 @@ from dmf_sharpness.experiments import StudySpec
 
 STUDIES = (
     "landing",
+    "soft",
     "threshold",
     "timing",
     "starts",

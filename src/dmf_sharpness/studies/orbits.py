@@ -34,10 +34,20 @@ def balancing_gap(factors: list[Tensor]) -> Tensor:
     return torch.stack(gaps).amax(0) / torch.stack(sizes).amax(0)
 
 
-def top_gap(factors: list[Tensor]) -> Tensor:
-    """Spread of the factors' spectral norms, ``(max − min)/max``, shape ``(…)``: the gap at the top."""
-    norms = torch.stack([torch.linalg.matrix_norm(W, ord=2) for W in factors])
-    return (norms.amax(0) - norms.amin(0)) / norms.amax(0)
+def top_gap(factors: list[Tensor], top: Tensor) -> Tensor:
+    """Spread of what the layers do along the top path, ``(max − min)/max``, shape ``(…)``.
+
+    Layer i multiplies the length of ``W_{i−1:1} v`` by a number; ``v`` is the target's top right singular
+    vector, ``(…, d_0)``. Not the layers' norms: while the product swings below the second singular value,
+    those are of another direction.
+    """
+    q, numbers = top[..., None], []
+    for W in factors:
+        image = W @ q
+        numbers.append(torch.linalg.vector_norm(image, dim=(-2, -1)))
+        q = image / numbers[-1][..., None, None]
+    along = torch.stack(numbers)
+    return (along.amax(0) - along.amin(0)) / along.amax(0)
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
@@ -71,14 +81,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     target = sites.target[index]
     run = gradient_descent(
         unflatten(starts[pick], sites.widths), target, step_size, spec.steps,
-        observe_every=max(1, spec.steps // TIMES),
-        measure=lambda W: torch.stack([balancing_gap(W), top_gap(W)], dim=-1),
+        observe_every=max(1, spec.steps // TIMES), keep_path=True,
     )  # fmt: skip
     assert run.trajectory is not None
-    assert run.trajectory.measured is not None
+    assert run.trajectory.path is not None
     seen = watch(run.factors, target, step_size)
     in_top, in_pair = _confinement(run.factors, target, step_size)
-    gap, at_top = run.trajectory.measured.unbind(-1)
+    path = unflatten(run.trajectory.path, sites.widths)
+    gap, at_top = balancing_gap(path), top_gap(path, torch.linalg.svd(target)[2][:, 0])
     times = len(run.trajectory.step)
     table = described(ensemble, index.numpy()).assign(
         run=range(len(pick)),

@@ -1,0 +1,67 @@
+"""When: the measured threshold of every minimizer, of each method, against the flatness it does not need."""
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.tables import Tables
+
+MARKERS = {False: "o", True: "D"}
+
+
+def draw(tables: Tables) -> Figure:
+    """``ηλ_max`` at the threshold against ``λ_max/λ_flat``; the digits, which have no such ratio, aside."""
+    table = tables.studies["threshold"]
+    figure = style.new_figure(ratio=0.85)
+    axes, aside = figure.subplots(1, 2, sharey=True, width_ratios=(8, 1))
+    colours = style.depth_colours(table.depth)
+    known = table[table.sharpness_ratio.notna()]
+    for nesterov, marker in MARKERS.items():
+        rows = known[known.nesterov == nesterov]
+        axes.scatter(
+            rows.sharpness_ratio, rows.threshold, color=[colours[d] for d in rows.depth], s=9,
+            marker=marker, linewidths=0.2, edgecolors="white", zorder=2,
+        )  # fmt: skip
+    data = table[table.sharpness_ratio.isna()]
+    aside.scatter(
+        [0.0] * len(data), data.threshold, color=[colours[d] for d in data.depth], s=9,
+        linewidths=0.2, edgecolors="white", zorder=2,
+    )  # fmt: skip
+    right = float(known.sharpness_ratio.max()) * 1.9  # room for the names of the methods
+    for _, rows in table.groupby(["momentum", "nesterov"]):
+        momentum, nesterov, predicted = rows.iloc[0][["momentum", "nesterov", "predicted"]]
+        for panel in (axes, aside):
+            panel.axhline(predicted, color=style.THEORY, linestyle=":", linewidth=0.8, zorder=1)
+        method = ("Nesterov, " if nesterov else "heavy ball, ") if momentum else "gradient descent"
+        axes.annotate(
+            method + (rf"$\beta = {momentum:g}$" if momentum else ""), (right, predicted),
+            xytext=(0, -2 if momentum > 0.5 and nesterov else 2), textcoords="offset points",
+            ha="right", va="top" if momentum > 0.5 and nesterov else "bottom", fontsize="x-small",
+        )  # fmt: skip
+    flat = known.sharpness_ratio.sort_values()
+    axes.plot(flat, 2 * flat, color=style.OTHER, linewidth=0.8, zorder=1)
+    axes.annotate(
+        r"if $\lambda_{\mathrm{flat}}$ decided", (1.75, 3.45), color="0.4", fontsize="x-small",
+        ha="right",
+    )  # fmt: skip
+    axes.set(
+        xscale="log", xlim=(0.95, right), ylim=(1.15, 4.1),
+        xlabel=r"sharpness ratio $\lambda_{\max}/\lambda_{\mathrm{flat}}$",
+        ylabel=r"$\eta\lambda_{\max}$ at the threshold",
+    )  # fmt: skip
+    axes.set_xticks([1, 1.5, 2, 3, 5], ["1", "1.5", "2", "3", "5"])
+    axes.minorticks_off()
+    axes.set_xlim(0.95, right)
+    aside.set(xticks=[0], xlim=(-1, 1))
+    aside.set_xticklabels(["digits"])
+    aside.spines["left"].set_visible(False)
+    aside.tick_params(axis="y", length=0)
+    handles = [
+        Line2D([], [], marker="o", linestyle="none", markersize=3, color=colour, label=f"{depth}")
+        for depth, colour in colours.items()
+    ]
+    figure.legend(
+        handles=handles, title="depth $L$", loc="outside upper center", ncols=len(handles),
+        handletextpad=0.0, columnspacing=0.6,
+    )  # fmt: skip
+    return figure

@@ -1,0 +1,56 @@
+"""Where to, with soft directions: beside minimizers whose Hessian has eigenvalues of every size.
+
+On data the smallest eigenvalues may be a billionth of the largest. Such directions take as many steps
+to settle: a run that has left the minimizer and no longer oscillates is at no minimizer yet.
+"""
+
+import pandas as pd
+import torch
+
+from dmf_sharpness.descent import gradient_descent
+from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.factors import flatten
+from dmf_sharpness.landing import landing_coefficient, predict_landing
+from dmf_sharpness.reduced_map import ReducedMap, iterate, reduced_map
+from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.studies.common import crossed, described, sites_of
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """Leave every minimizer along ``v_1`` with each step ratio, and look at the run after ``spec.steps``.
+
+    Returns:
+        A row per minimizer and step ratio: ``excess`` (``δ``), ``end_ratio`` (``ηλ/2``, ``λ`` by
+        the exact expression, where the run is), ``along`` (its displacement along ``v_1``, over the
+        largest on the way), ``predicted`` (``end_ratio`` by the reduced map) and ``settled`` (by the landing
+        law, which takes all directions as settled).
+    """
+    sites = sites_of(ensemble)
+    ratio, number = crossed(spec.step_ratios, torch.arange(len(sites.value)))
+    index, radius = number.long(), spec.radii[0]
+    step_size = 2 * ratio / sites.value[index]
+    centre, top = sites.centre[index], sites.top[index]
+    run = gradient_descent(
+        sites.factors(centre + radius * top), sites.target[index], step_size, spec.steps,
+        input_root=sites.input_root, observe_every=1, reference=centre, directions=top[:, None],
+    )  # fmt: skip
+    assert run.trajectory is not None
+    farthest = run.trajectory.projections[:, :, 0].abs().nan_to_num(nan=0.0).amax(0)
+    along = ((flatten(run.factors) - centre) * top).sum(1).abs() / farthest
+    # What is left of the residual changes the Hessian's top eigenvalue by less than its sixth digit.
+    there = torch.as_tensor(sharpness(run.factors, sites.gram).value)
+    reduced = reduced_map(ensemble.factors, ensemble.target, ensemble.input_root)
+    chosen = ReducedMap(**{name: value[index] for name, value in vars(reduced).items()})
+    predicted, _ = iterate(chosen, ratio, torch.full_like(ratio, radius), spec.steps)
+    a = landing_coefficient(ensemble.factors, ensemble.target, ensemble.input_root, refined=True)
+    settled = predict_landing(torch.as_tensor(a)[index], ratio)
+    return described(ensemble, index.numpy()).assign(
+        step_ratio=ratio.numpy(),
+        excess=(ratio - 1).numpy(),
+        end_ratio=(step_size * there / 2).numpy(),
+        along=along.numpy(),
+        predicted=predicted.numpy(),
+        settled=torch.as_tensor(settled).numpy(),
+        steps=run.steps.numpy(),
+    )
