@@ -120,7 +120,7 @@ def _landing(table: pd.DataFrame) -> Iterator[Claim]:
 
 
 def _soft(table: pd.DataFrame) -> Iterator[Claim]:
-    rows = table[table.excess <= SOFT_EXCESS]
+    rows = table[table.excess <= SOFT_EXCESS * (1 + 1e-9)]
     measured = 1 - rows.end_ratio
 
     def off(predicted: pd.Series) -> pd.Series:
