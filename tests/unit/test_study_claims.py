@@ -46,7 +46,7 @@ SPECS = {
         steps=700, step_ratios=(1.05, 1.3), radii=(0.0, 1e-12, 1e-10, 1e-9, 1e-8, 1e-6)
     ),
     "landing": StudySpec(steps=400_000, step_ratios=(1.001,)),
-    "soft": StudySpec(steps=20_000, step_ratios=(1.003, 1.01), radii=(1e-6,)),
+    "soft": StudySpec(steps=40_000, step_ratios=(1.001, 1.003), radii=(1e-6,)),
     "starts": StudySpec(steps=4000, step_ratios=(1.1,), radii=(1e-2, 1e-4)),
     "phase": StudySpec(steps=3000, step_ratios=(0.9, 1.2, 2.2), radii=(1e-6,), repeats=2),
     "orbits": StudySpec(steps=12_000, step_ratios=(0.9, 1.02, 1.08), radii=(1e-3,)),
@@ -85,8 +85,7 @@ def test_without_soft_directions_the_law_is_no_control(tables):
     table = tables["soft"]
     assert verdicts({"soft": table})["C6.soft"][0] == "holds"
     measured = 1 - table.end_ratio
-    small = table.excess < 0.005
-    assert (((1 - table.settled) / measured - 1).abs()[small] < 0.05).all()
+    assert (((1 - table.settled) / measured - 1).abs() < 0.05).all()
 
 
 @pytest.mark.parametrize(
