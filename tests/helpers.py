@@ -1,11 +1,13 @@
 """Networks and strategies that several tests share."""
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.minimizers import random_minimizer
 from dmf_sharpness.targets import gaussian_matrix
 
@@ -42,3 +44,25 @@ def random_point(widths: tuple[int, ...], seed: int) -> list[Tensor]:
         torch.randn(d_out, d_in, generator=generator, dtype=torch.float64)
         for d_in, d_out in pairwise(widths)
     ]
+
+
+Maker = Callable[[Tensor, Sequence[int], int], list[Tensor]]
+
+
+def ensemble_of(
+    network: int, widths: tuple[int, ...], makers: Sequence[Maker], targets: Sequence[Tensor] = ()
+) -> Ensemble:
+    """A minimizer by each of the makers, of the targets given or of Gaussian ones."""
+    count = len(makers)
+    targets = targets or [gaussian_matrix(widths[-1], widths[0], [5, k]) for k in range(count)]
+    made = [
+        make(M, widths[1:-1], k) for k, (M, make) in enumerate(zip(targets, makers, strict=True))
+    ]
+    return Ensemble(
+        network=network,
+        widths=widths,
+        kinds=("random",) * count,
+        factors=[torch.stack(layer) for layer in zip(*made, strict=True)],
+        target=torch.stack(list(targets)),
+        input_root=None,
+    )

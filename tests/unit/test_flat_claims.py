@@ -2,31 +2,13 @@
 
 import pandas as pd
 import pytest
-import torch
 
-from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 from dmf_sharpness.flat_set import balanced_products_minimizer
 from dmf_sharpness.minimizers import random_minimizer
 from dmf_sharpness.studies import run
 from dmf_sharpness.study_claims import judge_studies
-from dmf_sharpness.targets import gaussian_matrix
-
-
-def ensemble(network, widths, makers):
-    targets = [gaussian_matrix(widths[-1], widths[0], [5, k]) for k in range(len(makers))]
-    made = [
-        make(M, widths[1:-1], k) for k, (M, make) in enumerate(zip(targets, makers, strict=True))
-    ]
-    return Ensemble(
-        network=network,
-        widths=widths,
-        kinds=("random",) * len(makers),
-        factors=[torch.stack(layer) for layer in zip(*made, strict=True)],
-        target=torch.stack(targets),
-        input_root=None,
-    )
-
+from tests.helpers import ensemble_of
 
 RANDOM, FLAT = random_minimizer, balanced_products_minimizer
 STUDIES = {
@@ -50,7 +32,7 @@ def tables():
     made = {}
     for name, (networks, makers, spec) in STUDIES.items():
         made[name] = run(
-            name, [ensemble(k, widths, makers) for k, widths in enumerate(networks)], spec
+            name, [ensemble_of(k, widths, makers) for k, widths in enumerate(networks)], spec
         )
         made[name].insert(0, "experiment", "e")
     return made

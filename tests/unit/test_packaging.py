@@ -45,7 +45,10 @@ def test_the_conda_environment_has_the_locked_versions():
         f"{CONDA_NAMES.get(r.name, r.name)}={LOCK[canonicalize_name(r.name)]}" for r in DIRECT
     }
     listed = {item for item in ENVIRONMENT["dependencies"] if isinstance(item, str)}
-    assert listed - {"pip", "c-compiler"} - {item for item in listed if item.startswith("python=")} == expected
+    assert (
+        listed - {"pip", "c-compiler"} - {item for item in listed if item.startswith("python=")}
+        == expected
+    )
     assert {"pip": ["-e ."]} in ENVIRONMENT["dependencies"]
     assert ENVIRONMENT["channels"] == ["conda-forge", "bioconda", "nodefaults"]
 

@@ -1,16 +1,15 @@
 """The ledger rows of the studies of the escape: judged from real small studies, and felled by wrong ones."""
 
 import pytest
-import torch
 
-from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 from dmf_sharpness.flatness import flat_sharpness
 from dmf_sharpness.gauges import minimizer_with_sharpness
 from dmf_sharpness.minimizers import balanced_minimizer, random_minimizer
 from dmf_sharpness.studies import STUDIES, run
 from dmf_sharpness.study_claims import judge_studies
-from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values
+from dmf_sharpness.targets import matrix_with_singular_values
+from tests.helpers import ensemble_of
 
 
 def sharper(M, widths, seed, ratio=1.5):
@@ -19,24 +18,6 @@ def sharper(M, widths, seed, ratio=1.5):
 
 def slightly_sharper(M, widths, seed):
     return sharper(M, widths, seed, ratio=1.02)
-
-
-def ensemble(network, widths, makers, singular_values=None):
-    targets = [gaussian_matrix(widths[-1], widths[0], [6, k]) for k in range(len(makers))]
-    if singular_values is not None:
-        one = matrix_with_singular_values(widths[-1], widths[0], singular_values, seed=6)
-        targets = [one] * len(makers)
-    made = [
-        make(M, widths[1:-1], k) for k, (M, make) in enumerate(zip(targets, makers, strict=True))
-    ]
-    return Ensemble(
-        network=network,
-        widths=widths,
-        kinds=("random",) * len(makers),
-        factors=[torch.stack(layer) for layer in zip(*made, strict=True)],
-        target=torch.stack(targets),
-        input_root=None,
-    )
 
 
 NETWORKS = [(3, 4, 4, 3), (1, 4, 1)]
@@ -55,10 +36,11 @@ SPECS = {
 
 @pytest.fixture(scope="module")
 def tables():
-    sharp = [ensemble(k, widths, [sharper, sharper]) for k, widths in enumerate(NETWORKS)]
+    sharp = [ensemble_of(k, widths, [sharper, sharper]) for k, widths in enumerate(NETWORKS)]
     # Next to the flat ones the coefficient is large, and the landing is no mirror image.
-    bent = [ensemble(k, widths, [slightly_sharper] * 2) for k, widths in enumerate(NETWORKS)]
-    near_flat = ensemble(0, (3, 3, 3, 3), [balanced_minimizer, random_minimizer], [10, 9.5, 2])
+    bent = [ensemble_of(k, widths, [slightly_sharper] * 2) for k, widths in enumerate(NETWORKS)]
+    one = matrix_with_singular_values(3, 3, [10, 9.5, 2], seed=6)
+    near_flat = ensemble_of(0, (3, 3, 3, 3), [balanced_minimizer, random_minimizer], [one] * 2)
     others = {"orbits": [near_flat], "landing": bent}
     made = {}
     for name, spec in SPECS.items():
