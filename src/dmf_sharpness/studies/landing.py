@@ -7,6 +7,7 @@ import torch
 from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 from dmf_sharpness.landing import landing_terms, predict_landing
+from dmf_sharpness.manifold import curvature_of
 from dmf_sharpness.studies.common import crossed, described, settle, sites_of
 
 START = 1e-3
@@ -23,11 +24,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         A row per minimizer and step ratio: ``excess`` (``δ``), ``drift``, ``cubic``, ``coefficient``
         (``a``), ``refined`` (``ã``), ``predicted`` and ``predicted_refined`` (``c_end``), ``amplitude``
-        (the largest displacement predicted, ``2δ/β^{1/2}``), ``second_ratio`` (``ηλ_2/2``),
+        (the largest displacement predicted, ``2δ/β^{1/2}``), ``slowest_rate`` (the least ``ηλ_k`` that is
+        not zero: far below ``δ`` it is too slow for the law), ``second_ratio`` (``ηλ_2/2``),
         ``flat_ratio`` (``ηλ_flat/2``), ``sharpness_ratio`` (``λ_max/λ_flat``), and the outcome.
     """
     sites = sites_of(ensemble)
     terms = landing_terms(ensemble.factors, ensemble.target, ensemble.input_root)
+    spectrum = curvature_of(ensemble.factors, ensemble.input_root).eigenvalues
+    slowest = spectrum.masked_fill(spectrum == 0, torch.inf).amin(1)
     # Runs of one step ratio side by side: those that share a vector then take about equally long.
     ratio, number = crossed(spec.step_ratios, torch.arange(len(sites.value)))
     index = number.long()
@@ -61,6 +65,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         predicted=predicted[0].numpy(),
         predicted_refined=predicted[1].numpy(),
         amplitude=amplitude.numpy(),
+        slowest_rate=(step_size * slowest[index]).numpy(),
         second_ratio=(step_size * sites.second[index] / 2).numpy(),
         flat_ratio=(step_size * sites.flat[index] / 2).numpy(),
         sharpness_ratio=(sites.value / sites.flat)[index].numpy(),
