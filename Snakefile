@@ -45,5 +45,5 @@ rule figures:
         expand(
             "figures/{figure}.{suffix}",
             figure=config["figures"],
-            suffix=["pdf", "png"],
+            suffix=figure_suffixes(),
         ),

@@ -60,7 +60,7 @@ rule verdict:
         figures=expand(
             "figures/{figure}.{suffix}",
             figure=config["figures"],
-            suffix=["pdf", "png"],
+            suffix=figure_suffixes(),
         ),
         report="results/report.html",
         script="workflow/scripts/check_verdict.py",

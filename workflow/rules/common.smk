@@ -85,6 +85,17 @@ def mapped_tables():
     }
 
 
+def figure_style(key):
+    """What the configuration says about how figures look."""
+    own = {"width": "own", "palette": "colorblind", "formats": ["pdf"]}
+    return {**own, **config.get("style", {})}[key]
+
+
+def figure_suffixes():
+    """The formats of every figure: PNG always, for the report and the README."""
+    return sorted({"png", *figure_style("formats")})
+
+
 def figure_tables(wildcards):
     """The artifacts that a figure draws, by the name of the option that takes them."""
     sharpness = expand(

@@ -12,8 +12,13 @@ rule render_figure:
             f"src/dmf_sharpness/figures/{wildcards.figure}.py",
         ),
     output:
-        pdf=ensure(update("figures/{figure}.pdf"), non_empty=True),
+        # The report and the README show the PNG.
         png=ensure(update("figures/{figure}.png"), non_empty=True),
+        others=[
+            ensure(update(f"figures/{{figure}}.{suffix}"), non_empty=True)
+            for suffix in figure_suffixes()
+            if suffix != "png"
+        ],
     log:
         "logs/render_figure/{figure}.log",
     benchmark:
@@ -23,8 +28,12 @@ rule render_figure:
     params:
         options=figure_options,
         stem=lambda wildcards, output: output.png.removesuffix(".png"),
+        width=figure_style("width"),
+        palette=figure_style("palette"),
+        formats=" ".join(figure_style("formats")),
     shell:
-        "python {input.script} {wildcards.figure} {params.stem} {params.options} &> {log}"
+        "python {input.script} {wildcards.figure} {params.stem} {params.options}"
+        " --width {params.width} --palette {params.palette} --formats {params.formats} &> {log}"
 
 
 rule animation:

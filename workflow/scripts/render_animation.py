@@ -1,9 +1,6 @@
 """Optional: the escape from a minimizer as an animated GIF, from cached tables."""
 
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import atomic_path
@@ -22,8 +19,7 @@ def main() -> None:
     parser.add_argument("--landscape", required=True, type=Path, help="safetensors")
     args = parser.parse_args()
     tables = load_tables(trajectories=args.trajectories, landscape=args.landscape)
-    settings: Any = style.SETTINGS
-    with mpl.rc_context(settings), atomic_path(args.output) as temporary:
+    with style.applied(style.Style()), atomic_path(args.output) as temporary:
         movie = animation.animate(tables)
         movie.save(temporary, writer="pillow", fps=animation.FRAME_RATE, dpi=RESOLUTION)
     cli.log.info("%s", args.output)

@@ -27,9 +27,17 @@ FIGURES = (
 
 
 def main() -> None:
-    """Read the tables that the figure needs, write OUTPUT.pdf and OUTPUT.png."""
+    """Read the tables that the figure needs, write OUTPUT.png and the other formats."""
     parser = cli.parser(__doc__)
     parser.add_argument("figure", choices=FIGURES, help="which figure")
+    own = style.Style()
+    parser.add_argument(
+        "--width", choices=("own", "column", "text"), default=own.width, help="how wide"
+    )
+    parser.add_argument("--palette", choices=style.PALETTES, default=own.palette, help="colours")
+    parser.add_argument(
+        "--formats", nargs="*", choices=("pdf", "svg", "png"), default=["pdf"], help="beside PNG"
+    )
     parser.add_argument("output", type=Path, help="where to write it, without a suffix")
     for name in ("sharpness", "bottleneck", "escape", "trajectories", "benchmark"):
         parser.add_argument(
@@ -54,7 +62,12 @@ def main() -> None:
         args.studies,
     )
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
-    written = style.render(lambda: module.draw(tables), args.output)
+    written = style.render(
+        lambda: module.draw(tables),
+        args.output,
+        style.Style(args.width, args.palette),
+        args.formats,
+    )
     cli.log.info("%s", " ".join(map(str, written)))
 
 

@@ -18,14 +18,14 @@ def draw(tables: Tables) -> Figure:
     figure = style.new_figure(ratio=0.85)
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1]})
     layers = (
-        (above, table[~flat & (table.kind == "random")], style.OTHER, "random, not flat"),
-        (above, table[flat & ~equal], style.UNSTABLE, r"flat, products unequal ($L \geq 3$)"),
-        (below, table[flat & equal], style.STABLE, "flat, products equal"),
+        (above, table[~flat & (table.kind == "random")], style.OTHER, "o", "random, not flat"),
+        (above, table[flat & ~equal], style.UNSTABLE, "D", r"flat, products unequal ($L \geq 3$)"),
+        (below, table[flat & equal], style.STABLE, "o", "flat, products equal"),
     )
-    for axes, rows, colour, label in layers:
+    for axes, rows, colour, marker, label in layers:
         axes.scatter(
             rows.frobenius_imbalance, rows.spectral_imbalance.clip(lower=FLOOR),
-            color=colour, s=8, linewidths=0.15, edgecolors="white", label=label,
+            color=colour, marker=marker, s=8, linewidths=0.15, edgecolors="white", label=label,
         )  # fmt: skip
     above.set(yscale="log", xscale="log", xlim=(0.9, 130), ylim=(4e-3, 10))
     below.set(
@@ -33,6 +33,8 @@ def draw(tables: Tables) -> Figure:
         xlabel=r"Frobenius imbalance $\max_i \Vert W_i\Vert_F \, / \, \min_i \Vert W_i\Vert_F$",
     )  # fmt: skip
     figure.supylabel(r"spectral imbalance $\max_i\, |x_i - 1|$", fontsize="medium")
+    style.decades(above)
+    style.decades(below, "y", 3)
     below.set_xticks([1, 10, 100], ["1", "10", "100"])
     above.legend(loc="lower right", handletextpad=0.1)
     below.legend(loc="upper right", handletextpad=0.1)

@@ -32,13 +32,13 @@ def draw(tables: Tables) -> Figure:
             axes.scatter(x, y, s=9, linewidths=0.5, edgecolors=[colour], facecolors=[face])
     for depth, colour in palette.items():
         axes.scatter([], [], s=9, color=colour, label=str(depth))
-    axes.scatter([], [], s=9, edgecolors="0.2", facecolors="none", label="below")
+    axes.scatter([], [], s=9, edgecolors="0.2", facecolors="none", label=r"$\lambda_{\max}$ below")
     axes.set(
         xscale="log", xlim=(SMALLEST / 2, 1), yticks=list(rows.values()),
-        xlabel=r"$|$true sharpness over the expression, $-1|$", ylabel="widths",
+        xlabel=r"$|\lambda_{\max} / \mathrm{closed\ form} - 1|$", ylabel="widths $d_0$-…-$d_L$",
     )  # fmt: skip
     axes.set_yticklabels(list(rows))
-    axes.tick_params(axis="y", labelsize="x-small")
+    style.decades(axes, "x", 9)
     axes.annotate("exact", (EXACT, 0), xytext=(-4, 0), textcoords="offset points", ha="right")
     axes.legend(title="depth $L$", loc=(0.3, 0.42), handletextpad=0.1)
     return figure

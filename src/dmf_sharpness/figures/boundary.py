@@ -18,8 +18,7 @@ FLOOR = 1e-16
 def draw(tables: Tables) -> Figure:
     """Left, not sufficient with another value; right, not necessary from three matrix factors on."""
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
-    figure = style.new_figure(columns=2, wide=True, ratio=0.72)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = style.new_panels(2, ratio=0.72)
     palette = style.depth_colours(table.depth)
 
     equal = table[(table.product_spread <= style.ROUNDING) & (table.spectral_imbalance > 1e-6)]
@@ -54,7 +53,7 @@ def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
     random = table[table.kind == "random"]
     made = table[table.kind.isin(["unbalanced_flat", "unequal_flat"])]
     example = table[(table.kind == "explicit") & (table.spectral_imbalance > 1e-2)]
-    x = np.geomspace(1e-3, 4, 200)
+    x = np.geomspace(1e-3, 10, 200)
     for depth, style_of_line in ((3, "-"), (6, ":")):
         bound = least_excess(torch.from_numpy(1 + x), depth).numpy()
         axes.plot(
@@ -75,9 +74,10 @@ def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
         label="three diagonal factors",
     )  # fmt: skip
     axes.set(
-        xscale="log", yscale="log", xlim=(2e-3, 5), ylim=(FLOOR / 5, 100),
+        xscale="log", yscale="log", xlim=(2e-3, 10), ylim=(FLOOR / 5, 100),
         title="not necessary: three matrix factors and more",
         xlabel=r"spectral imbalance $\max_i |x_i - 1|$",
         ylabel=r"excess $\lambda_{\max}/\lambda_{\mathrm{flat}} - 1$",
     )  # fmt: skip
-    axes.legend(loc=(0.02, 0.22), handletextpad=0.4)
+    style.decades(axes)
+    axes.legend(loc=(0.02, 0.19), handletextpad=0.4)

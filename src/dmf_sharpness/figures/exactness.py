@@ -16,7 +16,7 @@ def draw(tables: Tables) -> Figure:
     table = tables.sharpness.sort_values("depth")
     palette = style.depth_colours(table.depth)
     colours = [palette[depth] for depth in table.depth]
-    x, dots = table.oracle_sharpness, {"s": 9, "linewidths": 0.2, "edgecolors": "white"}
+    x, dots = table.oracle_sharpness, {"s": 7, "linewidths": 0.15, "edgecolors": "white"}
     limits = (x.min() / 2, x.max() * 2)
 
     figure = style.new_figure(ratio=1.0)
@@ -28,18 +28,20 @@ def draw(tables: Tables) -> Figure:
         ylabel=r"closed form $\lambda_{\max}$",
     )  # fmt: skip
     for depth, colour in palette.items():
-        above.scatter([], [], color=colour, s=12, label=f"{depth}")
+        above.scatter([], [], color=colour, s=12, label=str(depth))
     above.legend(title="depth $L$", ncols=2, loc="upper left", handletextpad=0.1)
 
     below.scatter(x, table.relative_difference.clip(lower=SMALLEST), c=colours, **dots)
     below.axhline(EXACT, color=style.UNSTABLE, linestyle="--", linewidth=0.8)
     below.annotate(
         f"tolerance {style.power_of_ten(EXACT)}", (limits[1], EXACT), ha="right", va="bottom",
-        fontsize="small", color=style.UNSTABLE,
+        xytext=(0, 1), textcoords="offset points", fontsize="small", color=style.UNSTABLE,
     )  # fmt: skip
     below.set(
         yscale="log", ylim=(SMALLEST / 2, EXACT * 30), ylabel="relative difference",
         xlabel=rf"$\lambda_{{\max}}$ of the dense autograd Hessian ({len(table)} minimizers)",
     )  # fmt: skip
+    style.decades(above)
+    style.decades(below)
     figure.align_ylabels()
     return figure

@@ -19,11 +19,10 @@ def draw(tables: Tables) -> Figure:
     """Depth 2 and deep scalars: no minimizer lies below the least excess its imbalance allows."""
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     scalar = table.widths.str.match(r"1-.*-1$")
-    figure = style.new_figure(columns=2, wide=True, ratio=0.7)
-    left, right = figure.subplots(1, 2, sharey=True, sharex=True)
+    figure, (left, right) = style.new_panels(2, ratio=0.7, sharey=True, sharex=True)
     _draw_panel(left, table[(table.depth == 2) & ~scalar], "matrices of depth 2")
     _draw_panel(right, table[scalar & (table.depth > 2)], "scalars of several depths")
-    left.set_ylabel(r"excess $\lambda_{\max}/\lambda_{\mathrm{flat}} - 1$")
+    style.label_rows((left, right), r"excess $\lambda_{\max}/\lambda_{\mathrm{flat}} - 1$")
     return figure
 
 
@@ -50,6 +49,6 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
         r"$x_i = \Vert L_i\Vert_2 \Vert R_i\Vert_2 / \Vert M\Vert_2^{1-1/L}$",
     )  # fmt: skip
     axes.legend(
-        title="dots, minimizers; lines, least excess", title_fontsize="small", loc=(0.02, 0.3),
-        handletextpad=0.1, ncols=2, alignment="left",
+        title="dots, minimizers;\nlines, least excess", loc="upper left", handletextpad=0.1,
+        ncols=2, alignment="left",
     )  # fmt: skip

@@ -12,14 +12,15 @@ def draw(tables: Tables) -> Figure:
     """A panel per network; all paths, and the bounds of one of them."""
     table = tables.studies["paths"]
     networks = table.drop_duplicates(["experiment", "network"])[["experiment", "network"]]
-    figure = style.new_figure(columns=len(networks), wide=True, ratio=1.15)
-    panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    figure, panels = style.new_panels(len(networks), ratio=1.15, sharey=True)
     for axes, (experiment, network) in zip(panels, networks.to_numpy(), strict=True):
         rows = table[(table.experiment == experiment) & (table.network == network)]
         _draw_panel(axes, rows)
-    panels[0].set_ylabel(r"$\lambda_{\max} / \lambda_{\mathrm{flat}}$")
+    style.label_rows(panels, r"$\lambda_{\max} / \lambda_{\mathrm{flat}}$")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels) if style.is_wide(True) else 2
+    )
     return figure
 
 
@@ -44,3 +45,5 @@ def _draw_panel(axes: Axes, table: pd.DataFrame) -> None:
         yscale="log", title=f"$L={table.depth.iloc[0]}$, {table.widths.iloc[0]}",
         xlabel="$t$ along the gauge path", xlim=(0, float(table.t.max())),
     )  # fmt: skip
+    axes.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
+    axes.minorticks_off()

@@ -1,5 +1,7 @@
 """Loss and distance against iteration: the linear phase, and what is predicted for it."""
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -21,42 +23,52 @@ def draw(tables: Tables) -> Figure:
     ratio = float(unstable[len(unstable) // 2])
     by_ratio, by_radius = paths[paths.radius == start], paths[paths.step_ratio == ratio]
 
-    figure = style.new_figure(rows=2, columns=2, wide=True, ratio=0.5)
-    grid = figure.subplots(2, 2, sharex="col", sharey="row")
+    if style.is_wide(True):
+        figure = style.new_figure(rows=2, columns=2, wide=True, ratio=0.5)
+        grid = figure.subplots(2, 2, sharex="col", sharey="row")
+    else:
+        figure = style.new_figure(rows=4, wide=True, ratio=0.5)
+        grid = figure.subplots(4, 1).reshape(2, 2, order="F")
     colours = style.ratio_colours(by_ratio.step_ratio)
     for c, path in by_ratio.groupby("step_ratio"):
         _draw_pair(grid[:, 0], path.sort_values("step"), colours[float(c)], f"{c:g}")
-    shades = mpl.colormaps["plasma"](np.linspace(0.1, 0.8, len(radii)))
+    shades = mpl.colormaps[style.palette().radius](np.linspace(0.1, 0.8, len(radii)))
     for shade, (r, path) in zip(shades, by_radius.groupby("radius"), strict=True):
         _draw_pair(grid[:, 1], path.sort_values("step"), shade, style.power_of_ten(float(r)))
 
-    prediction = r"predicted: $(1-\eta\lambda_{\max})^{2t}$ and $|1-\eta\lambda_{\max}|^{t}$"
-    grid[0, 0].plot([], [], color=style.THEORY, linestyle=":", label=None)
-    figure.legend(
-        [grid[0, 0].lines[-1]], [prediction], loc="outside lower center", handlelength=2.5
-    )
-    grid[0, 0].set(yscale="log", ylabel="loss")
-    grid[1, 0].set(yscale="log", ylabel="distance from the minimizer")
+    for axes in grid.flat:
+        axes.set_yscale("log")
+        style.decades(axes, "y")
+    style.label_rows(list(grid[0]), "loss")
+    style.label_rows(list(grid[1]), "distance")
     grid[0, 0].set_title(f"starts at radius {style.power_of_ten(float(start))}")
     grid[0, 1].set_title(rf"step ratio $\eta\lambda_{{\max}}/2 = {ratio:g}$")
-    grid[1, 0].set(xlabel="iteration $t$", xlim=(0, _horizon(by_ratio)))
-    grid[1, 1].set(xlabel="iteration $t$", xlim=(0, _horizon(by_radius)))
-    grid[1, 0].legend(title=r"$\eta\lambda_{\max}/2$", ncols=2, loc="center right")
-    grid[1, 1].legend(title="radius", ncols=2, loc="lower right")
+    for axes in grid.flat:
+        axes.set_xlim(0, _horizon(by_radius))
+    for axes in grid[1]:
+        axes.set_xlabel("iteration $t$")
+    predicted = (
+        r"predicted, $(1-\eta\lambda_{\max})^{2t}$ and $|1-\eta\lambda_{\max}|^{t}$ times the start"
+    )
+    line = grid[0, 1].plot([], [], color=style.THEORY, linestyle=":", label=predicted)
+    grid[0, 1].legend(handles=line, loc="lower right", handlelength=2)
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.36)}
+    grid[1, 0].legend(ncols=6, title=r"step ratio $\eta\lambda_{\max}/2$", **below)
+    grid[1, 1].legend(ncols=4, title="radius of the start", **below)
     return figure
 
 
 def _horizon(paths: pd.DataFrame) -> float:
-    """A little past the step at which the slowest of the unstable runs has left."""
-    left = paths[(paths.step_ratio > 1) & (paths.distance > 1e-3)]
-    return 1.35 * float(left.groupby(["step_ratio", "radius"]).step.min().max())
+    """A little past the step at which the run from the least radius has left."""
+    left = paths[paths.distance > 1e-3]
+    return 1.35 * float(left.groupby("radius").step.min().max())
 
 
 def _draw_pair(pair: np.ndarray, path: pd.DataFrame, colour: object, label: str) -> None:
     """Loss above and distance below, each with its prediction from the first iterate on."""
     for axes, column, power in ((pair[0], "loss", 2), (pair[1], "distance", 1)):
         values = path[column]
-        axes.plot(path.step, values.where(values > 0), color=colour, label=label)
+        axes.plot(path.step, values.where(values > 0), color=colour, label=label, linewidth=0.9)
         factor = abs(1 - 2 * float(path.step_ratio.iloc[0]))
         _draw_prediction(axes, path.step, values.iloc[0] * factor ** (power * path.step), power)
 

@@ -1,7 +1,10 @@
 """Where gradient descent lands: all landings on one curve, and where the law stops being right."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from dmf_sharpness.figures import style
@@ -17,15 +20,15 @@ def draw(tables: Tables) -> Figure:
     runs = tables.studies["landing"]
     runs = runs[(runs.outcome == "landed") & (runs.second_ratio < 1) & ~(runs.flat_ratio >= 1)]
     runs = runs.sort_values("excess", ascending=False)  # the nearest to the limit of the law on top
-    figure = style.new_figure(rows=1, columns=2, wide=True, ratio=0.7)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = style.new_panels(2, ratio=0.7)
     norm = _logarithmic(runs.excess)
     w_0 = 2 * runs.refined * runs.excess
     w_e = -2 * runs.refined * (1 - runs.end_ratio)
     shown = w_0.between(*WINDOW)
     points = left.scatter(
-        w_0[shown], w_e[shown], c=runs.excess[shown], norm=norm, cmap="viridis", s=5, linewidths=0
-    )
+        w_0[shown], w_e[shown], c=runs.excess[shown], norm=norm, cmap=style.excess_colours(), s=5,
+        linewidths=0, rasterized=True,
+    )  # fmt: skip
     _draw_curve(left)
     left.set(
         xlim=WINDOW, ylim=(-3, 2),
@@ -39,16 +42,21 @@ def draw(tables: Tables) -> Figure:
         ("predicted_refined", r"second order, $\tilde a = a + 3/2 - b$", "o", 3),
     ):
         error = ((1 - runs[column]) / (1 - runs.end_ratio) - 1).abs().clip(lower=1e-8)
-        face = (
-            {"c": runs.excess, "norm": norm, "cmap": "viridis"}
+        face: dict[str, Any] = (
+            {"c": runs.excess, "norm": norm, "cmap": style.excess_colours()}
             if marker == "o"
             else {"color": "0.75"}
         )
-        right.scatter(reach, error, s=size, marker=marker, linewidths=0.3, label=label, **face)
+        right.scatter(
+            reach, error, s=size, marker=marker, linewidths=0.3, rasterized=True, **face
+        )  # fmt: skip
+        # A colour of the middle in the legend, whatever run comes first.
+        colour = style.excess_colours()(0.6) if marker == "o" else "0.75"
+        right.plot([], [], marker, color=colour, markersize=3, label=label)
     right.axhline(0.02, color=style.THEORY, linestyle=":", linewidth=0.8)
-    right.annotate("2 %", (2e-5, 0.024), fontsize="x-small")
+    right.annotate("2 %", (2e-5, 0.026), fontsize="small")
     right.set(
-        xscale="log", yscale="log", ylim=(5e-9, 1e2), xlim=(1e-5, 1e2),
+        xscale="log", yscale="log", ylim=(5e-9, 3e4), xlim=(1e-5, 1e2),
         xlabel=r"$|\tilde a|\,\delta$", ylabel=r"relative error of $1 - c_{\mathrm{end}}$",
     )  # fmt: skip
     right.legend(loc="upper left", handletextpad=0.1)
@@ -58,9 +66,7 @@ def draw(tables: Tables) -> Figure:
     return figure
 
 
-def _logarithmic(values: object) -> object:
-    from matplotlib.colors import LogNorm
-
+def _logarithmic(values: object) -> LogNorm:
     numbers = np.asarray(values, dtype=float)
     return LogNorm(numbers.min(), numbers.max())
 

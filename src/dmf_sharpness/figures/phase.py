@@ -11,12 +11,12 @@ from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
 
 OUTCOMES = {
-    "returned": ("returned", "#0072B2"),
-    "landed": ("landed, flatter", "#56B4E9"),
-    "period_two": ("period two", "#F0E442"),
-    "bounded": ("higher period, chaos", "#E69F00"),
-    "diverged": ("diverged", "#7A1F1F"),
-    "undecided": ("undecided", "#BBBBBB"),
+    "returned": "returned",
+    "landed": "landed, flatter",
+    "period_two": "period two",
+    "bounded": "higher period, chaos",
+    "diverged": "diverged",
+    "undecided": "undecided",
 }
 
 
@@ -24,16 +24,23 @@ def draw(tables: Tables) -> Figure:
     """The commonest outcome of the starts of each cell, with the two predicted borders."""
     runs = tables.studies["phase"]
     depths = sorted(runs.depth.unique())
-    figure = style.new_figure(rows=1, columns=len(depths), wide=True, ratio=0.9)
-    panels = np.atleast_1d(figure.subplots(1, len(depths), sharex=True, sharey=True))
+    figure, panels = style.new_panels(len(depths), ratio=0.9, sharex=True, sharey=True)
     for axes, depth in zip(panels, depths, strict=True):
         _draw_panel(axes, runs[runs.depth == depth])
         axes.set_title(f"depth {depth}")
         axes.set_xlabel(r"sharpness $\lambda_{\max}/\lambda_{\mathrm{flat}}$")
-    panels[0].set_ylabel(r"step ratio $c = \eta\lambda_{\max}/2$")
-    handles = [Patch(color=colour, label=label) for label, colour in OUTCOMES.values()]
-    lines = panels[0].get_lines()
-    figure.legend(handles=[*handles, *lines], loc="outside upper center", ncols=5, handlelength=1.2)
+        axes.label_outer()
+    style.label_rows(panels, r"step ratio $c = \eta\lambda_{\max}/2$")
+    colours = style.palette().outcomes
+    handles = [
+        Patch(facecolor=colours[name], edgecolor="0.4", linewidth=0.4, label=label)
+        for name, label in OUTCOMES.items()
+    ]
+    columns = 5 if style.is_wide(True) else 2
+    figure.legend(
+        handles=[*handles, *panels[0].get_lines()], loc="outside upper center", ncols=columns,
+        handlelength=1.6,
+    )  # fmt: skip
     return figure
 
 
@@ -43,7 +50,7 @@ def _draw_panel(axes: Axes, runs: pd.DataFrame) -> None:
         codes.groupby([runs.step_ratio, runs.minimizer]).agg(lambda c: c.mode().iloc[0]).unstack()
     )
     sharp = runs.groupby("minimizer").sharpness_ratio.first().reindex(cells.columns)
-    colours = ListedColormap([colour for _, colour in OUTCOMES.values()])
+    colours = ListedColormap([style.palette().outcomes[name] for name in OUTCOMES])
     axes.pcolormesh(
         _edges(sharp.to_numpy()), _edges(cells.index.to_numpy()), cells.to_numpy(),
         cmap=colours, norm=BoundaryNorm(np.arange(len(OUTCOMES) + 1) - 0.5, len(OUTCOMES)),

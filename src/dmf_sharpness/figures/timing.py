@@ -7,21 +7,21 @@ from matplotlib.figure import Figure
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
 
-LABELS = {
-    "top": r"along $v_1$",
-    "random": "random",
-    "orthogonal": r"$\perp v_1$",
-    "flattening": r"along $v_N$",
-    "manifold": "on the minimizers",
-    "stable": "stable manifold",
-    "exact": "the minimizer",
+STARTS = {
+    "top": (r"along $v_1$", "-"),
+    "random": ("random", "--"),
+    "orthogonal": (r"$\perp v_1$", "-"),
+    "flattening": (r"along $v_N$", "--"),
+    "manifold": ("on the minimizers", "-"),
+    "stable": ("stable manifold", "--"),
+    "exact": ("the minimizer", ":"),
 }
+"""Kinds of starts: name and line, so that those of one group are told apart in grey, too."""
 
 
 def draw(tables: Tables) -> Figure:
     """Left, measured times and the predicted slope; right, what share of the starts has left, and when."""
-    figure = style.new_figure(rows=1, columns=2, wide=True, ratio=0.7)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = style.new_panels(2, ratio=0.7)
     _draw_times(left, tables)
     _draw_starts(right, tables)
     return figure
@@ -37,7 +37,7 @@ def _draw_times(axes: Axes, tables: Tables) -> None:
         kept = group[(group.radius > 0) & group.escape_time.notna()]
         axes.scatter(
             kept.radius / kept.level, kept.escape_time / kept.predicted_slope,
-            s=2, linewidths=0, color=colour, label=f"$c = {ratio:g}$",
+            s=2, linewidths=0, color=colour, label=f"$c = {ratio:g}$", rasterized=True,
         )  # fmt: skip
     x = np.geomspace(1e-17, 1, 10)
     axes.plot(x, -np.log(x), color=style.THEORY, linestyle=":", label="predicted")
@@ -46,8 +46,9 @@ def _draw_times(axes: Axes, tables: Tables) -> None:
         middle = float((zero.escape_time / zero.predicted_slope).median())
         axes.axhline(middle, color="0.6", linewidth=0.8, linestyle="--")
         axes.annotate(
-            "started at the minimizer itself (median)", (1e-8, middle + 0.7), fontsize="x-small"
-        )
+            "started at the minimizer itself (median)", (1, middle), xytext=(0, 2),
+            textcoords="offset points", fontsize="small", ha="right",
+        )  # fmt: skip
     axes.set(
         xscale="log", xlim=(1e-15, 1), ylim=(0, 38),
         xlabel=r"radius of the start / level of escape",
@@ -61,25 +62,19 @@ def _draw_starts(axes: Axes, tables: Tables) -> None:
     runs = tables.studies["starts"]
     span = np.log(1e-3 / 2**-52) / np.log(2 * runs.step_ratio - 1)
     time = runs.escape_time / span
-    colours = dict(zip(LABELS, mpl_colours(len(LABELS)), strict=True))
-    for kind, label in LABELS.items():
+    for (kind, (label, line)), colour in zip(
+        STARTS.items(), style.palette().cycle[: len(STARTS)], strict=True
+    ):
         values = np.sort(time[(runs.start == kind)].to_numpy())
         share = np.arange(1, len(values) + 1) / len(values)
         left = np.isfinite(values)
         x = np.concatenate([[0.0], values[left], [2.0]])
         y = np.concatenate([[0.0], share[left], [share[left][-1] if left.any() else 0.0]])
-        axes.step(x, y, where="post", color=colours[kind], label=label)
+        axes.step(x, y, where="post", color=colour, linestyle=line, label=label)
     axes.axvline(1, color=style.THEORY, linestyle=":", linewidth=0.8)
-    axes.annotate("rounding has grown", (1.02, 0.45), fontsize="x-small", rotation=90)
+    axes.annotate("rounding has grown", (1.02, 0.45), fontsize="small", rotation=90)
     axes.set(
         xlim=(0, 2), ylim=(0, 1.03), ylabel="share of the starts that have left",
         xlabel=r"time $/\ [\log(10^{-3}/2^{-52}) / \log|1-\eta\lambda_{\max}|]$",
     )  # fmt: skip
-    axes.legend(loc="center right", fontsize="x-small")
-
-
-def mpl_colours(count: int) -> list[object]:
-    """Colours that stay apart for the colour-blind."""
-    import seaborn as sns
-
-    return list(sns.color_palette("colorblind", count))
+    axes.legend(loc="center right")
