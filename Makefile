@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help replicate figures readme bench test check
+.PHONY: help replicate figures report readme bench docs test check
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -18,6 +18,10 @@ replicate: .venv/ready ## Run the whole pipeline; fails if a claim of the paper 
 
 figures: .venv/ready ## Redraw the figures from cached artifacts
 	@$(BIN)/snakemake figures --quiet rules
+
+report: .venv/ready ## Write results/report.html, one file to send: claims, figures, sources, run times
+	@$(BIN)/snakemake results/report.html --quiet rules
+	@echo "report:   results/report.html"
 
 readme: replicate ## Put the measured claims table into the README
 	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md

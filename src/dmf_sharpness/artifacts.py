@@ -193,7 +193,7 @@ def write_table(path: Path, kind: str, table: pd.DataFrame, header: Mapping[str,
 
 
 def read_tables(paths: Sequence[Path], kind: str) -> pd.DataFrame:
-    """The tables of several experiments, one below the other, with a column ``experiment``.
+    """The tables of several experiments, one below the other; columns ``experiment`` and ``artifact``.
 
     Raises:
         ArtifactError: A file is missing, damaged, or of an experiment that another file is of.
@@ -206,7 +206,7 @@ def read_tables(paths: Sequence[Path], kind: str) -> pd.DataFrame:
             raise ArtifactError(
                 path, kind, f"expected an experiment once, got {experiment!r} again"
             )
-        frames[experiment] = table.assign(experiment=experiment)
+        frames[experiment] = table.assign(experiment=experiment, artifact=str(path))
     return pd.concat(frames.values(), ignore_index=True) if frames else pd.DataFrame()
 
 

@@ -38,6 +38,7 @@ class Claim:
         experiment: The experiments the sample comes from.
         verdict: ``holds`` or ``fails``.
         control: The negative control, whose verdict must be ``fails``.
+        artifacts: The files that the sample was read from.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Claim:
     experiment: str
     verdict: Verdict
     control: Control
+    artifacts: tuple[str, ...] = ()
 
     @property
     def stands(self) -> bool:
@@ -94,7 +96,13 @@ def judged(
             # An empty control has not failed: then the claim has not been tested.
             verdict_on(control_sample, tolerance) if len(control_sample) else "holds",
         ),
+        artifacts=artifacts_of(rows),
     )
+
+
+def artifacts_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The files that rows of tables were read from; none for tables made in memory."""
+    return tuple(sorted(rows.artifact.unique())) if "artifact" in rows else ()
 
 
 def to_json(claims: list[Claim]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dmf_sharpness import flat_claims
-from dmf_sharpness.ledger import Claim, Control, judged
+from dmf_sharpness.ledger import Claim, Control, artifacts_of, judged
 
 THRESHOLD = 1e-3
 """Deviation of the measured threshold from the predicted one."""
@@ -116,6 +116,7 @@ def _landing(table: pd.DataFrame) -> Iterator[Claim]:
             control,
             "holds" if control <= LANDING_MISSES else "fails",
         ),
+        artifacts=artifacts_of(rows),
     )
 
 

@@ -39,6 +39,9 @@ rule render_report:
     """The ledger and the figures as one HTML file that needs nothing else."""
     input:
         claims="results/claims.json",
+        experiments=expand(
+            "config/experiments/{experiment}.yaml", experiment=list(EXPERIMENTS)
+        ),
         figures=expand("figures/{figure}.png", figure=config["figures"]),
         script="workflow/scripts/render_report.py",
         code=sources("workflow/scripts/render_report.py"),
@@ -49,8 +52,11 @@ rule render_report:
         "logs/render_report.log",
     conda:
         "../envs/replication.yaml"
+    params:
+        config=json.dumps(config),
     shell:
-        "python {input.script} {input.claims} {output} --figures {input.figures} &> {log}"
+        "python {input.script} {input.claims} {output} --figures {input.figures}"
+        " --experiments {input.experiments} --config {params.config:q} &> {log}"
 
 
 rule verdict:

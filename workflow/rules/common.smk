@@ -1,4 +1,5 @@
 import ast
+import json
 import sys
 from pathlib import Path
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from dmf_sharpness import cli
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import load_tables
+from dmf_sharpness.provenance import shortened
 
 FIGURES = (
     "contour",
@@ -61,12 +62,15 @@ def main() -> None:
         args.benchmark,
         args.studies,
     )
+    drawn = [*args.sharpness, *args.escape, *args.trajectories, *args.bottleneck, *args.benchmark]
+    drawn += [*args.studies, *([args.landscape] if args.landscape else [])]
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
     written = style.render(
         lambda: module.draw(tables),
         args.output,
         style.Style(args.width, args.palette),
         args.formats,
+        shortened(drawn),
     )
     cli.log.info("%s", " ".join(map(str, written)))
 

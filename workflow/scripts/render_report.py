@@ -1,55 +1,137 @@
-"""Stage 6: the ledger and the figures as one HTML file that needs nothing else."""
+"""Stage 6: the ledger, the figures and where they come from, as one HTML file that needs nothing else."""
 
 import base64
 import json
-from importlib.metadata import version
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
+from markupsafe import Markup, escape
+from PIL import Image
 
 from dmf_sharpness import cli
-from dmf_sharpness.artifacts import write_text
+from dmf_sharpness.artifacts import ArtifactError, write_text
+from dmf_sharpness.experiments import Experiment, load_experiment
 from dmf_sharpness.figures.captions import caption
 from dmf_sharpness.ledger import format_number, summary
+from dmf_sharpness.provenance import machine, rule_times, shortened, versions
 
-PACKAGES = ("dmf-sharpness", "torch", "numpy", "scipy", "snakemake")
+GROUPS = {
+    "C1": "An exact expression for the sharpness at any minimizer",
+    "C2": "Equal spectral products are sufficient for flatness",
+    "C3": "At depth 2 they are necessary, too",
+    "C4": "In deep scalar factorization they are necessary, too",
+    "C5": "Flat minima are spectral-norm balanced, not necessarily Frobenius-norm balanced",
+    "C6": "Gradient descent escapes from minimizers that are too sharp",
+    "E": "Extension: the regularized problem",
+}
+"""The claims of the paper's abstract, in our words, and what we added."""
+PRINTED_DPI, ENLARGED = 300, 1.4
+"""Resolution of the figures; a screen is farther from the eye than a page."""
+
+Row = dict[str, Any]
 
 
-def _figure(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
-    data = path.read_bytes()
-    pixels = int.from_bytes(data[16:20], "big")  # the width in a PNG's header
+def _family(row: Row) -> str:
+    return str(row["id"]).partition(".")[0]
+
+
+def _linked(text: str, ids: Sequence[str]) -> Markup:
+    """A caption as HTML, where the name of a claim leads to its row."""
+    names = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
+    link = r'<a href="#\1">\1</a>'
+    return Markup(re.sub(rf"\b({names})(?![\w.]*\w)", link, str(escape(text))))
+
+
+def _figure(path: Path, rows: list[Row]) -> Row:
+    with Image.open(path) as image:
+        width, height, source = image.width, image.height, image.text.get("Source", "")  # type: ignore[attr-defined]
+    text = caption(path.stem, rows)
     return {
-        "data": base64.b64encode(data).decode(),
-        "caption": caption(path.stem, rows),
-        "width": f"min(100%, {pixels / 300 * 1.45:.1f}in)",  # 300 dpi, drawn larger than printed
+        "name": path.stem,
+        "data": base64.b64encode(path.read_bytes()).decode(),
+        "alt": re.split(r"[.:] ", text, maxsplit=1)[0],
+        "caption": _linked(text, [row["id"] for row in rows]),
+        "source": source,
+        "pixels": (width, height),
+        "shown": f"{width / PRINTED_DPI * ENLARGED:.2f}in",
     }
 
 
+def _experiment(experiment: Experiment) -> Row:
+    depths = sorted({len(network.widths) - 1 for network in experiment.networks})
+    return {
+        "name": experiment.name,
+        "description": experiment.description,
+        "seed": experiment.seed,
+        "networks": len(experiment.networks),
+        "depths": ", ".join(map(str, depths)),
+        "digest": experiment.digest[:12],
+    }
+
+
+def _ledger(path: Path) -> list[Row]:
+    try:
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+        _ = [(row["id"], row["artifacts"], row["control"]["verdict"]) for row in rows]
+    except (ValueError, KeyError, TypeError):
+        raise ArtifactError(path, "claims", "not a ledger") from None
+    return rows
+
+
+def page(
+    rows: list[Row], figures: Sequence[Path], config: Mapping[str, Any],
+    experiments: Sequence[Experiment], benchmarks: Path,
+) -> str:  # fmt: skip
+    """The report as HTML."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = format_number
+    environment.filters["shortened"] = shortened
+    template = files("dmf_sharpness").joinpath("templates/report.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        summary=summary(rows),
+        holding=sum(row["verdict"] == "holds" for row in rows),
+        controls=sum(row["control"]["verdict"] == "fails" for row in rows),
+        count=len(rows),
+        groups=[
+            (name, GROUPS.get(name, ""), list(members)) for name, members in groupby(rows, _family)
+        ],
+        figures=[_figure(path, rows) for path in figures],
+        config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100),
+        experiments=[_experiment(experiment) for experiment in experiments],
+        times=rule_times(benchmarks),
+        versions=versions(),
+        machine=machine(),
+        written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
+    )
+
+
 def main() -> None:
-    """Read CLAIMS and the figures, write OUTPUT."""
+    """Read CLAIMS, the figures and the experiments, write OUTPUT."""
     parser = cli.parser(
         __doc__,
         claims="the ledger (JSON), from judge_claims.py",
         output="where to write the report",
     )
     parser.add_argument("--figures", nargs="*", default=[], type=Path, help="figures (PNG)")
+    parser.add_argument("--config", type=json.loads, default={}, help="the configuration, as JSON")
+    parser.add_argument("--experiments", nargs="*", default=[], type=Path, help="their files")
+    parser.add_argument(
+        "--benchmarks", type=Path, default=Path("results/benchmarks"), help="Snakemake's run times"
+    )
     args = parser.parse_args()
-    rows = json.loads(args.claims.read_text(encoding="utf-8"))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = format_number
-    template = files("dmf_sharpness").joinpath("templates/report.html").read_text(encoding="utf-8")
-    page = environment.from_string(template).render(
-        claims=rows,
-        summary=summary(rows),
-        figures=[_figure(path, rows) for path in args.figures],
-        versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
-    )
-    write_text(args.output, page)
-    cli.log.info("%s: %d figures", args.output, len(args.figures))
+    experiments = [load_experiment(path) for path in args.experiments]
+    html = page(_ledger(args.claims), args.figures, args.config, experiments, args.benchmarks)
+    write_text(args.output, html)
+    cli.log.info("%s: %d figures, %.1f MB", args.output, len(args.figures), len(html) / 1e6)
 
 
 if __name__ == "__main__":

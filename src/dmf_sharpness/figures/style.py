@@ -236,21 +236,37 @@ def power_of_ten(value: float) -> str:
     return rf"${lead}10^{{{exponent}}}$"
 
 
-# What would differ from run to run.
-_METADATA = {"pdf": {"CreationDate": None}, "png": {"Software": None}, "svg": {"Date": None}}
-
-
 def render(
-    draw: Callable[[], Figure], stem: Path, style: Style | None = None,
+    draw: Callable[[], Figure],
+    stem: Path,
+    style: Style | None = None,
     formats: Sequence[str] = ("pdf",),
-) -> list[Path]:  # fmt: skip
-    """Draw, and write ``stem.png`` and the further formats, each file whole or not at all."""
+    source: str = "",
+) -> list[Path]:
+    """Draw, and write ``stem.png`` and the further formats, each file whole or not at all.
+
+    Args:
+        draw: Makes the figure, in the style.
+        stem: The path without a suffix.
+        style: Width and palette.
+        formats: ``pdf``, ``svg``; PNG is always written.
+        source: The artifacts that are drawn; it goes into the metadata of the files.
+
+    Returns:
+        The files written.
+    """
+    # Without what would differ from run to run.
+    metadata = {
+        "pdf": {"CreationDate": None, "Subject": source},
+        "png": {"Software": None, "Source": source},
+        "svg": {"Date": None, "Source": source},
+    }
     written = []
     with applied(style or Style()):
         figure = draw()
         for suffix in dict.fromkeys([*formats, "png"]):
             path = stem.with_suffix(f".{suffix}")
             with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=suffix, metadata=_METADATA[suffix])
+                figure.savefig(temporary, format=suffix, metadata=metadata[suffix])
             written.append(path)
     return written

@@ -1,0 +1,205 @@
+"""Small tables for every figure, from formulas: no engine, no random numbers, the same everywhere."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dmf_sharpness.figures.tables import Tables
+
+GOLDEN = (5**0.5 - 1) / 2
+
+
+def spread(count: int, low: float, high: float, offset: float = 0.0) -> np.ndarray:
+    """Numbers that fill an interval evenly and in no visible order."""
+    return low + (high - low) * np.modf(GOLDEN * (np.arange(count) + 1) + offset)[0]
+
+
+def sharpness() -> pd.DataFrame:
+    """Flat and random minimizers of several depths; products equal, unequal, and of another value."""
+    frames = []
+    for depth, widths in ((2, "3-4-3"), (3, "3-4-4-3"), (6, "2-3-3-3-3-3-2"), (5, "1-3-3-3-3-1")):
+        n = 24
+        random = pd.DataFrame(
+            {"kind": "random", "spectral_imbalance": 10 ** spread(n, -2, 0.5, depth / 7)}
+        )
+        random["excess"] = 4 * random.spectral_imbalance**2
+        random["frobenius_imbalance"] = 1 + 2 * random.spectral_imbalance
+        random["product_spread"] = random.spectral_imbalance
+        flat = pd.DataFrame({"kind": "flat", "spectral_imbalance": spread(n, 0, 1e-15)})
+        flat["excess"], flat["product_spread"] = spread(n, -2e-15, 2e-15), 0.0
+        flat["frobenius_imbalance"] = 10 ** spread(n, 0, 2)
+        scaled = pd.DataFrame({"kind": "scaled", "spectral_imbalance": [0.5, 1.0, 2.0]})
+        scaled["excess"] = (1 + scaled.spectral_imbalance) ** 2 - 1
+        scaled["frobenius_imbalance"], scaled["product_spread"] = 1.5, 0.0
+        parts = [random, flat, scaled]
+        if depth in (3, 6):
+            kinds = ["unbalanced_flat"] * (n - 1) + ["explicit"]
+            uneven = pd.DataFrame({"kind": kinds, "spectral_imbalance": 10 ** spread(n, -1.9, 0)})
+            uneven["excess"], uneven["product_spread"] = spread(n, 0, 3e-15), 0.3
+            uneven["frobenius_imbalance"] = 1 + uneven.spectral_imbalance
+            parts.append(uneven)
+        frames.append(pd.concat(parts).assign(depth=depth, widths=widths))
+    table = pd.concat(frames, ignore_index=True)
+    table["flat_sharpness"] = 10 ** spread(len(table), -1, 3)
+    table["sharpness"] = table.flat_sharpness * (1 + table.excess)
+    table["oracle_sharpness"] = table.sharpness
+    table["relative_difference"] = 10 ** spread(len(table), -16.5, -14.5)
+    return table
+
+
+def bottleneck() -> pd.DataFrame:
+    """Networks where the closed form is exact, too low, and too high."""
+    rows = []
+    for depth, widths, tight in ((2, "4-1-5", True), (3, "4-5-1-5", False), (4, "6-2-8-2-6", True)):
+        size = 10 ** (spread(12, -16, -15) if tight else spread(12, -6, -2))
+        sign = np.where(np.arange(12) % 4 == 0, -1, 1)
+        rows.append(
+            pd.DataFrame({"excess": sign * size}).assign(
+                depth=depth, widths=widths, tight_ends=tight
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def trajectories() -> pd.DataFrame:
+    """Runs whose distance grows or shrinks as the linear phase says, up to a size of one half."""
+    frames = []
+    for ratio in (0.8, 0.95, 1.1, 1.3):
+        for radius in (1e-9, 1e-6, 1e-3):
+            step = np.arange(160)
+            size = np.minimum(radius * abs(1 - 2 * ratio) ** step.astype(float), 0.5)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "network": 0, "minimizer": 0, "step_ratio": ratio, "radius": radius,
+                        "step": step, "loss": size**2, "distance": size,
+                        "along_top": size * (-1.0) ** step, "along_flattening": size**2,
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(frames, ignore_index=True).assign(experiment="made")
+
+
+def landscape() -> dict[str, torch.Tensor]:
+    """A curved valley."""
+    x, y = torch.linspace(-0.6, 0.6, 31), torch.linspace(-0.1, 0.5, 25)
+    loss = (x[None, :] - y[:, None] ** 2) ** 2 + 1e-6
+    return {"along_top": x, "along_flattening": y, "loss": loss}
+
+
+def paths() -> pd.DataFrame:
+    """Sharpness along two paths of each of two networks."""
+    frames = []
+    for network, (depth, widths) in enumerate(((2, "3-4-3"), (4, "1-3-3-3-1"))):
+        for path in range(2):
+            t = np.linspace(0, 1.2, 11)
+            value = np.exp((path + 1) * t**2)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "experiment": "made", "network": network, "minimizer": 0, "path": path,
+                        "depth": depth, "widths": widths, "t": t, "sharpness": value,
+                        "oracle_sharpness": value, "flat_sharpness": 1.0,
+                        "lower": value / depth, "upper": value * (1 + t),
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def landing() -> pd.DataFrame:
+    """Landings near the mirror, with errors that grow with the excess."""
+    n = 80
+    excess, refined = 10 ** spread(n, -4, -1), -(10 ** spread(n, -1, 2, 0.3))
+    measured = excess / (1 + 2 * refined * -1 * excess)
+    return pd.DataFrame(
+        {
+            "outcome": "landed", "second_ratio": 0.5, "flat_ratio": 0.5, "excess": excess,
+            "refined": refined, "end_ratio": 1 - measured,
+            "predicted": 1 - measured * (1 + 10 * excess),
+            "predicted_refined": 1 - measured * (1 + 5 * excess**2),
+        }
+    )  # fmt: skip
+
+
+def phase() -> pd.DataFrame:
+    """Outcomes by the two predicted borders."""
+    rows = []
+    for depth in (2, 3):
+        for minimizer, sharp in enumerate(np.geomspace(1, 4, 9)):
+            for ratio in np.geomspace(0.7, 6, 13):
+                outcome = (
+                    "returned" if ratio < 1 else "landed" if ratio < sharp else "period_two"
+                    if ratio < 1.3 * sharp else "bounded" if ratio < 1.5 * sharp else "diverged"
+                )  # fmt: skip
+                if minimizer == 4 and outcome == "bounded":
+                    outcome = "undecided"
+                rows += [(depth, minimizer, sharp, ratio, outcome)] * 2
+    columns = ["depth", "minimizer", "sharpness_ratio", "step_ratio", "outcome"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def timing() -> pd.DataFrame:
+    """Times on the predicted line, and of starts at the minimizer itself."""
+    frames = []
+    for ratio in (1.05, 1.3):
+        radius = np.append(10.0 ** np.arange(-14, -2), 0.0)
+        slope = 1 / np.log(2 * ratio - 1)
+        time = slope * np.append(-np.log(radius[:-1] / 0.1), 33)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "step_ratio": ratio, "radius": radius, "level": 0.1, "escape_time": time,
+                    "predicted_slope": slope, "second_ratio": 0.5, "direction": "top",
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def starts() -> pd.DataFrame:
+    """Starts of all kinds; those on the stable manifold mostly stay."""
+    frames = []
+    span = np.log(1e-3 / 2**-52) / np.log(1.2)
+    kinds = ("top", "random", "orthogonal", "flattening", "manifold", "stable", "exact")
+    for k, kind in enumerate(kinds):
+        time = span * spread(20, 0.1 * k, 0.1 * k + 0.4)
+        if k > 3:
+            time = np.where(np.arange(20) % (k + 1) == 0, span * spread(20, 1, 1.4), np.nan)
+        frames.append(pd.DataFrame({"start": kind, "step_ratio": 1.1, "escape_time": time}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def benchmark() -> pd.DataFrame:
+    """Three tools, one of them inaccurate."""
+    frames = []
+    for k, tool in enumerate(("dmf_sharpness", "autograd + eigsh", "PyHessian")):
+        parameters = 10.0 ** np.arange(2, 7)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "tool": tool, "widths": "10-10-10", "parameters": parameters, "status": "ok",
+                    "seconds": 1e-4 * (k + 1) * parameters**0.5, "error": 1e-3 if k == 2 else 1e-12,
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def tables() -> Tables:
+    """All of them."""
+    return Tables(
+        sharpness=sharpness(),
+        bottleneck=bottleneck(),
+        benchmark=benchmark(),
+        escape=pd.DataFrame(),
+        trajectories=trajectories(),
+        landscape=landscape(),
+        studies={
+            "paths": paths(),
+            "landing": landing(),
+            "phase": phase(),
+            "timing": timing(),
+            "starts": starts(),
+        },
+    )

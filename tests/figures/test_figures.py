@@ -1,0 +1,81 @@
+"""Every figure, drawn from small fixed tables, looks as it did.
+
+After a change that is meant, `python -m tests.figures.test_figures` draws the baseline anew; look at it.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+from matplotlib.testing.compare import compare_images
+
+import dmf_sharpness
+from dmf_sharpness.figures import style
+from dmf_sharpness.figures.captions import caption
+from tests.figures.tables import tables
+
+BASELINE = Path(__file__).parent / "baseline"
+SCHEMA = Path(dmf_sharpness.__file__).parent / "schemas/config.yaml"
+FIGURES = [
+    *yaml.safe_load(SCHEMA.read_text())["properties"]["figures"]["items"]["enum"],
+    "benchmark",
+]
+RESOLUTION = 70
+TOLERANCE = 4.0
+"""Root mean square over pixels of 0 to 255: other versions of the font renderer stay below it."""
+
+
+def draw(figure: str, path: Path, look: style.Style) -> tuple[float, float]:
+    """Draw a figure in low resolution; its size in inches."""
+    with style.applied(look):
+        drawn = import_module(f"dmf_sharpness.figures.{figure}").draw(tables())
+        drawn.savefig(path, dpi=RESOLUTION, metadata={"Software": None})
+        width, height = drawn.get_size_inches()
+        return float(width), float(height)
+
+
+def difference(figure: str, tmp_path: Path, look: style.Style) -> str | None:
+    drawn = tmp_path / f"{figure}.png"
+    draw(figure, drawn, look)
+    return compare_images(str(BASELINE / f"{figure}.png"), str(drawn), tol=TOLERANCE)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_looks_as_before(figure, tmp_path):
+    assert difference(figure, tmp_path, style.Style()) is None
+
+
+def test_another_look_is_seen(tmp_path):
+    """The negative control: other colours are a difference."""
+    assert difference("flatness", tmp_path, style.Style(palette="grey")) is not None
+
+
+@pytest.mark.parametrize("width", ["column", "text"])
+@pytest.mark.parametrize("figure", ["flatness", "phase", "growth", "exactness"])
+def test_all_figures_take_the_width_that_is_asked_for(figure, width, tmp_path):
+    size = draw(figure, tmp_path / "x.png", style.Style(width=width))
+    assert size[0] == {"column": 3.25, "text": 6.75}[width]
+
+
+def test_the_bytes_do_not_change_from_run_to_run(tmp_path):
+    module = import_module("dmf_sharpness.figures.boundary")
+    for run in ("one", "two"):
+        style.render(lambda: module.draw(tables()), tmp_path / run, formats=["pdf", "svg"])
+    for suffix in ("pdf", "svg", "png"):
+        one, two = ((tmp_path / f"{run}.{suffix}").read_bytes() for run in ("one", "two"))
+        assert one == two
+
+
+def test_a_caption_takes_its_numbers_from_the_ledger():
+    rows = [
+        {"id": f"C6.{name}", "value": value, "n": 7} for name, value in (("law", 0.034), ("x", 1))
+    ]
+    assert "7 minimizers that miss by more than 2 % is 0.034" in caption("landing", rows)
+    with pytest.raises(KeyError, match="not in the ledger"):
+        caption("landing", rows[1:])
+
+
+if __name__ == "__main__":
+    for name in FIGURES:
+        draw(name, BASELINE / f"{name}.png", style.Style())
