@@ -42,11 +42,25 @@ def _family(row: Row) -> str:
     return str(row["id"]).partition(".")[0]
 
 
+def typeset(text: str) -> Markup:
+    """``λ_max``, ``‖M‖^{1−1/L}`` and ``1e-12`` in HTML as one writes them."""
+    html = str(escape(text))
+    html = re.sub(r"(?<![\w.])(mean|max|[A-Za-zλ])_([A-Za-z0-9]+)", r"\1<sub>\2</sub>", html)
+    html = re.sub(r"\^\{([^}]*)\}", r"<sup>\1</sup>", html)
+    number = r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)"
+    return Markup(
+        re.sub(number, lambda m: f"{m[1]}&#8239;·&#8239;10<sup>{_SIGN[m[2]]}{m[3]}</sup>", html)
+    )
+
+
+_SIGN = {"+": "", "-": "−"}
+
+
 def _linked(text: str, ids: Sequence[str]) -> Markup:
     """A caption as HTML, where the name of a claim leads to its row."""
     names = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
     link = r'<a href="#\1">\1</a>'
-    return Markup(re.sub(rf"\b({names})(?![\w.]*\w)", link, str(escape(text))))
+    return Markup(re.sub(rf"\b({names})(?![\w.]*\w)", link, str(typeset(text))))
 
 
 def _figure(path: Path, rows: list[Row]) -> Row:
@@ -93,7 +107,8 @@ def page(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = format_number
+    environment.filters["number"] = lambda value: typeset(format_number(value))
+    environment.filters["typeset"] = typeset
     environment.filters["shortened"] = shortened
     template = files("dmf_sharpness").joinpath("templates/report.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(
