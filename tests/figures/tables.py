@@ -170,6 +170,60 @@ def starts() -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def threshold() -> pd.DataFrame:
+    """Measured thresholds on the predicted lines; a minimizer of data has no flat one to compare with."""
+    frames = []
+    for momentum, nesterov in ((0.0, False), (0.5, False), (0.5, True), (0.9, True)):
+        predicted = (2 + 2 * momentum) / (1 + 2 * momentum * nesterov)
+        ratio = np.append(10 ** spread(8, 0, 0.6), np.nan)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "momentum": momentum, "nesterov": nesterov, "predicted": predicted,
+                    "threshold": predicted, "sharpness_ratio": ratio, "depth": [2, 3, 5] * 3,
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def soft() -> pd.DataFrame:
+    """Ends of runs on the predicted curve, for two minimizers of each of two networks."""
+    frames = []
+    for network, widths in enumerate(("64-10-10", "64-20-20-10")):
+        for minimizer in range(2):
+            excess = np.geomspace(1e-3, 0.3, 6)
+            end = excess * 0.5 ** (network + minimizer)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "network": network, "minimizer": minimizer, "widths": widths,
+                        "depth": 2 + network, "excess": excess, "end_ratio": 1 - end,
+                        "predicted": 1 - 1.05 * end, "settled": 1 - 0.3 * excess, "steps": 5000,
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def orbits() -> pd.DataFrame:
+    """Runs in which the layers become equal; the share of their oscillation in the top subspace."""
+    frames = []
+    for run in range(6):
+        ratio, start = (0.9, 1.05, 1.3)[run % 3], ("identity", "minimizer")[run // 3]
+        step = np.arange(0, 400, 20)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "experiment": "made", "network": 0, "run": run, "ended": 0, "start": start,
+                    "flat_ratio": ratio, "step": step, "top_gap": 0.5 * 0.93**step * (run // 3),
+                    "in_top": 1.0 if ratio < 1.2 else 0.6, "in_pair": 1.0,
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
 def benchmark() -> pd.DataFrame:
     """Three tools, one of them inaccurate."""
     frames = []
@@ -201,5 +255,8 @@ def tables() -> Tables:
             "phase": phase(),
             "timing": timing(),
             "starts": starts(),
+            "threshold": threshold(),
+            "soft": soft(),
+            "orbits": orbits(),
         },
     )

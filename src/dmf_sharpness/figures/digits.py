@@ -42,6 +42,5 @@ def draw(tables: Tables) -> Figure:
     by_kind = sorted(zip(labels, handles, strict=True), key=lambda item: not item[0][0].isdigit())
     axes.legend(
         [handle for _, handle in by_kind], [label for label, _ in by_kind], loc="center right",
-        fontsize="x-small",
     )  # fmt: skip
     return figure

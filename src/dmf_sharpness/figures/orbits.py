@@ -18,8 +18,7 @@ def draw(tables: Tables) -> Figure:
     """Left, the gap between the layers along the top path; right, where the oscillation takes place."""
     table = tables.studies["orbits"]
     bounded = table[table.ended == 0]
-    figure = style.new_figure(columns=2, wide=True, ratio=0.7)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = style.new_panels(2, ratio=0.7)
     colours = style.ratio_colours(bounded.flat_ratio)
     _draw_gaps(left, bounded[bounded.flat_ratio > 1], colours)
     _draw_subspaces(right, bounded.drop_duplicates(["experiment", "network", "run"]), colours)

@@ -36,12 +36,12 @@ def draw(tables: Tables) -> Figure:
         axes.annotate(
             method + (rf"$\beta = {momentum:g}$" if momentum else ""), (right, predicted),
             xytext=(0, -2 if momentum > 0.5 and nesterov else 2), textcoords="offset points",
-            ha="right", va="top" if momentum > 0.5 and nesterov else "bottom", fontsize="x-small",
+            ha="right", va="top" if momentum > 0.5 and nesterov else "bottom", fontsize="small",
         )  # fmt: skip
     flat = known.sharpness_ratio.sort_values()
     axes.plot(flat, 2 * flat, color=style.OTHER, linewidth=0.8, zorder=1)
     axes.annotate(
-        r"if $\lambda_{\mathrm{flat}}$ decided", (1.75, 3.45), color="0.4", fontsize="x-small",
+        r"if $\lambda_{\mathrm{flat}}$ decided", (1.75, 3.45), color="0.4", fontsize="small",
         ha="right",
     )  # fmt: skip
     axes.set(
