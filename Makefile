@@ -37,6 +37,10 @@ bench: .venv/bench ## Time the pipeline, and the engine beside other tools: resu
 	  || echo "some of the other tools could not be installed: they are reported as absent"
 	@touch $@
 
+docs: .venv/ready ## The API as web pages: docs/api/
+	@EAGER_IMPORT=1 $(BIN)/pdoc --no-show-source -o docs/api dmf_sharpness
+	@echo "API:      docs/api/dmf_sharpness.html"
+
 test: .venv/ready ## Run the test suite
 	$(BIN)/python -m pytest
 

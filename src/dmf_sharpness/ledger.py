@@ -5,6 +5,7 @@ most the tolerance and at least one was looked at. With each claim goes a negati
 judgement where it ought to be false. A claim whose control holds has not been tested.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -145,22 +146,40 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_short_markdown(rows: list[dict[str, Any]]) -> str:
-    """The ledger as the README shows it: claim, value, tolerance, sample, control, verdict."""
+def to_short_markdown(
+    rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """The ledger as the README shows it: the paper's claims, and ours folded away beneath.
+
+    Args:
+        rows: The ledger.
+        figures: Names of the figures that bear on a claim, by its id.
+    """
+    ours = [row for row in rows if row["origin"] != "paper"]
+    table = _short_table([row for row in rows if row["origin"] == "paper"], figures or {})
+    if not ours:
+        return table
+    return (
+        f"{table}\n<details>\n<summary>What we added to them: {len(ours)} more rows</summary>\n\n"
+        f"{_short_table(ours, figures or {})}\n</details>\n"
+    )
+
+
+def _short_table(rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]]) -> str:
     lines = [
-        "| claim | | measured | tolerance | n | control | verdict |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        "| claim | measured | tolerance | n | control | verdict | figure |",
+        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     for row in rows:
-        name = f"**{row['id']}** {row['claim']}".replace("|", "\\|")
+        origin = " (extension)" if row["origin"] == "extension" else ""
         cells = [
-            name,
-            row["origin"],
+            f"**{row['id']}**{origin} {row['claim']}".replace("|", "\\|"),
             format_number(row["value"]),
             format_number(row["tolerance"]),
             str(row["n"]),
             format_number(row["control"]["value"]),
             row["verdict"],
+            ", ".join(f"[{name}](figures/{name}.png)" for name in figures.get(row["id"], ())),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from PIL import Image
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import ArtifactError, write_text
 from dmf_sharpness.experiments import Experiment, load_experiment
-from dmf_sharpness.figures.captions import caption
+from dmf_sharpness.figures.captions import caption, figures_of
 from dmf_sharpness.ledger import format_number, summary
 from dmf_sharpness.provenance import machine, rule_times, shortened, versions
 
@@ -116,6 +116,8 @@ def page(
         holding=sum(row["verdict"] == "holds" for row in rows),
         controls=sum(row["control"]["verdict"] == "fails" for row in rows),
         count=len(rows),
+        figures_of=figures_of,
+        drawn=[path.stem for path in figures],
         groups=[
             (name, GROUPS.get(name, ""), list(members)) for name, members in groupby(rows, _family)
         ],

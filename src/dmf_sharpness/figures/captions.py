@@ -107,6 +107,11 @@ CAPTIONS = {
 }
 
 
+def figures_of(claim: str) -> list[str]:
+    """The figures that bear on a claim: those whose captions name it."""
+    return [figure for figure, text in CAPTIONS.items() if f"{{{claim}." in text]
+
+
 def caption(figure: str, rows: Sequence[dict[str, Any]]) -> str:
     """The caption of a figure with the numbers of the ledger.
 
