@@ -8,6 +8,8 @@ that says which file, what is wrong and which rule makes it anew. Neither format
 Files are written under a temporary name and renamed: a reader sees the old file or the new one.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -16,16 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from dmf_sharpness.errors import UserError
+
+if TYPE_CHECKING:
+    # Tables do without torch, whose import takes longer than most figures.
+    from torch import Tensor
 
 SCHEMA_VERSION = 1
 LOSS_CONVENTION = "sum of squares: no 1/2, no mean"
@@ -144,6 +148,8 @@ def write_tensors(
     path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
 ) -> None:
     """Write named tensors as safetensors with a sealed header."""
+    import safetensors.torch
+
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     sealed = _sealed(kind, header, _tensors_digest(tensors))
     with atomic_path(path) as temporary:

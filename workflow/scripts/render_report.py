@@ -110,6 +110,8 @@ def page(
     environment.filters["number"] = lambda value: typeset(format_number(value))
     environment.filters["typeset"] = typeset
     environment.filters["shortened"] = shortened
+    # A line may end after a comma.
+    environment.filters["breakable"] = lambda text: Markup(str(escape(text)).replace(",", ",<wbr>"))
     template = files("dmf_sharpness").joinpath("templates/report.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         summary=summary(rows),

@@ -1,13 +1,18 @@
 """What a figure may read: the tables of all experiments, and the contour map."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from torch import Tensor
 
 from dmf_sharpness.artifacts import read_studies, read_tables, read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def draw(tables: Tables) -> Figure:
     flat = known.sharpness_ratio.sort_values()
     axes.plot(flat, 2 * flat, color=style.OTHER, linewidth=0.8, zorder=1)
     axes.annotate(
-        r"if $\lambda_{\mathrm{flat}}$ decided", (1.75, 3.45), color="0.4", fontsize="small",
+        r"if $\lambda_{\mathrm{flat}}$ decided", (1.62, 3.35), color="0.4", fontsize="small",
         ha="right",
     )  # fmt: skip
     axes.set(
