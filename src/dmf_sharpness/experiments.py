@@ -416,7 +416,19 @@ def load_config(config: Mapping[str, Any], path: Path) -> dict[str, Experiment]:
     return experiments
 
 
+def _studied(name: str) -> tuple[str, Callable[[Experiment], bool]]:
+    return f"with studies.{name}", lambda experiment: name in experiment.studies
+
+
 _FIGURE_NEEDS: dict[str, tuple[str, Callable[[Experiment], bool]]] = {
+    "bottleneck": ("with bottlenecked minimizers", lambda e: e.bottlenecked),
+    "digits": _studied("soft"),
+    "gauge_path": _studied("paths"),
+    "landing": _studied("landing"),
+    "orbits": _studied("orbits"),
+    "phase": _studied("phase"),
+    "threshold": _studied("threshold"),
+    "timing": _studied("timing"),
     "contour": ("with a landscape section", lambda e: e.landscape_points is not None),
     "growth": (
         "with escape.recorded and several radii",

@@ -174,3 +174,16 @@ def test_a_bad_configuration_is_refused(tmp_path, config, message):
     write(tmp_path / "experiments" / "a.yaml", GOOD)
     with pytest.raises(UserError, match=message):
         load_config(config, tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("figure", ["phase", "bottleneck", "contour"])
+def test_a_figure_that_nothing_feeds_is_refused(figure, tmp_path):
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "plain.yaml").write_text(
+        "{description: x, seed: 0, target: {kind: gaussian}, networks: [{widths: [2, 2, 2]}],"
+        " minimizers: [{kind: flat}]}"
+    )
+    config = {"experiments": ["plain"], "figures": [figure]}
+    with pytest.raises(UserError, match=rf"figures\[0\]: '{figure}' expected an experiment with"):
+        load_config(config, tmp_path / "config.yaml")

@@ -105,7 +105,7 @@ def figure_tables(wildcards):
     trajectories = expand(
         "results/escape/{experiment}.trajectories.parquet", experiment=recorded()
     )
-    return {
+    tables = {
         "contour": mapped_tables(),
         "exactness": {"sharpness": sharpness},
         "growth": {"trajectories": trajectories},
@@ -124,7 +124,12 @@ def figure_tables(wildcards):
                 "results/bottleneck/{e}.parquet", e=with_section("bottlenecked")
             )
         },
-    }[wildcards.figure]
+    }
+    if wildcards.figure not in tables:
+        raise WorkflowError(
+            f"figures/{wildcards.figure}: expected one of {', '.join(tables)}"
+        )
+    return tables[wildcards.figure]
 
 
 def figure_options(wildcards, input):
