@@ -138,6 +138,7 @@ def test_the_ledger_is_json_with_the_promised_keys():
         "n",
         "experiment",
         "verdict",
+        "artifacts",
     }
     for row in again:
         assert set(row) == keys | {"control"}

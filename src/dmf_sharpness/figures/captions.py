@@ -20,7 +20,8 @@ CAPTIONS = {
         "of the top Hessian eigenvector v_1 and a vector v_N of the smallest eigenvalue, 0: of that "
         "degenerate eigenspace, the direction in which the sharpness falls fastest. Dots are iterates, "
         "ringed dots the last ones; the first visible swings are joined. Below the stability limit "
-        "(blue) the runs return, above it they leave and settle at flatter minimizers "
+        "(blue) the runs return (C6.return: {C6.return.value} of {C6.return.n} do not), above it they leave "
+        "and settle at flatter minimizers "
         "(C6.escape: {C6.escape.n} unstable runs, {C6.escape.value} of them failed to escape)."
     ),
     "exactness": (
@@ -34,18 +35,20 @@ CAPTIONS = {
         "predicted factor agree to {C6.rate.value} over {C6.rate.n} runs)."
     ),
     "flatness": (
-        "Excess sharpness against the spectral imbalance. Lines, the least excess that an imbalance "
-        "allows; at depth 2 it is the parabola 2(‖W_1‖ − ‖W_2‖)² of factors with ‖W_1‖‖W_2‖ = ‖M‖. No "
-        "minimizer lies to the right of its line (C3.necessary: violated by at most "
-        "{C3.necessary.value} over {C3.necessary.n} minimizers; C4.necessary: by {C4.necessary.value} "
-        "over {C4.necessary.n})."
+        "Excess sharpness against the spectral imbalance. Bottom left, equal products: flat "
+        "(C3.sufficient: to {C3.sufficient.value} over {C3.sufficient.n}; C4.sufficient: to "
+        "{C4.sufficient.value} over {C4.sufficient.n}), and nothing flat is elsewhere (C5.spectral: "
+        "{C5.spectral.n} flat ones). Lines, the least excess that an imbalance allows; at depth 2 it is "
+        "the parabola 2(‖W_1‖ − ‖W_2‖)² of factors with ‖W_1‖‖W_2‖ = ‖M‖. No minimizer lies to the "
+        "right of its line (C3.necessary: violated by at most {C3.necessary.value} over "
+        "{C3.necessary.n} minimizers; C4.necessary: by {C4.necessary.value} over {C4.necessary.n})."
     ),
     "balance": (
-        "Spectral against Frobenius balance. Flat minimizers whose spectral products are equal (blue; "
-        "C5.frobenius: flat to {C5.frobenius.value} over {C5.frobenius.n} with Frobenius norms a factor of "
-        "1.2 and more apart) can have Frobenius norms a factor of 100 apart. From three matrix factors on "
-        "minimizers can be flat though their spectral products are not equal (orange, ours; C2.necessity: "
-        "{C2.necessity.n} of them). Grey, random minimizers, which are not flat."
+        "Spectral against Frobenius balance. Minimizers whose spectral products are equal are flat (blue; "
+        "C2: to {C2.value} over {C2.n}) and can have Frobenius norms a factor of 100 apart (C5.frobenius: "
+        "flat to {C5.frobenius.value} over {C5.frobenius.n} with a factor of 1.2 and more). From three "
+        "matrix factors on minimizers can be flat though their spectral products are not equal (orange, "
+        "ours; C2.necessity: {C2.necessity.n} of them). Grey, random minimizers, which are not flat."
     ),
     "boundary": (
         "Where the condition of equal spectral products stops; both are ours. Left, it is not sufficient "
@@ -109,7 +112,8 @@ CAPTIONS = {
 
 def figures_of(claim: str) -> list[str]:
     """The figures that bear on a claim: those whose captions name it."""
-    return [figure for figure, text in CAPTIONS.items() if f"{{{claim}." in text]
+    named = (f"{{{claim}.value}}", f"{{{claim}.n}}")
+    return [figure for figure, text in CAPTIONS.items() if any(name in text for name in named)]
 
 
 def caption(figure: str, rows: Sequence[dict[str, Any]]) -> str:
