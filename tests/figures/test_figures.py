@@ -6,8 +6,10 @@ After a change that is meant, `python -m tests.figures.test_figures` draws the b
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.colors import to_rgb
 from matplotlib.testing.compare import compare_images
 
 import dmf_sharpness
@@ -56,6 +58,27 @@ def test_another_look_is_seen(tmp_path):
 def test_all_figures_take_the_width_that_is_asked_for(figure, width, tmp_path):
     size = draw(figure, tmp_path / "x.png", style.Style(width=width))
     assert size[0] == {"column": 3.25, "text": 6.75}[width]
+
+
+def lightness(colour: object) -> float:
+    """Of the grey that a printer makes of it (Rec. 601)."""
+    return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114)))
+
+
+@pytest.mark.parametrize("palette", style.PALETTES)
+def test_what_lies_side_by_side_is_told_apart_in_grey(palette):
+    outcomes = style.PALETTES[palette].outcomes
+    order = ["returned", "landed", "period_two", "bounded", "diverged"]
+    greys = [lightness(outcomes[name]) for name in order]
+    assert np.abs(np.diff(greys)).min() > 0.15
+    with style.applied(style.Style(palette=palette)):
+        depths = [lightness(c[:3]) for c in style.depth_colours([2, 3, 5, 10, 20]).values()]
+        assert np.diff(depths).min() > 0.05
+        stable, unstable, other = (
+            lightness(c) for c in (style.STABLE, style.UNSTABLE, style.OTHER)
+        )
+    assert other - max(stable, unstable) > 0.1
+    assert unstable - stable > 0.1
 
 
 def test_the_bytes_do_not_change_from_run_to_run(tmp_path):

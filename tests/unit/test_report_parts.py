@@ -24,9 +24,9 @@ def script():
 @pytest.mark.parametrize(
     ("text", "html"),
     [
-        ("λ_max ≤ ‖M‖^{1−1/L}", "λ<sub>max</sub> ≤ ‖M‖<sup>1−1/L</sup>"),
+        ("ηλ_max ≤ ‖M‖^{1−1/L}", "ηλ<sub>max</sub> ≤ ‖M‖<sup>1−1/L</sup>"),
         ("mean_i x_i² < 2", "mean<sub>i</sub> x<sub>i</sub>² &lt; 2"),
-        ("at 3.7e-15 and 1e+03", "at 3.7&#8239;·&#8239;10<sup>−15</sup> and 1&#8239;·&#8239;10<sup>3</sup>"),
+        ("at 3.7e-15 and 1e+03", "at 3.7&#8239;·&#8239;10<sup>−15</sup> and 10<sup>3</sup>"),
         ("C1.bottleneck_exact, flat_many", "C1.bottleneck_exact, flat_many"),
     ],
 )  # fmt: skip

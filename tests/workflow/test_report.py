@@ -67,4 +67,4 @@ def test_the_report_says_where_its_numbers_come_from(finished):
     assert "results/landscape/scalar.safetensors" in text  # of a figure
     for said in ("evaluate_sharpness", "generate_minimizers", "simulate_escape", "Python", "cores"):
         assert said in text
-    assert "experiments:\n- scalar" in text
+    assert "experiments: [scalar, matrix, digits, boundary]" in text

@@ -45,15 +45,17 @@ def _family(row: Row) -> str:
 def typeset(text: str) -> Markup:
     """``λ_max``, ``‖M‖^{1−1/L}`` and ``1e-12`` in HTML as one writes them."""
     html = str(escape(text))
-    html = re.sub(r"(?<![\w.])(mean|max|[A-Za-zλ])_([A-Za-z0-9]+)", r"\1<sub>\2</sub>", html)
+    # One letter with an index, or mean_i: names such as flat_many stay.
+    index = r"(?<![A-Za-z0-9_.])(mean|max|[A-Za-zλ])_([A-Za-z0-9]+)"
+    html = re.sub(index, r"\1<sub>\2</sub>", html)
     html = re.sub(r"\^\{([^}]*)\}", r"<sup>\1</sup>", html)
-    number = r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)"
-    return Markup(
-        re.sub(number, lambda m: f"{m[1]}&#8239;·&#8239;10<sup>{_SIGN[m[2]]}{m[3]}</sup>", html)
-    )
+    return Markup(re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)", _power_of_ten, html))
 
 
-_SIGN = {"+": "", "-": "−"}
+def _power_of_ten(number: re.Match[str]) -> str:
+    factor, sign, exponent = number.groups()
+    lead = "" if factor == "1" else f"{factor}&#8239;·&#8239;"
+    return f"{lead}10<sup>{'−' if sign == '-' else ''}{exponent}</sup>"
 
 
 def _linked(text: str, ids: Sequence[str]) -> Markup:
@@ -124,7 +126,7 @@ def page(
             (name, GROUPS.get(name, ""), list(members)) for name, members in groupby(rows, _family)
         ],
         figures=[_figure(path, rows) for path in figures],
-        config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100),
+        config=yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None, width=100),
         experiments=[_experiment(experiment) for experiment in experiments],
         times=rule_times(benchmarks),
         versions=versions(),
