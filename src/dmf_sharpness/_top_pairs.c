@@ -250,10 +250,22 @@ CLONES static int all_below(const lanes *x, const lanes *scale, double tolerance
     return all;
 }
 
-CLONES static void product_of(const lanes *x, const lanes *y, lanes *out)
+/* Keep s where it has not converged before; whether it has now, β |s_{m−1}| ≤ tolerance θ, everywhere.
+ *
+ * A lane that goes on after that, for the sake of its neighbours, would find its top pair twice. */
+CLONES static int keep(int64_t m, const lanes *beta, const lanes *theta, double tolerance,
+                       const lanes *s, lanes *kept, mask *converged)
 {
-    lanes t = *x * *y;
-    *out = select_lanes(t < (lanes){0}, -t, t);
+    lanes rest = *beta * s[m - 1];
+    for (int64_t j = 0; j < m; j++)
+        kept[j] = select_lanes(*converged, kept[j], s[j]);
+    for (int64_t j = m; j < MOST_STEPS; j++)
+        kept[j] = select_lanes(*converged, kept[j], (lanes){0});
+    *converged |= (rest <= tolerance * *theta) & (-rest <= tolerance * *theta);
+    int all = 1;
+    for (int l = 0; l < LANES; l++)
+        all &= (*converged)[l] != 0;
+    return all;
 }
 
 CLONES static void safe_inverse(const lanes *x, const lanes *floor, lanes *out)
@@ -265,7 +277,8 @@ CLONES static void safe_inverse(const lanes *x, const lanes *floor, lanes *out)
 static void lanczos(const pairs *p, const workspace *w)
 {
     const int64_t n = p->widths[p->depth] * p->widths[0];
-    lanes alpha[MOST_STEPS], beta[MOST_STEPS], s[MOST_STEPS], theta, rest, factor;
+    lanes alpha[MOST_STEPS], beta[MOST_STEPS], s[MOST_STEPS], kept[MOST_STEPS], theta, factor;
+    mask converged = {0};
     lanes *v = w->krylov;
     int64_t j = 0;
     for (;;) {
@@ -282,12 +295,12 @@ static void lanczos(const pairs *p, const workspace *w)
         j++;
         if (j == MOST_STEPS || j == n || (j >= FIRST_LOOK && j % LOOK_EVERY == 0)) {
             top_of_tridiagonal(j, alpha, beta, &theta, s);
-            product_of(beta + j - 1, s + j - 1, &rest);
-            if (j == MOST_STEPS || j == n || all_below(&rest, &theta, 0.5 * p->tolerance))
+            int all = keep(j, beta + j - 1, &theta, 0.5 * p->tolerance, s, kept, &converged);
+            if (all || j == MOST_STEPS || j == n)
                 break;
         }
     }
-    combine(n, j, v, s, w->half);
+    combine(n, j, v, kept, w->half);
     lanes norm, floor = {0};
     dot(n, w->half, w->half, &norm);
     norm = root_of(norm);
