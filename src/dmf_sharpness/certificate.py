@@ -62,10 +62,12 @@ def eigenmatrix_residual(
     for i in reversed(range(len(X))):
         if layers.trained(i):
             grams[i] = L @ L.mT
-        if T is not None:
-            L, T = (torch.cat([L, T]) @ layers.layers[i]).split(rows)
-        elif layers.trained(i):
-            L = L @ layers.layers[i]
+        W = layers.layers[i]
+        if T is None:
+            L = L @ W
+        else:
+            swept = torch.cat([L, T]) @ W
+            L, T = swept[:rows], swept[rows:]
         if i in grams:
             moved = grams[i] @ X[i].mT
             T = moved if T is None else T + moved
