@@ -51,7 +51,7 @@ check: .venv/ready ## Linters, formatters, type checker
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
-.venv/ready: requirements.lock pyproject.toml setup.py src/dmf_sharpness/_kernels.c
+.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/dmf_sharpness/_*.[ch])
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

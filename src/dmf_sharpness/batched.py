@@ -3,8 +3,10 @@
 A dense eigenproblem of order ``d_0 d_L`` for each would cost milliseconds; SciPy's and PyTorch's
 iterations take one operator at a time. The locally optimal conjugate-gradient method (Knyazev, SIAM J.
 Sci. Comput. 23, 2001) for a single vector needs, per step, one application of the operator to all
-eigenmatrices, a handful of matrix products, and the eigenpairs of 3 × 3 matrices. Whatever it does not
-settle to rounding is handed to LAPACK.
+eigenmatrices, a handful of matrix products, and the eigenpairs of 3 × 3 matrices. On a CPU, where each
+of these tiny products costs more to start than to compute, the compiled kernels take the place of
+PyTorch if they are there (:mod:`dmf_sharpness.top_pairs`). Whatever is not settled to rounding is handed
+to LAPACK.
 """
 
 import torch
@@ -12,7 +14,9 @@ from torch import Tensor
 
 from dmf_sharpness.closed_forms import TopPair, dense
 from dmf_sharpness.curvature import Grams, apply_curvature, layer_grams, signed
-from dmf_sharpness.factors import Factors
+from dmf_sharpness.factors import Factors, widths
+from dmf_sharpness.lanes import available
+from dmf_sharpness.top_pairs import lanczos
 
 Triple = tuple[Tensor, Tensor, Tensor]
 STEPS = 60
@@ -22,17 +26,25 @@ RESIDUAL = 5e-11
 """``‖T Y − λ Y‖ / λ`` to stop at; the error of the value is of the order of its square."""
 
 
-def batched_top_pair(factors: Factors, input_root: Tensor | None) -> TopPair:
+def batched_top_pair(factors: Factors, input_root: Tensor | None, compiled: bool = True) -> TopPair:
     """The top eigenpair of each minimizer in a stack; ``second`` is not computed and NaN.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        input_root: ``S``, shape ``(d_0, d_0)``, or None for the identity.
+        compiled: Whether the compiled kernels may be used.
     """
     batch = factors[0].shape[:-2]
     stack = [W.reshape(-1, *W.shape[-2:]) for W in factors]
-    left_grams, right_grams = layer_grams(stack, input_root)
-    value, Y, residual = _locally_optimal(left_grams, right_grams, stack)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(
+        widths(stack)[-1], widths(stack)[0], dtype=torch.float64, generator=generator
+    )
+    start = (start / torch.linalg.vector_norm(start)).to(stack[0].device)
+    if compiled and start.device.type == "cpu" and available():
+        value, Y, residual = lanczos(stack, input_root, start, RESIDUAL)
+    else:
+        value, Y, residual = _locally_optimal(*layer_grams(stack, input_root), start)
     missed = ~(residual <= RESIDUAL)
     if bool(missed.any()):
         exact = dense([W[missed] for W in stack], input_root)
@@ -51,16 +63,14 @@ def _unit(X: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _locally_optimal(
-    left_grams: Grams, right_grams: Grams, stack: Factors
+    left_grams: Grams, right_grams: Grams, start: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Values ``(B,)``, eigenmatrices ``(B, d_L, d_0)`` and residuals ``(B,)``."""
     grams = left_grams, right_grams
-    B, d_L, d_0 = len(stack[0]), stack[-1].shape[-2], stack[0].shape[-1]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(d_L, d_0, dtype=torch.float64, generator=generator)
-    X = noise.to(stack[0].device).expand(B, -1, -1)
+    X = start
     for _ in range(POWER_STEPS):
         X = apply_curvature(left_grams, right_grams, X)
+    B = len(X)
     X = _unit(X)[0]
     TX = apply_curvature(left_grams, right_grams, X)
     P = TP = torch.zeros_like(X)

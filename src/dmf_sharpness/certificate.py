@@ -45,16 +45,40 @@ def direction_residual(
 def eigenmatrix_residual(
     factors: Factors, Y: Tensor, value: float, input_root: Tensor | None = None
 ) -> float:
-    """``‖H U − λ U‖ / λ`` of ``U = Jᵀ Y`` for one minimizer, cheap where an end is narrow."""
+    """``‖H U − λ U‖ / λ`` of ``U = Jᵀ Y`` for one minimizer, cheap where an end is narrow.
+
+    With ``d_L`` the narrow end, three sweeps of few columns: ``X_i = R_i Yᵀ`` up, so that
+    ``U_i = L_iᵀ X_iᵀ``; ``L_i`` and ``T_i = Σ_{j≥i} L_j U_j W_{j-1:i}`` down together, which gives the
+    image ``J U = T_1``; and ``R_i Dᵀ`` up for the defect ``D = 2 J U − λ Y``.
+    """
     layers = chain(factors, input_root)
-    d_L, d_0 = layers.shape
-    wide = d_L > d_0
-    if wide:
+    if layers.shape[0] > layers.shape[1]:
         layers, Y = layers.transposed(), Y.mT
-    identity = torch.eye(min(d_L, d_0), dtype=Y.dtype, device=Y.device)
-    defect = 2 * _image_narrow(layers, Y) - value * Y
-    norm = pull_back_norm(layers, identity, Y.mT)
-    return _ratio(pull_back_norm(layers, identity, defect.mT), value * norm)
+    rows = layers.shape[0]
+    X = push_right(layers, Y.mT)
+    L = torch.eye(rows, dtype=Y.dtype, device=Y.device)
+    T: Tensor | None = None
+    grams: dict[int, Tensor] = {}  # L_iL_iᵀ
+    for i in reversed(range(len(X))):
+        if layers.trained(i):
+            grams[i] = L @ L.mT
+        W = layers.layers[i]
+        if T is None:
+            L = L @ W
+        else:
+            swept = torch.cat([L, T]) @ W
+            L, T = swept[:rows], swept[rows:]
+        if i in grams:
+            moved = grams[i] @ X[i].mT
+            T = moved if T is None else T + moved
+    assert T is not None
+    defects = push_right(layers, (2 * T - value * Y).mT)
+
+    def norm(columns: list[Tensor]) -> Tensor:
+        terms = [(gram * (columns[i].mT @ columns[i])).sum() for i, gram in grams.items()]
+        return torch.stack(terms).sum().clamp(min=0).sqrt()
+
+    return _ratio(norm(defects), value * norm(X))
 
 
 TAIL = 1e-3
@@ -63,27 +87,6 @@ TAIL = 1e-3
 
 def _ratio(defect: Tensor, scale: Tensor) -> float:
     return float(defect / scale) if float(scale) > 0 else float(defect)
-
-
-def _image_narrow(layers: Chain, Y: Tensor) -> Tensor:
-    """``J Jᵀ Y``, shape ``(d_L, d_0)``, with ``d_L`` the narrow end: one sweep from the output.
-
-    ``T_i = Σ_{j≥i} L_j U_j W_{j-1:i}`` obeys ``T_i = T_{i+1} W_i + L_i U_i``, and ``J U = T_1``.
-    """
-    X = push_right(layers, Y.mT)  # X_i = R_i Yᵀ, so that U_i = L_iᵀ X_iᵀ
-    d_L = layers.shape[0]
-    L = torch.eye(d_L, dtype=Y.dtype, device=Y.device)
-    T: Tensor | None = None
-    for i in reversed(range(len(X))):
-        W = layers.layers[i]
-        if T is not None:
-            T = T @ W
-        if layers.trained(i):
-            moved = (L @ L.mT) @ X[i].mT
-            T = moved if T is None else T + moved
-        L = L @ W
-    assert T is not None
-    return T
 
 
 def image_low_rank(layers: Chain, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:

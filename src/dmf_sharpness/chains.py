@@ -68,14 +68,22 @@ def push_left(layers: Chain, P: Tensor) -> list[Tensor]:
 
 
 def pull_back_norm(layers: Chain, P: Tensor, Q: Tensor) -> Tensor:
-    """``‖Jᵀ P Qᵀ‖_F``, from Gram matrices of order ``k``: a sum of terms that cannot cancel."""
-    pairs = zip(push_left(layers, P), push_right(layers, Q), strict=True)
-    terms = [
-        ((V.mT @ V) * (X.mT @ X)).sum((-2, -1))
-        for i, (V, X) in enumerate(pairs)
-        if layers.trained(i)
-    ]
-    return torch.stack(terms).sum(0).clamp(min=0).sqrt()
+    """``‖Jᵀ P Qᵀ‖_F``, from Gram matrices of order ``k``: a sum of terms that cannot cancel.
+
+    No more than one layer's ``V_i`` and ``X_i`` are held, which counts when ``k`` is some hundreds.
+    """
+    V, X = P, Q
+    grams = [V.mT @ V]
+    for W in reversed(layers.layers[1:]):
+        V = times(W.mT, V)
+        grams.append(V.mT @ V)
+    total = torch.zeros((), dtype=P.dtype, device=P.device)
+    for i, gram in enumerate(reversed(grams)):
+        if i > 0:
+            X = times(layers.layers[i - 1], X)
+        if layers.trained(i):
+            total = total + (gram * (X.mT @ X)).sum()
+    return total.clamp(min=0).sqrt()
 
 
 def compressed(P: Tensor, Q: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:

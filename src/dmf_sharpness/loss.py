@@ -120,9 +120,8 @@ def hessian_vector_product(
 
     dE = tangent if input_root is None else tangent @ input_root
     back_tangent = 2 * (dE if input_root is None else dE @ input_root.mT)
-    if target is None:
-        back = torch.zeros_like(back_tangent)
-    else:
+    back: Tensor | None = None
+    if target is not None:
         E = (product if input_root is None else product @ input_root) - target
         back = 2 * (E if input_root is None else E @ input_root.mT)
 
@@ -133,9 +132,10 @@ def hessian_vector_product(
             curvature.append(back_tangent)
             break
         R, dR = prefix
-        curvature.append(back_tangent @ R.mT + back @ dR.mT)
-        back, back_tangent = (
-            factors[i].mT @ back,
-            factors[i].mT @ back_tangent + direction[i].mT @ back,
-        )
+        image, below = back_tangent @ R.mT, factors[i].mT @ back_tangent
+        if back is not None:
+            image, below = image + back @ dR.mT, below + direction[i].mT @ back
+            back = factors[i].mT @ back
+        curvature.append(image)
+        back_tangent = below
     return curvature[::-1]

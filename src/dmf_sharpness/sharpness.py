@@ -36,7 +36,7 @@ from dmf_sharpness.curvature import (
 from dmf_sharpness.eigensolvers import top_eigenvector
 from dmf_sharpness.factors import Factors, widths
 from dmf_sharpness.loss import check_orthogonal_residual
-from dmf_sharpness.low_rank import LowRankPair, two_largest_curvatures
+from dmf_sharpness.low_rank import LowRankPair, largest_curvature, second_curvature
 from dmf_sharpness.operators import curvature_operator
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
@@ -47,13 +47,19 @@ WIDE_END = 96
 """From this narrower end on the low-rank iteration is faster than Lanczos on whole matrices."""
 LARGEST_SPLIT = 1024
 """Up to this end a dense eigenproblem of its order is worth it at depth 2."""
+CHEAP_ORDER = 4096
+"""Up to this ``d_0 d_L`` Lanczos' iteration spends most of its time between the applications."""
 BATCH_SIZE = 16
 """From this many minimizers on it pays to iterate on all at once."""
 DIRECT_PARAMETERS = 20_000
 """Up to here the certificate takes the Hessian-vector product of the loss as it stands."""
+LARGEST_WHOLE = 2**30
+"""Bytes of whole-matrix products and Gram matrices that ``auto`` may form for two wide ends."""
 TOLERANCE = 1e-10
 LOW_RANK_TOLERANCE = 1e-5
 """Of the eigenvector. The value is right to about the square of it over the relative gap."""
+SECOND_TOLERANCE = 1e-3
+"""Of the second eigenvector of the low-rank method."""
 LOW_RANK_LIMIT = 1e-7
 """A tighter tolerance than this asks for more columns than the low-rank iteration is good for."""
 
@@ -130,13 +136,16 @@ class Sharpness:
     def gap(self) -> float | Tensor:
         """Distance to the second eigenvalue, ``λ_1 − λ_2``; multiplicities count.
 
-        The iterations find the second eigenvalue with the first eigenpair taken out: ``low-rank`` to
-        about ``tolerance · λ_1``, ``lanczos`` and ``batched`` when this is first asked for.
+        The iterations find the second eigenvalue with the first eigenpair taken out, when this is
+        first asked for; ``low-rank`` to about ``1e-5 λ_1``.
         """
+        if isinstance(self._pair, LowRankPair):
+            layers = chain(self._factors, self._root)
+            second = second_curvature(layers, self._pair, SECOND_TOLERANCE)
+            return max(0.0, self._pair.value - second)
         if self._second is not None:
             first = torch.as_tensor(self.value, dtype=torch.float64, device=self._second.device)
             return _plain((first - self._second).clamp(min=0))
-        assert isinstance(self._pair, Tensor)
         values = torch.as_tensor(self.value, dtype=torch.float64)
         if self.method == "batched":
             second_values = closed_forms.dense(self._factors, self._root).second
@@ -245,7 +254,7 @@ def sharpness(
     if chosen == "lanczos":
         return _lanczos(factors, root, tolerance or TOLERANCE)
     result = _low_rank(factors, root, tolerance or LOW_RANK_TOLERANCE)
-    if method == "auto" and not result.converged:
+    if method == "auto" and not result.converged and _whole_bytes(factors) <= LARGEST_WHOLE:
         # More columns than it is good for: go on from there with whole matrices.
         return _lanczos(factors, root, result.tolerance, result.eigenmatrix)
     return result
@@ -273,9 +282,17 @@ def _choose(factors: Factors, tolerance: float | None) -> Method:
     if d_0 * d_L <= DENSE_ORDER:
         count = factors[0].shape[:-2].numel()
         return "batched" if count >= BATCH_SIZE and d_0 * d_L >= 16 else "dense"
-    if min(d_0, d_L) < WIDE_END or (tolerance is not None and tolerance < LOW_RANK_LIMIT):
+    tight = tolerance is not None and tolerance < LOW_RANK_LIMIT
+    if min(d_0, d_L) < WIDE_END or (tight and _whole_bytes(factors) <= LARGEST_WHOLE):
         return "lanczos"
     return "low-rank"
+
+
+def _whole_bytes(factors: Factors) -> int:
+    """What the products ``L_i``, ``R_i`` of one minimizer and their Gram matrices take."""
+    sizes = widths(factors)
+    ends = sizes[0], sizes[-1]
+    return 8 * sum((width + end) * end for width in sizes[1:-1] for end in ends)
 
 
 def _solver(method: str, factors: Factors) -> Callable[[Factors, Tensor | None], TopPair]:
@@ -321,7 +338,10 @@ def _lanczos(
         shape = chain(factors, root).shape
         generator = torch.Generator().manual_seed(0)
         start = torch.randn(shape, dtype=torch.float64, generator=generator).to(factors[0].device)
-    value, Y = top_eigenvector(curvature_operator(factors, root), start, tolerance / 4, krylov=20)
+    # More Krylov vectors save applications, and cost as much where an application is cheap.
+    krylov = 12 if start.numel() <= CHEAP_ORDER else 20
+    operator = curvature_operator(factors, root)
+    value, Y = top_eigenvector(operator, start, tolerance / 4, krylov)
     residual = eigenmatrix_residual(factors, Y, value, root)
     return Sharpness(
         value, residual, residual <= tolerance, tolerance, "lanczos", factors, root, signed(Y)
@@ -329,19 +349,17 @@ def _lanczos(
 
 
 def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
-    pair, second = two_largest_curvatures(chain(factors, root), tolerance)
+    pair = largest_curvature(chain(factors, root), tolerance)
     residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
-    found = second <= pair.value * (1 + tolerance)
     return Sharpness(
         value=pair.value,
         residual=residual,
-        converged=found and residual <= tolerance,
+        converged=residual <= tolerance,
         tolerance=tolerance,
         method="low-rank",
         _factors=factors,
         _root=root,
         _pair=pair,
-        _second=torch.tensor(second, dtype=torch.float64),
     )
 
 
