@@ -24,13 +24,14 @@ report: .venv/ready ## Write results/report.html, one file to send: claims, figu
 	@echo "report:   results/report.html"
 
 readme: replicate ## Put the measured claims table into the README
-	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md
+	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
 
-bench: .venv/bench ## Time the pipeline, and the engine beside other tools: results/benchmark.md
+bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENCH=--billion for a billion parameters)
 	@$(BIN)/python workflow/scripts/benchmark_pipeline.py
-	@$(BIN)/python workflow/scripts/benchmark_sharpness.py results/benchmark.parquet
+	@$(BIN)/python workflow/scripts/benchmark_sharpness.py results/benchmark.parquet $(BENCH)
 	@$(BIN)/python workflow/scripts/render_figure.py benchmark figures/benchmark --benchmark results/benchmark.parquet
 	@cat results/benchmark.md
+	@test ! -f results/claims.json || $(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[bench]' \

@@ -44,7 +44,9 @@ def batched_top_pair(factors: Factors, input_root: Tensor | None, compiled: bool
     if compiled and start.device.type == "cpu" and available():
         value, Y, residual = lanczos(stack, input_root, start, RESIDUAL)
     else:
-        value, Y, residual = _locally_optimal(*layer_grams(stack, input_root), start)
+        value, Y, residual = _locally_optimal(
+            *layer_grams(stack, input_root), start.expand(len(stack[0]), -1, -1)
+        )
     missed = ~(residual <= RESIDUAL)
     if bool(missed.any()):
         exact = dense([W[missed] for W in stack], input_root)

@@ -1,19 +1,34 @@
 """The exact expression where it stops being exact: behind a bottleneck, against the true sharpness.
 
-A global minimum whose narrowest layer has width ``k`` below the target's rank has a product ``M_k``, the
-best approximation of rank ``k``, and a residual ``E`` of norm ``σ_{k+1}``, orthogonal to the columns (``P``
-projects on them) and rows (``Q``) of ``M_k``.
+A global minimum whose narrowest layer has width ``k`` below the target's rank has a product ``M_k``, a
+best approximation of rank ``k``, and a residual ``E = M − M_k`` of norm ``σ_{k+1} ≤ σ_k``. ``E``
+vanishes on the column space of ``M_k`` (projector ``P``, from the left) and on its row space (``Q``,
+from the right). The Hessian's quadratic form is ``2 ‖J U‖² − 4 Σ_{i<j} ⟨E, L_j U_j W_{j-1:i+1} U_i
+R_i⟩``.
 
-If the first and the last hidden width are ``k``, the expression is still exact. Every ``L_j`` but ``L_L = I``
-has its columns in ``P``, every ``R_i`` but ``R_1 = I`` its rows in ``Q``, so ``E`` meets only
-``⟨E, U_L C U_1⟩``, ``C = W_{L-1:2}``, and there only ``(I−P)U_L`` and ``U_1(I−Q)``. These two form a block
-of the Hessian of their own, with eigenvalues at most twice those of ``[[r², c], [c, l²]]``, ``r = ‖R_L‖``,
-``l = ‖L_1‖``, ``c = σ_{k+1} ‖C‖``. The other block is that of the expression, at least ``2(r² + l²)``:
-test it on the top vectors. That is the larger one because ``c ≤ r l``: with the top singular
-pair ``C p = s q``, ``σ_k ≤ s ‖W_L q‖ ‖W_1ᵀ p‖``, and ``r l ≥ s² ‖W_L q‖ ‖W_1ᵀ p‖``.
+**If the first and the last hidden width are** ``k``, **the expression is exact.** (Ours; other layers
+may be wider.) Proof. ``W_L`` has ``k`` columns and ``M_k`` rank ``k``, so the columns of ``W_L``, and of
+every ``L_j`` with ``j < L``, are in the column space of ``M_k``; likewise the rows of ``R_i``, ``i >
+1``. So ``E`` meets only ``⟨E, a C b⟩`` with ``C = W_{L-1:2}``, ``a = (I−P) U_L``, ``b = U_1 (I−Q)``. In
+``J U`` the terms of ``a``, of ``b`` and of all other directions are in orthogonal subspaces. The Hessian
+is therefore block diagonal:
 
-Otherwise ``E`` meets layers that the expression sees too, and the expression may be too small or, from
-depth 4 on, too large.
+- On ``(a, b)`` the form is ``2 ‖a R_L‖² + 2 ‖L_1 b‖² − 4 ⟨E, a C b⟩``, so its eigenvalues are at most
+  twice those of ``[[r², c], [c, l²]]``, ``r = ‖R_L‖``, ``l = ‖L_1‖``, ``c = σ_{k+1} ‖C‖``.
+- On all other directions it is ``2 ‖J U‖²``. With ``u`` the top left singular vector of ``L_1`` and
+  ``v`` the top right one of ``R_L``, the terms ``i = 1`` and ``i = L`` of ``2 Σ_i ‖L_iᵀ u‖² ‖R_i v‖²``
+  alone give ``2 (l² + r²)``.
+
+The second block has the larger eigenvalue if ``c ≤ r l``, for then the matrix is positive semidefinite
+and its largest eigenvalue at most its trace. Let ``C p = s q`` with ``s = ‖C‖`` and unit ``p``, ``q``.
+The unit vector ``x`` along ``W_1⁺ p`` is in the row space of ``M_k``, where no vector shrinks below
+``σ_k``, so ``σ_k ≤ ‖M_k x‖ = s ‖W_L q‖ / ‖W_1⁺ p‖ ≤ s ‖W_L q‖ ‖W_1ᵀ p‖``, as ``1 = pᵀ W_1 W_1⁺ p ≤ ‖W_1ᵀ
+p‖ ‖W_1⁺ p‖``. Finally ``l ≥ ‖W_L C p‖ = s ‖W_L q‖`` and ``r ≥ ‖qᵀ C W_1‖ = s ‖W_1ᵀ p‖``: together ``c ≤
+s σ_k ≤ r l``. The expression is the largest eigenvalue without ``E``, of the second block or ``2 r²`` or
+``2 l²``: the same. ∎
+
+Otherwise ``E`` meets layers that the expression sees too, and the expression can be too small or, as
+measured from depth 4 on, too large.
 """
 
 import pandas as pd

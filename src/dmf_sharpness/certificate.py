@@ -81,8 +81,8 @@ def eigenmatrix_residual(
     return _ratio(norm(defects), value * norm(X))
 
 
-TAIL = 1e-3
-"""Share of the defect that is bounded and not computed."""
+SWEPT_COLUMNS, TAIL = 256, 1e-2
+"""Beyond so many columns the share of the defect that is bounded and not swept through the layers."""
 
 
 def _ratio(defect: Tensor, scale: Tensor) -> float:
@@ -143,7 +143,7 @@ def low_rank_residual(
     # The tail of small singular values is not swept through the layers but bounded: J Jᵀ ≤ λ / 2,
     # and ‖Jᵀ Y‖² is λ / 2 for a unit Y.
     tail = singular_values.square().flip(0).cumsum(0).flip(0).sqrt()
-    kept = int((tail > TAIL * tail[0]).sum())
+    kept = max(min(SWEPT_COLUMNS, len(tail)), int((tail > TAIL * tail[0]).sum()))
     dropped = tail[kept] if kept < len(tail) else torch.zeros_like(tail[0])
     swept = pull_back_norm(layers, U[:, :kept] * singular_values[:kept], V[:, :kept])
     return _ratio(swept + dropped * norm / _norm(P, Q), value * norm)

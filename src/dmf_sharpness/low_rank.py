@@ -30,8 +30,10 @@ FIRST_RANK = 16
 """Directions to start with at either end: for so few, reading the layers is what takes the time."""
 START_STEPS = 2
 """Steps of subspace iteration from random directions."""
-LEAST_GROWTH, MOST_GROWTH = 8, 32
-"""Directions that join a basis in a step."""
+LEAST_GROWTH, LEAST_GROWTH_HUGE, MOST_GROWTH = 4, 16, 32
+"""Directions that join a basis in a step: more where the layers come from memory each time."""
+HUGE_LAYER = 2**21
+"""Entries of a layer that no cache holds together with the others."""
 SWEPT, COMBINED = 32, 16
 """Columns of the image that are swept as they are, and random combinations of the others."""
 MOST_RANK = 320
@@ -39,6 +41,8 @@ MOST_RANK = 320
 MOST_STEPS = 80
 KRYLOV = 6
 """Krylov vectors for the small problem: it starts close."""
+FINE_KRYLOV, POLISH = 12, 1e-2
+"""The same at the end, and the share of the tolerance to solve it to."""
 WITHIN, DROPPED = 0.7, 0.3
 """Shares of the tolerance: of what may leave on one side, and of the tail of ``Y`` that is left out."""
 
@@ -177,7 +181,9 @@ def _new_directions(basis: _Basis, found: Tensor, sizes: Tensor, enough: float) 
     """The leading ones of ``found``, until what is left is below ``enough``."""
     wanted = int((_tails(sizes) > enough).sum())
     room = basis.U.shape[0] - basis.size
-    count = min(max(LEAST_GROWTH, wanted), MOST_GROWTH, room, found.shape[1])
+    huge = max(W.numel() for W in basis.layers.layers) > HUGE_LAYER
+    least = LEAST_GROWTH_HUGE if huge else LEAST_GROWTH
+    count = min(max(least, wanted), MOST_GROWTH, room, found.shape[1])
     new = found[:, :count]
     if count:
         for _ in range(2):
@@ -222,7 +228,12 @@ def _start(layers: Chain, generator: torch.Generator) -> tuple[_Basis, _Basis]:
 
 
 def _ritz(
-    left: _Basis, right: _Basis, start: Tensor, tolerance: float, known: tuple[float, Tensor] | None
+    left: _Basis,
+    right: _Basis,
+    start: Tensor,
+    tolerance: float,
+    known: tuple[float, Tensor] | None,
+    krylov: int = KRYLOV,
 ) -> tuple[float, Tensor]:
     """The largest Ritz pair ``λ``, ``Z`` of the two bases, with a ``known`` one left out."""
     rows, columns = left.size, right.size
@@ -241,7 +252,7 @@ def _ritz(
             image = image - value * (first * Z).sum() * first
         return image
 
-    return top_eigenvector(apply, start, tolerance, KRYLOV)
+    return top_eigenvector(apply, start, tolerance, krylov)
 
 
 def _padded(Z: Tensor, rows: int, columns: int) -> Tensor:
@@ -351,6 +362,10 @@ def largest_curvature(
     while True:
         search = _settled(search, goal, most_rank, most_steps)
         left, right = search.left, search.right
+        # Eigenvalues closer than the tolerance are told apart here, where it costs no sweep.
+        start = _padded(search.Z, left.size, right.size)
+        value, Z = _ritz(left, right, start, POLISH * tolerance, None, FINE_KRYLOV)
+        search = replace(search, value=value, Z=Z)
         pair = _pair(layers, search, tolerance)
         if best is None or pair.defect < best.defect:
             best = pair

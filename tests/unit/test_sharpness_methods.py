@@ -88,7 +88,8 @@ def test_near_degenerate_flat_minimizers(seed):
         s = dmf.sharpness(factors, method=method, tolerance=tolerance)
         assert s.converged
         error = abs(s.value / dmf.flat_sharpness(target, 3) - 1)
-        assert error <= (s.residual if method == "low-rank" else 1e-12)
+        # To rounding, or where it stops sooner to what its certificate says.
+        assert error <= (s.residual + 1e-14 if method == "low-rank" else 1e-12)
 
 
 def test_a_sharpness_known_in_advance():

@@ -1,9 +1,16 @@
 """Time the engine beside other tools: same problems, same tolerance, one run on one machine."""
 
+import math
+import resource
+import signal
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
+from multiprocessing import get_context
+from typing import Any
 
 import pandas as pd
 import torch
@@ -11,6 +18,8 @@ from torch import Tensor
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import write_table, write_text
+from dmf_sharpness.benchmark_tables import OURS, to_markdown, to_short_markdown
+from dmf_sharpness.closed_forms import dense
 from dmf_sharpness.sharpness import Sharpness, sharpness
 from sharpness_peers import LARGEST_DENSE, PEERS
 
@@ -21,6 +30,13 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], ...]] = {
     "square": ((64,) * 4, (256,) * 5, (512,) * 4),
     "wide": ((1024,) * 5,),
 }
+BATCH = 1000
+BILLION = (8192,) * 16
+BILLION_TOLERANCE = 1e-4
+COLUMNS = [
+    "widths", "parameters", "tool", "status", "seconds", "repeats", "method", "residual", "error",
+    "memory",
+]  # fmt: skip
 Factors = list[Tensor]
 
 
@@ -28,97 +44,145 @@ def problem(widths: Sequence[int]) -> Factors:
     """Gaussian factors: a minimizer of their own product."""
     generator = torch.Generator().manual_seed(7)
     return [
-        torch.randn(m, n, dtype=torch.float64, generator=generator) / n**0.5
+        torch.randn(m, n, dtype=torch.float64, generator=generator).div_(n**0.5)
         for n, m in pairwise(widths)
     ]
 
 
-def timed(solve: Callable[[], float], repeats: int, budget: float) -> tuple[float, float, int]:
-    """The value, the median of the seconds, and how many repeats the budget allowed.
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what runs for longer; it shows at its next Python instruction."""
 
-    Short runs are warmed up once, so that imports and first calls are not counted.
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def in_turn(
+    solvers: dict[str, Callable[[], float]], repeats: int, budget: float, limit: float
+) -> dict[str, dict[str, Any]]:
+    """Values and medians of seconds, the tools one after the other in each round.
+
+    So a machine that is busy for a while slows all of them. The first run of a short solver is not
+    counted: it imports and compiles. A tool takes no more turns when its budget is spent; one that
+    exceeds the limit is stopped, and its time is a lower bound.
     """
-    begin = time.perf_counter()
-    value = solve()
-    seconds = [time.perf_counter() - begin]
-    if seconds[0] < budget / 4:
-        seconds = []
-        while len(seconds) < repeats and sum(seconds) < budget:
+    results: dict[str, dict[str, Any]] = {}
+    times: dict[str, list[float]] = {tool: [] for tool in solvers}
+    for turn in range(repeats + 1):
+        for tool, solve in solvers.items():
+            known = results.get(tool)
+            if known and (known["status"] != "ok" or sum(times[tool]) > budget):
+                continue
             begin = time.perf_counter()
-            value = solve()
-            seconds.append(time.perf_counter() - begin)
-    return value, statistics.median(seconds), len(seconds)
+            try:
+                with time_limit(limit):
+                    value = solve()
+            except ImportError:
+                results[tool] = {"status": "absent"}
+                continue
+            except TimeoutError:
+                results[tool] = {"status": "stopped", "seconds": limit, "repeats": 1}
+                continue
+            seconds = time.perf_counter() - begin
+            results[tool] = {"status": "ok", "value": value}
+            if turn > 0 or seconds > budget / 4:
+                times[tool].append(seconds)
+    for tool, result in results.items():
+        if result["status"] == "ok":
+            result |= {"seconds": statistics.median(times[tool]), "repeats": len(times[tool])}
+    return results
 
 
 def compare(
-    widths: tuple[int, ...], tools: Sequence[str], repeats: int, budget: float
+    widths: tuple[int, ...], tools: Sequence[str], repeats: int, budget: float, limit: float
 ) -> pd.DataFrame:
     """One row per tool; errors are relative to whole-matrix Lanczos at rounding level."""
     factors = problem(widths)
     exact = sharpness(factors, method="lanczos", tolerance=1e-13).value
     parameters = sum(W.numel() for W in factors)
-    base = {"widths": "-".join(map(str, widths)), "parameters": parameters}
-    results: list[Sharpness] = []
+    last: list[Sharpness] = []
 
     def ours() -> float:
-        results.append(sharpness(factors))
-        assert isinstance(results[-1].value, float)
-        return results[-1].value
+        last[:] = [sharpness(factors)]
+        assert isinstance(last[0].value, float)
+        return last[0].value
 
+    solvers: dict[str, Callable[[], float]] = {OURS: ours}
+    for tool in tools:
+        if tool != "dense autograd Hessian" or parameters <= LARGEST_DENSE:
+            solvers[tool] = lambda peer=PEERS[tool]: peer(factors, TOLERANCE)  # type: ignore[misc]
+    measured = in_turn(solvers, repeats, budget, limit)
     rows = []
-    for tool in ["dmf_sharpness", *tools]:
-        entry = base | {"tool": tool, "seconds": None, "error": None, "repeats": 0, "status": "ok"}
-        if tool == "dense autograd Hessian" and parameters > LARGEST_DENSE:
-            entry["status"] = "too large"
-            rows.append(entry)
-            continue
-        peer = PEERS.get(tool)
-        solve = ours if peer is None else lambda peer=peer: peer(factors, TOLERANCE)
-        try:
-            value, seconds, count = timed(solve, repeats, budget)
-        except ImportError:
-            entry["status"] = "absent"
-        else:
-            error = abs(value / exact - 1)
-            entry |= {"seconds": seconds, "error": error, "repeats": count}
-        rows.append(entry)
-        measured = {key: entry[key] for key in ("seconds", "error", "status")}
-        cli.log.info("%s %s: %s", entry["widths"], tool, measured)
-    table = pd.DataFrame(rows)
-    table["method"] = [results[-1].method] + [""] * (len(table) - 1)
-    table["residual"] = [torch.as_tensor(results[-1].residual).item()] + [float("nan")] * (
-        len(table) - 1
-    )
-    table["ratio"] = table.seconds.astype(float) / float(table.seconds[0])
-    return table
+    for tool in [OURS, *tools]:
+        result = measured.get(tool, {"status": "too large"})
+        value = result.pop("value", None)
+        row = {"widths": "-".join(map(str, widths)), "parameters": parameters, "tool": tool}
+        row |= {"seconds": math.nan, "repeats": 0, "method": "", "residual": math.nan} | result
+        row["error"] = math.nan if value is None else abs(value / exact - 1)
+        if tool == OURS:
+            row |= {"method": last[0].method, "residual": last[0].residual}
+        rows.append(row)
+        cli.log.info("%s %s: %s %.3g s", row["widths"], tool, row["status"], row["seconds"])
+    return pd.DataFrame(rows)
 
 
-def batch_seconds(count: int, repeats: int) -> float:
-    """Seconds per minimizer for a stack of 10 × 10 minimizers of depth 3."""
+def batch(repeats: int) -> dict[str, Any]:
+    """A stack of 10 × 10 minimizers of depth 3; seconds are for one of them."""
     generator = torch.Generator().manual_seed(3)
-    shape = (count, 10, 10)
+    shape = (BATCH, 10, 10)
     stack = [
         torch.randn(shape, dtype=torch.float64, generator=generator) / 10**0.5 for _ in range(3)
     ]
-    _, seconds, _ = timed(lambda: float(torch.as_tensor(sharpness(stack).value).sum()), repeats, 60)
-    return seconds / count
+    last: list[Sharpness] = []
+
+    def ours() -> float:
+        last[:] = [sharpness(stack)]
+        return 0.0
+
+    measured = in_turn({OURS: ours}, 4 * repeats, 60, math.inf)[OURS]
+    value, residual = (torch.as_tensor(x) for x in (last[0].value, last[0].residual))
+    return {
+        "widths": f"{BATCH:,} × 10-10-10-10, each",
+        "parameters": 300,
+        "tool": OURS,
+        "status": "ok",
+        "seconds": measured["seconds"] / BATCH,
+        "repeats": measured["repeats"],
+        "method": last[0].method,
+        "residual": float(residual.max()),
+        "error": float((value / dense(stack, None).value - 1).abs().max()),
+    }
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """Times, their ratio to ours, and errors."""
-    lines = [
-        "| widths | parameters | tool | time | ratio | relative error |",
-        "| --- | ---: | --- | ---: | ---: | ---: |",
-    ]
-    for row in table.to_dict("records"):
-        measured = row["status"] == "ok"
-        seconds = f"{row['seconds'] * 1e3:.3g} ms" if measured else row["status"]
-        ratio = f"{row['ratio']:.3g}" if measured else "–"
-        error = f"{row['error']:.1e}" if measured else "–"
-        name = f"{row['tool']} ({row['method']})" if row["method"] else row["tool"]
-        cells = [row["widths"], f"{row['parameters']:,}", name, seconds, ratio, error]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def billion(threads: int, widths: Sequence[int] = BILLION) -> dict[str, Any]:
+    """One network of a billion parameters, in a process of its own, which shows its peak memory."""
+    torch.set_num_threads(threads)
+    factors = problem(widths)
+    begin = time.perf_counter()
+    s = sharpness(factors, tolerance=BILLION_TOLERANCE)
+    seconds = time.perf_counter() - begin
+    parameters = sum(W.numel() for W in factors)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    cli.log.info("a billion: %.0f s, residual %.2g", seconds, s.residual)
+    return {
+        "widths": f"{widths[0]}, {len(widths) - 1} layers",
+        "parameters": parameters,
+        "tool": OURS,
+        "status": "ok" if s.converged else "not converged",
+        "seconds": seconds,
+        "repeats": 1,
+        "method": s.method,
+        "residual": s.residual,
+        "memory": peak / (8 * parameters),
+    }
 
 
 def main() -> None:
@@ -126,28 +190,34 @@ def main() -> None:
     parser = cli.parser(
         __doc__, output="where to write the table (Parquet); NAME.md goes beside it"
     )
-    parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
+    parser.add_argument("--problems", nargs="*", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--tools", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of repeats per tool")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one run of a tool")
+    parser.add_argument(
+        "--billion", action="store_true", help="a billion parameters too (minutes, 12 GB)"
+    )
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    chosen = [widths for name in args.problems for widths in PROBLEMS[name]]
-    tables = [compare(widths, args.tools, args.repeats, args.budget) for widths in chosen]
-    table = pd.concat(tables, ignore_index=True)
+    tables = [
+        compare(widths, args.tools, args.repeats, args.budget, args.limit)
+        for name in args.problems
+        for widths in PROBLEMS[name]
+    ]
     if "small" in args.problems:
-        seconds = batch_seconds(1000, args.repeats)
-        row = {"widths": "1,000 × 10-10-10-10", "parameters": 300, "tool": "dmf_sharpness"}
-        row |= {"seconds": seconds, "method": "batched", "status": "ok", "ratio": 1.0, "error": 0.0}
-        table.loc[len(table)] = pd.Series(row)
-    write_table(
-        args.output,
-        "benchmark",
-        table,
-        {"experiment": "benchmark", "tolerance": TOLERANCE, "threads": args.threads},
-    )
-    write_text(args.output.with_suffix(".md"), to_markdown(table))
+        tables.append(pd.DataFrame([batch(args.repeats)]))
+    if args.billion:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            tables.append(pd.DataFrame([pool.submit(billion, args.threads).result()]))
+    table = pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
+    ours = table[table.tool == OURS].set_index("widths").seconds
+    table["ratio"] = table.seconds / table.widths.map(ours)
+    header = {"experiment": "benchmark", "tolerance": TOLERANCE, "threads": args.threads}
+    write_table(args.output, "benchmark", table, header)
+    text = to_short_markdown(table) + "\n" + to_markdown(table)
+    write_text(args.output.with_suffix(".md"), text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""The benchmark as Markdown, and where it goes in the README."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dmf_sharpness.benchmark_tables import to_markdown, to_short_markdown
+
+NAN = float("nan")
+TABLE = pd.DataFrame(
+    [
+        ("8-8-8", 128, "dmf_sharpness", "ok", 2e-4, 5, "dense", 1e-15, 1e-16, NAN, 1.0),
+        ("8-8-8", 128, "slow", "ok", 2.0, 3, "", NAN, 1e-12, NAN, 1e4),
+        ("8-8-8", 128, "wrong", "ok", 1e-3, 5, "", NAN, 1e-3, NAN, 5.0),
+        ("8-8-8", 128, "missing", "absent", NAN, 0, "", NAN, NAN, NAN, NAN),
+        ("9-9-9", 162, "dmf_sharpness", "ok", 0.5, 5, "low-rank", 1e-6, 2e-12, NAN, 1.0),
+        ("9-9-9", 162, "slow", "stopped", 300.0, 1, "", NAN, NAN, NAN, 600.0),
+        ("huge", 10**9, "dmf_sharpness", "ok", 90.0, 1, "low-rank", 8e-5, NAN, 1.2, 1.0),
+    ],
+    columns=[
+        "widths", "parameters", "tool", "status", "seconds", "repeats", "method", "residual",
+        "error", "memory", "ratio",
+    ],
+)  # fmt: skip
+
+
+def test_the_short_table_compares_with_the_fastest_accurate_tool():
+    lines = to_short_markdown(TABLE).splitlines()[2:]
+    assert lines[0] == "| 8-8-8 | 128 | 200 µs | 1e-16 | slow, 2 s | 1e+04 |"
+    assert lines[1] == "| 9-9-9 | 162 | 500 ms | 2e-12 | slow, > 300 s | > 600 |"
+    assert lines[2] == (
+        "| huge | 1,000,000,000 | 90 s, memory 1.20 × the factors | residual 8e-05 | – | – |"
+    )
+
+
+def test_the_long_table_has_every_tool():
+    lines = to_markdown(TABLE).splitlines()[2:]
+    assert len(lines) == len(TABLE)
+    assert lines[2] == "| 8-8-8 | 128 | wrong | 5 | 1 ms | 5 | 1e-03 |"
+    assert lines[3] == "| 8-8-8 | 128 | missing | 0 | absent | – | – |"
+    assert lines[5] == "| 9-9-9 | 162 | slow | 1 | > 300 s | > 600 | – |"
+
+
+@pytest.fixture
+def benchmark_script(monkeypatch):
+    folder = Path(__file__).parents[2] / "workflow/scripts"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("bench", folder / "benchmark_sharpness.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "bench", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tools_take_turns_and_are_stopped(benchmark_script):
+    calls = []
+
+    def quick():
+        calls.append("quick")
+        return 2.0
+
+    def endless():
+        calls.append("endless")
+        while True:
+            pass
+
+    def absent():
+        raise ImportError
+
+    found = benchmark_script.in_turn(
+        {"quick": quick, "endless": endless, "absent": absent}, repeats=2, budget=60, limit=0.05
+    )
+    assert calls == ["quick", "endless", "quick", "quick"]
+    assert found["quick"]["value"] == 2.0
+    assert found["quick"]["repeats"] == 2
+    assert found["endless"] == {"status": "stopped", "seconds": 0.05, "repeats": 1}
+    assert found["absent"] == {"status": "absent"}
+
+
+def test_a_comparison_and_a_small_billion(benchmark_script):
+    table = benchmark_script.compare((4, 5, 4), ["autograd + eigsh"], 1, 10, 10)
+    assert table.status.tolist() == ["ok", "ok"]
+    assert table.error.max() < 1e-12
+    row = benchmark_script.billion(1, (100,) * 4)
+    assert row["status"] == "ok"
+    assert row["residual"] <= benchmark_script.BILLION_TOLERANCE

@@ -1,0 +1,84 @@
+"""Wide square networks by the low-rank iteration: cut short, compressed, nearly degenerate."""
+
+import importlib
+
+import pytest
+import torch
+
+import dmf_sharpness as dmf
+from dmf_sharpness import low_rank
+from dmf_sharpness.chains import chain, pull_back_norm
+from dmf_sharpness.curvature import parameter_direction
+from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values, orthogonal_matrix
+from tests.helpers import random_point
+
+WIDTHS = (70, 64, 66, 72)
+
+
+def test_pairs_and_second_value_are_those_of_whole_matrices():
+    factors = random_point(WIDTHS, 1)
+    whole = dmf.sharpness(factors, method="lanczos")
+    s = dmf.sharpness(factors, method="low-rank", tolerance=1e-6)
+    assert s.converged
+    assert s.value == pytest.approx(whole.value, rel=1e-12)
+    assert s.gap == pytest.approx(whole.gap, rel=1e-3)
+    overlap = float((s.eigenmatrix * whole.eigenmatrix).sum())
+    assert overlap == pytest.approx(1, abs=1e-10)
+
+
+def test_bases_that_are_full_are_compressed_and_it_still_converges(monkeypatch):
+    factors = random_point((90, 90, 90, 90), 2)
+    ranks = []
+    compressed = low_rank._compressed
+    monkeypatch.setattr(low_rank, "_compressed", lambda s, r: ranks.append(r) or compressed(s, r))
+    pair = low_rank.largest_curvature(chain(factors), 1e-4, most_rank=60)
+    assert ranks
+    assert pair.defect <= 1e-4
+    assert max(pair.bases[1].shape) <= 60 + low_rank.MOST_GROWTH
+    assert pair.value == pytest.approx(dmf.sharpness(factors, method="lanczos").value, rel=1e-7)
+
+
+def test_auto_forms_no_whole_matrices_of_huge_networks(monkeypatch):
+    """What has missed its tolerance is told, not computed again in memory that is not there."""
+    factors = random_point((100, 100, 100), 3)
+    factors = [*factors, factors[0]]
+    assert dmf.sharpness(factors, tolerance=1e-300).method == "lanczos"
+    module = importlib.import_module("dmf_sharpness.sharpness")
+    monkeypatch.setattr(module, "LARGEST_WHOLE", 0)
+    s = dmf.sharpness(factors, tolerance=1e-300)
+    assert s.method == "low-rank"
+    assert not s.converged
+    assert s.residual > s.tolerance
+
+
+def test_a_layer_that_outweighs_the_others():
+    factors = random_point(WIDTHS, 4)
+    for i in range(3):
+        scaled = [100 * W if j == i else W for j, W in enumerate(factors)]
+        s = dmf.sharpness(scaled, method="low-rank")
+        assert s.converged
+        assert s.value == pytest.approx(dmf.sharpness(scaled, method="lanczos").value, rel=1e-8)
+
+
+def test_a_cluster_at_the_top_of_a_wide_balanced_minimizer():
+    """Singular values closer than the tolerance: the value is that of the largest all the same."""
+    target = matrix_with_singular_values(110, 110, [2, 2 - 2e-6, 2 - 4e-6, *[0.5] * 40], 5)
+    factors = dmf.balanced_minimizer(target, [110, 110], 5)
+    s = dmf.sharpness(factors, method="low-rank")
+    assert s.converged
+    assert s.value == pytest.approx(float(dmf.flat_sharpness(target, 3)), rel=1e-9)
+
+
+def test_factors_with_one_eigenvalue_only():
+    s = dmf.sharpness([orthogonal_matrix(100, k) for k in range(3)], method="low-rank")
+    assert s.value == pytest.approx(6, rel=1e-12)
+    assert s.gap == pytest.approx(0, abs=1e-6)
+
+
+def test_norm_of_what_is_pulled_back():
+    factors = random_point((9, 7, 8, 6), 6)
+    P, Q = gaussian_matrix(6, 3, 1), gaussian_matrix(9, 3, 2)
+    directions = parameter_direction(factors, P @ Q.mT)
+    L_1 = factors[2] @ factors[1]
+    scale = torch.linalg.vector_norm(L_1.mT @ P @ Q.mT) / torch.linalg.vector_norm(directions[0])
+    assert float(pull_back_norm(chain(factors), P, Q)) == pytest.approx(float(scale), rel=1e-12)
