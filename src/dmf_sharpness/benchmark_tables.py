@@ -14,7 +14,8 @@ def to_short_markdown(table: pd.DataFrame) -> str:
     """A row for each problem: our time and error, and the fastest of the accurate tools.
 
     Args:
-        table: Columns ``widths``, ``parameters``, ``tool``, ``status``, ``seconds``, ``error``,
+        table: Columns ``widths``, ``parameters``, ``tool``, ``status``, ``seconds``,
+            ``cpu_seconds``, ``error``,
             ``residual`` and ``ratio``; ``memory`` where it was measured.
     """
     lines = [
@@ -49,8 +50,8 @@ def to_short_markdown(table: pd.DataFrame) -> str:
 def to_markdown(table: pd.DataFrame) -> str:
     """A row for each tool and problem: time, its ratio to ours, error."""
     lines = [
-        "| widths | parameters | tool | repeats | time | ratio | relative error |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
+        "| widths | parameters | tool | repeats | time | processor time | ratio | relative error |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in table.to_dict("records"):
         known = row["seconds"] > 0
@@ -63,6 +64,7 @@ def to_markdown(table: pd.DataFrame) -> str:
             name,
             f"{row['repeats']:.0f}",
             bound + _time(row["seconds"]) if known else row["status"],
+            _time(row["cpu_seconds"]) if row["cpu_seconds"] > 0 else "–",
             f"{bound}{row['ratio']:,.3g}" if known else "–",
             _number(row["error"]) if row["error"] >= 0 else "–",
         ]

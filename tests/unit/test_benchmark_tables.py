@@ -24,7 +24,7 @@ TABLE = pd.DataFrame(
         "widths", "parameters", "tool", "status", "seconds", "repeats", "method", "residual",
         "error", "memory", "ratio",
     ],
-)  # fmt: skip
+).assign(cpu_seconds=NAN)  # fmt: skip
 
 
 def test_the_short_table_compares_with_the_fastest_accurate_tool():
@@ -39,9 +39,9 @@ def test_the_short_table_compares_with_the_fastest_accurate_tool():
 def test_the_long_table_has_every_tool():
     lines = to_markdown(TABLE).splitlines()[2:]
     assert len(lines) == len(TABLE)
-    assert lines[2] == "| 8-8-8 | 128 | wrong | 5 | 1 ms | 5 | 1e-03 |"
-    assert lines[3] == "| 8-8-8 | 128 | missing | 0 | absent | – | – |"
-    assert lines[5] == "| 9-9-9 | 162 | slow | 1 | > 300 s | > 600 | – |"
+    assert lines[2] == "| 8-8-8 | 128 | wrong | 5 | 1 ms | – | 5 | 1e-03 |"
+    assert lines[3] == "| 8-8-8 | 128 | missing | 0 | absent | – | – | – |"
+    assert lines[5] == "| 9-9-9 | 162 | slow | 1 | > 300 s | – | > 600 | – |"
 
 
 @pytest.fixture
