@@ -8,6 +8,9 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
+include: "workflow/rules/config_files.smk"
+
+
 configfile: "config/config.yaml"
 
 
@@ -18,6 +21,10 @@ include: "workflow/rules/bottleneck.smk"
 include: "workflow/rules/escape.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/figures.smk"
+
+
+onstart:
+    check_writable("results", "figures", "logs")
 
 
 localrules:
