@@ -221,5 +221,5 @@ def test_a_figure_that_nothing_feeds_is_refused(figure, tmp_path):
         " minimizers: [{kind: flat}]}"
     )
     config = {"experiments": ["plain"], "figures": [figure]}
-    with pytest.raises(UserError, match=rf"figures\[0\]: '{figure}' expected an experiment with"):
+    with pytest.raises(UserError, match=rf"figures\[0\]: '{figure}' expected an experiment "):
         load_config(config, tmp_path / "config.yaml")

@@ -34,8 +34,8 @@ BATCH = 1000
 BILLION = (8192,) * 16
 BILLION_TOLERANCE = 1e-4
 COLUMNS = [
-    "widths", "parameters", "tool", "status", "seconds", "cpu_seconds", "repeats", "method", "residual", "error",
-    "memory",
+    "widths", "parameters", "tool", "status", "seconds", "cpu_seconds", "repeats", "method",
+    "residual", "error", "memory",
 ]  # fmt: skip
 Factors = list[Tensor]
 
