@@ -11,7 +11,10 @@ The derivation is in :mod:`dmf_sharpness.curvature`: the sharpness is the larges
 | ``dense``    | ``d_0 d_L`` of some hundreds      | an eigenproblem of that order               |
 | ``batched``  | stacks of small minimizers        | all at once, on ``(d_L, d_0)`` matrices     |
 | ``lanczos``  | a narrow end                      | Gram matrices once, then ``(d_L, d_0)``     |
-| ``low-rank`` | two wide ends                     | layer by layer, ``O(L² d² k)``              |
+| ``low-rank`` | two wide ends                     | layer by layer, ``O(L d² k)`` a step        |
+
+``auto`` hands a wide network whose low-rank result missed the tolerance on to ``lanczos`` only as long as
+the whole matrices that this forms take less than a gigabyte; beyond that the result says that it missed.
 """
 
 from collections.abc import Callable
