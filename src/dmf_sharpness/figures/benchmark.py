@@ -36,5 +36,5 @@ def draw(tables: Tables) -> Figure:
     below.axhline(ACCURATE, color="0.7", linewidth=0.8, zorder=1)
     above.set(xscale="log", yscale="log", ylabel="seconds (median)")
     below.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
-    above.legend(fontsize="x-small", loc="upper left")
+    above.legend(loc="upper left")
     return figure
