@@ -4,10 +4,12 @@ BIN := .venv/bin
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help replicate figures report readme bench docs test check
+CONFIG ?= config/full.yaml
+
+.PHONY: help replicate figures report readme plan check-reproducible bench docs test check
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
 
 replicate: .venv/ready ## Run the whole pipeline; fails if a claim of the paper fails
 	@$(BIN)/snakemake --quiet rules
@@ -25,6 +27,12 @@ report: .venv/ready ## Write results/report.html, one file to send: claims, figu
 
 readme: replicate ## Put the measured claims table into the README
 	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
+
+plan: .venv/ready ## What the large sweep takes, without running it; CONFIG=... for another
+	@$(BIN)/python workflow/scripts/plan.py $(CONFIG)
+
+check-reproducible: .venv/ready ## 1 core, 2 cores, Slurm if there is one: the same results? FULL=1 for all experiments
+	@$(BIN)/python workflow/scripts/check_reproducible.py $(if $(FULL),config,tests/workflow/smoke)
 
 bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENCH=--billion for a billion parameters)
 	@$(BIN)/python workflow/scripts/benchmark_pipeline.py

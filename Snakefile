@@ -20,6 +20,10 @@ include: "workflow/rules/claims.smk"
 include: "workflow/rules/figures.smk"
 
 
+onstart:
+    check_writable("results", "figures", "logs")
+
+
 localrules:
     all,
     figures,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     # Tables do without torch, whose import takes longer than most figures.
     from torch import Tensor
 
+_log = logging.getLogger("dmf_sharpness")
+
 SCHEMA_VERSION = 1
+ANY_KIND = "artifact"
 LOSS_CONVENTION = "sum of squares: no 1/2, no mean"
 
 # The rule that makes each kind of artifact, for error messages.
@@ -42,10 +46,6 @@ RULES = {
     "escape": "simulate_escape",
     "trajectories": "simulate_escape",
     "landscape": "map_landscape",
-    **{
-        f"study_{name}": "study_escape"
-        for name in ("landing", "threshold", "timing", "starts", "phase", "orbits", "flattest")
-    },
     "claims": "judge_claims",
     "benchmark": "benchmark_sharpness",
 }
@@ -58,9 +58,8 @@ class ArtifactError(UserError):
 
     def __init__(self, path: Path, kind: str, problem: str) -> None:
         """Word the problem and the remedy in one line."""
-        super().__init__(
-            f"{path}: {problem}; delete it and run the rule {RULES.get(kind, kind)} again"
-        )
+        rule = "study_escape" if kind.startswith("study_") else RULES.get(kind, kind)
+        super().__init__(f"{path}: {problem}; delete it and run the rule {rule} again")
 
 
 def file_digest(path: Path) -> str:
@@ -70,17 +69,29 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    """A temporary path beside ``path`` that takes its name when the block ends without an error.
+
+    Raises:
+        UserError: The folder cannot be written to, or the disk is full; what was at ``path`` stays.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}: expected to be able to write it, got: {reason}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    _log.info("wrote %s", path)
 
 
 def _umask() -> int:
@@ -119,7 +130,8 @@ def _unsealed(path: Path, kind: str, sealed: str | None, expected: Mapping[str, 
         raise ArtifactError(path, kind, "the header is damaged") from None
     if hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() != seal:
         raise ArtifactError(path, kind, "the header is damaged")
-    for key, value in {"schema": SCHEMA_VERSION, "kind": kind, **expected}.items():
+    wanted = {} if kind == ANY_KIND else {"kind": kind}
+    for key, value in {"schema": SCHEMA_VERSION, **wanted, **expected}.items():
         if body.get(key) != value:
             raise ArtifactError(path, kind, f"expected {key} {value!r}, got {body.get(key)!r}")
     return dict(body)
@@ -128,6 +140,7 @@ def _unsealed(path: Path, kind: str, sealed: str | None, expected: Mapping[str, 
 def _check_content(path: Path, kind: str, header: Header, digest: str) -> None:
     if header.get("content") != digest:
         raise ArtifactError(path, kind, "the content does not match its digest")
+    _log.info("read %s: content %.12s", path, digest)
 
 
 def _require(path: Path, kind: str) -> None:
@@ -237,6 +250,16 @@ def read_table(
     header = _unsealed(path, kind, text, expected or {})
     _check_content(path, kind, header, _table_digest(arrow.replace_schema_metadata(None)))
     return arrow.to_pandas(), header
+
+
+def content_digest(path: Path) -> str:
+    """The digest of an artifact's numbers, whatever its kind, after making sure that it is right.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
+    read = read_tensors if path.suffix == ".safetensors" else read_table
+    return str(read(path, ANY_KIND)[1]["content"])
 
 
 def read_studies(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:

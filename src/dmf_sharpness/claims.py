@@ -287,16 +287,25 @@ def _bottleneck(table: pd.DataFrame) -> Iterator[Claim]:
 
 
 def judge(
-    sharpness: pd.DataFrame, escape: pd.DataFrame, bottleneck: pd.DataFrame | None = None
+    sharpness: pd.DataFrame | None,
+    escape: pd.DataFrame | None,
+    bottleneck: pd.DataFrame | None = None,
 ) -> list[Claim]:
-    """All rows of the ledger.
+    """All rows of the ledger that these stages bear on; None leaves the rows of a stage out.
 
     Args:
         sharpness: The tables of the sharpness stage, one below the other, with a column
             ``experiment``.
         escape: The tables of the escape stage, likewise.
-        bottleneck: The tables of the bottleneck stage, likewise; None leaves its rows out.
+        bottleneck: The tables of the bottleneck stage, likewise.
     """
-    sharpness, escape = sharpness.reset_index(drop=True), escape.reset_index(drop=True)
-    narrow = [] if bottleneck is None else _bottleneck(bottleneck.reset_index(drop=True))
-    return [*_exactness(sharpness), *narrow, *_flatness(sharpness), *_escape(escape)]
+    claims: list[Claim] = []
+    if sharpness is not None:
+        claims += _exactness(sharpness.reset_index(drop=True))
+    if bottleneck is not None:
+        claims += _bottleneck(bottleneck.reset_index(drop=True))
+    if sharpness is not None:
+        claims += _flatness(sharpness.reset_index(drop=True))
+    if escape is not None:
+        claims += _escape(escape.reset_index(drop=True))
+    return claims

@@ -1,34 +1,102 @@
-"""What every stage script does alike: paths on the command line, and errors of one line."""
+"""What every stage script does alike: paths on the command line, its log, progress, errors of one line.
+
+A stage's log says what it read, what it wrote and the seed (as it happens), and at the end with which
+versions, in what time and with how much memory.
+"""
 
 import argparse
 import logging
+import platform
+import resource
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from dmf_sharpness.errors import UserError
 
 log = logging.getLogger("dmf_sharpness")
 
+Item = TypeVar("Item")
+
+PACKAGES = ("dmf-sharpness", "torch", "numpy", "scipy", "pandas")
+SECONDS_BETWEEN_LINES = 10.0
+
+# Ctrl-C ends a script at once, and in silence: files are written under another name and renamed, so
+# there is nothing to tidy up, and Python would first finish a call into compiled code.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 def parser(description: str | None, **positionals: str) -> argparse.ArgumentParser:
-    """A parser of positional paths: ``name=help`` in order."""
+    """A parser of positional paths, ``name=help`` in order; an experiment may be drawn anew."""
     result = argparse.ArgumentParser(description=description)
     for name, text in positionals.items():
         result.add_argument(name, metavar=name.upper(), type=Path, help=text)
+    if "experiment" in positionals:
+        result.add_argument(
+            "--replica", type=_positive, default=1, metavar="N",
+            help="from 2 on: the experiment drawn anew, from other seeds",
+        )  # fmt: skip
     return result
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """The same items, with a bar on a terminal and now and then a line in a log."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, desc=what, leave=False)
+        return
+    said = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            log.info("%s: %d of %d", what, done, total)
+        yield item
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a stage; what a user can put right is one line on standard error and exit status 2."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)  # only our own: font subsetting, say, has a lot to tell
+    began = time.perf_counter()
     try:
         status = main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except MemoryError:
+        _end("out of memory: give the job more of it, or the experiment fewer minimizers or starts")
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        _end("out of memory: give the job more of it, or the experiment fewer minimizers or starts")
+    log.info("%s", _account(time.perf_counter() - began))
     sys.exit(status)
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _account(seconds: float) -> str:
+    """Versions, time and peak memory, in one line."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
+    megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"{seconds:.1f} s, peak memory {megabytes:.0f} MB; "
+        f"Python {platform.python_version()}, {versions}"
+    )

@@ -65,6 +65,11 @@ def verdict_on(sample: pd.Series, tolerance: float) -> Verdict:
     return "holds" if len(sample) and bool((sample <= tolerance).all()) else "fails"
 
 
+def experiments_of(rows: pd.DataFrame) -> str:
+    """The experiments of a sample, replicas (``<name>.r<number>``) under the name they share."""
+    return ", ".join(sorted({name.partition(".")[0] for name in rows.experiment.unique()}))
+
+
 def _largest(sample: pd.Series) -> float:
     return float(sample.max(skipna=False)) if len(sample) else float("nan")
 
@@ -89,7 +94,7 @@ def judged(
         value=_largest(sample),
         tolerance=tolerance,
         n=len(sample),
-        experiment=", ".join(sorted(rows.experiment.unique())),
+        experiment=experiments_of(rows),
         verdict=verdict_on(sample, tolerance),
         control=Control(
             control,

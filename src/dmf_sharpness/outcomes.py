@@ -104,6 +104,8 @@ def _watch_chunk(
 def _period(path: Tensor) -> Tensor:
     """The least period of orbits ``(K, B, N)``; 0 for those that stand still or do not close."""
     norm = torch.linalg.vector_norm
+    if len(path) <= LONGEST_PERIOD:  # all have ended
+        return torch.zeros(path.shape[1], dtype=torch.int64)
     longest = norm(path[1:] - path[:-1], dim=-1).amax(0)
     moving = longest > PERIOD_TOLERANCE * norm(path[0], dim=-1)
     period = torch.zeros(path.shape[1], dtype=torch.int64)

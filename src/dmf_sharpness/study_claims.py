@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dmf_sharpness import flat_claims
-from dmf_sharpness.ledger import Claim, Control, artifacts_of, judged
+from dmf_sharpness.ledger import Claim, Control, artifacts_of, experiments_of, judged
 
 THRESHOLD = 1e-3
 """Deviation of the measured threshold from the predicted one."""
@@ -109,7 +109,7 @@ def _landing(table: pd.DataFrame) -> Iterator[Claim]:
         value=share,
         tolerance=LANDING_MISSES,
         n=len(rows),
-        experiment=", ".join(sorted(rows.experiment.unique())),
+        experiment=experiments_of(rows),
         verdict="holds" if share <= LANDING_MISSES else "fails",
         control=Control(
             "the mirror image, c_end = 1 − δ",

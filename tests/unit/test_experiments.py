@@ -57,7 +57,7 @@ def test_a_good_file_is_read(tmp_path):
         ),
         (
             changed("studies", value={"regularized": {"steps": 9, "regularizations": [0]}}),
-            r"studies.regularized.regularizations\[0\]: expected a number above 0, got 0",
+            r"studies.regularized.regularizations\[0\]: expected a number of at least 1e-06, got 0",
         ),
         (changed("sed", value=1), "sed: unknown key, expected one of .*did you mean 'seed'"),
         (changed("escape", "stepps", value=1), "escape.stepps: unknown key.*did you mean 'steps'"),
@@ -75,7 +75,7 @@ def test_a_good_file_is_read(tmp_path):
         ),
         (
             changed("escape", "radii", 0, value=0.0),
-            r"escape.radii\[0\]: expected a number above 0, got 0.0",
+            r"escape.radii\[0\]: expected a number of at least 1e-30, got 0.0",
         ),
         (changed("seed", value="1"), "seed: expected a value of type integer, got '1'"),
         (changed("seed", value=True), "seed: expected a value of type integer, got True"),
@@ -141,7 +141,8 @@ def test_the_shipped_configuration_is_valid_and_large_enough():
     path = ROOT / "config" / "config.yaml"
     experiments = load_config(yaml.safe_load(path.read_text()), path)
     on_disk = {p.stem for p in (path.parent / "experiments").glob("*.yaml")}
-    assert set(experiments) == on_disk
+    full = yaml.safe_load((path.parent / "full.yaml").read_text())
+    assert set(experiments) | set(full["experiments"]) == on_disk
     minimizers = sum(
         len(e.networks) * e.target.count * sum(spec.count for spec in e.minimizers)
         for e in experiments.values()
@@ -151,9 +152,44 @@ def test_the_shipped_configuration_is_valid_and_large_enough():
     assert depths >= {2, 3, 5, 15}
 
 
+def test_the_large_sweep_is_ten_times_the_default(tmp_path):
+    path = ROOT / "config/full.yaml"
+    default = yaml.safe_load((path.parent / "config.yaml").read_text())
+    experiments = load_config(default | yaml.safe_load(path.read_text()), path)
+    assert len({e.digest for e in experiments.values()}) == len(experiments)
+    for name in ("gaussian_depth3", "escape_survey"):
+        drawn = [e for e in experiments.values() if e.name.partition(".")[0] == name]
+        assert len(drawn) == 10
+        assert len({e.seed for e in drawn}) == 10
+        assert all(e.networks == drawn[0].networks for e in drawn)
+    for depth in (2, 3, 5):
+        fine = experiments[f"phase_depth{depth}_fine"]
+        study = fine.studies["phase"]
+        assert (len(study.step_ratios), fine.minimizers[0].count, study.repeats) == (60, 60, 8)
+
+
+def test_a_replica_differs_in_its_seeds_only(tmp_path):
+    path = write(tmp_path / "a.yaml", GOOD | {"studies": {"threshold": {"steps": 9, "seed": 4}}})
+    first, second = load_experiment(path), load_experiment(path, replica=2)
+    assert second.name == "a.r2"
+    assert second.digest != first.digest
+    assert second.seed != first.seed
+    assert second.studies["threshold"].seed != first.studies["threshold"].seed
+    assert second.escape == first.escape
+    assert load_experiment(path, replica=2) == second
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (
+            {"experiments": ["a"], "figures": [], "replicas": {"b": 2}},
+            "replicas.b: expected one of the experiments, got 'b'",
+        ),
+        (
+            {"experiments": ["a"], "figures": [], "replicas": {"a": 0}},
+            "replicas.a: expected a number",
+        ),
         ({"experiments": ["a"]}, "figures: missing"),
         ({"experiments": ["a"], "figures": [], "cores": 2}, "cores: unknown key"),
         ({"experiments": ["b"], "figures": []}, r"experiments\[0\]: expected the name of a file"),

@@ -2,19 +2,23 @@ rule measure_bottleneck:
     """The exact expression behind a bottleneck, beside the true sharpness."""
     input:
         experiment="config/experiments/{experiment}.yaml",
-        minimizers="results/minimizers/{experiment}.safetensors",
+        minimizers="results/minimizers/{experiment}{replica}.safetensors",
         script="workflow/scripts/measure_bottleneck.py",
-        code=sources("workflow/scripts/measure_bottleneck.py"),
     output:
-        ensure(update("results/bottleneck/{experiment}.parquet"), non_empty=True),
+        ensure(
+            update("results/bottleneck/{experiment}{replica}.parquet"), non_empty=True
+        ),
     log:
-        "logs/measure_bottleneck/{experiment}.log",
+        "logs/measure_bottleneck/{experiment}{replica}.log",
     benchmark:
-        "results/benchmarks/measure_bottleneck/{experiment}.tsv"
+        "results/benchmarks/measure_bottleneck/{experiment}{replica}.tsv"
     conda:
         "../envs/replication.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
+    params:
+        code=digest_of("workflow/scripts/measure_bottleneck.py"),
+        replica=replica_option,
     shell:
-        "python {input.script} {input.experiment} {input.minimizers} {output} &> {log}"
+        "python {input.script} {input.experiment} {input.minimizers} {output} {params.replica} &> {log}"

@@ -19,7 +19,6 @@ rule judge_claims:
         ),
         studies=study_tables(),
         script="workflow/scripts/judge_claims.py",
-        code=sources("workflow/scripts/judge_claims.py"),
     output:
         json=ensure(update("results/claims.json"), non_empty=True),
         markdown=ensure(update("results/claims.md"), non_empty=True),
@@ -29,6 +28,8 @@ rule judge_claims:
         "results/benchmarks/judge_claims.tsv"
     conda:
         "../envs/replication.yaml"
+    params:
+        code=digest_of("workflow/scripts/judge_claims.py"),
     shell:
         "python {input.script} {output.json}"
         " --sharpness {input.sharpness} --escape {input.escape}"
@@ -40,11 +41,10 @@ rule render_report:
     input:
         claims="results/claims.json",
         experiments=expand(
-            "config/experiments/{experiment}.yaml", experiment=list(EXPERIMENTS)
+            "config/experiments/{experiment}.yaml", experiment=config["experiments"]
         ),
         figures=expand("figures/{figure}.png", figure=config["figures"]),
         script="workflow/scripts/render_report.py",
-        code=sources("workflow/scripts/render_report.py"),
         template="src/dmf_sharpness/templates/report.html",
     output:
         ensure(update("results/report.html"), non_empty=True),
@@ -53,6 +53,7 @@ rule render_report:
     conda:
         "../envs/replication.yaml"
     params:
+        code=digest_of("workflow/scripts/render_report.py"),
         config=json.dumps(config),
     shell:
         "python {input.script} {input.claims} {output} --figures {input.figures}"
@@ -70,12 +71,13 @@ rule verdict:
         ),
         report="results/report.html",
         script="workflow/scripts/check_verdict.py",
-        code=sources("workflow/scripts/check_verdict.py"),
     output:
         "results/verdict.txt",
     log:
         "logs/verdict.log",
     conda:
         "../envs/replication.yaml"
+    params:
+        code=digest_of("workflow/scripts/check_verdict.py"),
     shell:
         "python {input.script} {input.claims} 2>&1 | tee {log} > {output}"

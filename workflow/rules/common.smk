@@ -1,6 +1,11 @@
 import ast
+import hashlib
 import json
+import os
+import shutil
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -16,35 +21,79 @@ shell.prefix(
     f'export PATH="{Path(sys.executable).parent}:$PATH" OMP_NUM_THREADS=1; '
 )
 
+# On a full disk Snakemake cannot even log what went wrong; a whole run writes half of this.
+LEAST_FREE_BYTES = 50e6
+
 PACKAGE = Path("src/dmf_sharpness")
 
+# The last --configfile of the command line has the last word, and its name goes into messages.
+CONFIG_FILE = Path([Path("config/config.yaml"), *workflow.overwrite_configfiles][-1])
+
+# Snakemake's own folder comes first, and Snakemake would say so with a traceback.
+if not os.access(".snakemake" if Path(".snakemake").exists() else ".", os.W_OK):
+    raise WorkflowError(f"{Path.cwd()}: expected a folder that can be written to")
+
 try:
-    EXPERIMENTS = load_config(config, Path("config/config.yaml"))
+    EXPERIMENTS = load_config(
+        config,
+        Path(os.path.relpath(CONFIG_FILE)),
+        Path("config/experiments"),
+    )
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
+def check_writable(*folders):
+    """Refuse to start where nothing can be written; what was written before stays as it is."""
+    for folder in map(Path, folders):
+        try:
+            folder.mkdir(exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise WorkflowError(
+                f"{folder}: expected to be able to write there, got: {error.strerror}"
+            ) from None
+        free = shutil.disk_usage(folder).free
+        if free < LEAST_FREE_BYTES:
+            raise WorkflowError(
+                f"{folder}: expected at least {LEAST_FREE_BYTES / 1e6:.0f} MB free on the disk, "
+                f"got {free / 1e6:.1f} MB"
+            )
+
+
+@cache
 def imported_modules(source):
     """The files of our package that a Python file imports, by name."""
+    found = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
             "dmf_sharpness"
         ):
             below = node.module.split(".")[1:]
-            yield PACKAGE.joinpath(*below).with_suffix(".py")
-            for name in node.names:
-                yield PACKAGE.joinpath(*below, name.name).with_suffix(".py")
+            found.add(PACKAGE.joinpath(*below).with_suffix(".py"))
+            found |= {
+                PACKAGE.joinpath(*below, name.name).with_suffix(".py")
+                for name in node.names
+            }
+    return {source for source in found if source.is_file()}
 
 
-def sources(*scripts):
-    """All modules of our package that scripts need, so that editing one re-runs the stage."""
+@cache
+def digest_of(*scripts):
+    """A digest of what scripts import of our package: a parameter, so that editing it re-runs the stage.
+
+    As inputs, thirty modules would make the plan of ten thousand jobs three times as slow.
+    """
     found, waiting = set(), [Path(path) for path in scripts]
     while waiting:
         source = waiting.pop()
         if source not in found and source.is_file():
             found.add(source)
             waiting.extend(imported_modules(source))
-    return sorted(str(source) for source in found if source.is_relative_to(PACKAGE))
+    digest = hashlib.sha256()
+    for source in sorted(found):
+        digest.update(f"{source} ".encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def with_section(section):
@@ -132,6 +181,12 @@ def figure_tables(wildcards):
     return tables[wildcards.figure]
 
 
+def replica_option(wildcards):
+    """The option that has a script draw its experiment anew."""
+    number = wildcards.replica.removeprefix(".r")
+    return f"--replica {number}" if number else ""
+
+
 def figure_options(wildcards, input):
     """The tables of a figure as options of its script."""
     return " ".join(f"--{name} {input[name]}" for name in figure_tables(wildcards))
@@ -139,5 +194,6 @@ def figure_options(wildcards, input):
 
 wildcard_constraints:
     experiment="[a-z0-9_]+",
+    replica=r"(\.r[0-9]+)?",
     figure="[a-z0-9_]+",
     study="[a-z]+",

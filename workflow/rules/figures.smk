@@ -7,10 +7,6 @@ rule render_figure:
     input:
         unpack(figure_tables),
         script="workflow/scripts/render_figure.py",
-        code=lambda wildcards: sources(
-            "workflow/scripts/render_figure.py",
-            f"src/dmf_sharpness/figures/{wildcards.figure}.py",
-        ),
     output:
         # The report and the README show the PNG.
         png=ensure(update("figures/{figure}.png"), non_empty=True),
@@ -26,6 +22,10 @@ rule render_figure:
     conda:
         "../envs/replication.yaml"
     params:
+        code=lambda wildcards: digest_of(
+            "workflow/scripts/render_figure.py",
+            f"src/dmf_sharpness/figures/{wildcards.figure}.py",
+        ),
         options=figure_options,
         stem=lambda wildcards, output: output.png.removesuffix(".png"),
         width=figure_style("width"),
@@ -42,7 +42,6 @@ rule animation:
         trajectories=lambda _: mapped_tables()["trajectories"],
         landscape=lambda _: mapped_tables()["landscape"],
         script="workflow/scripts/render_animation.py",
-        code=sources("workflow/scripts/render_animation.py"),
     output:
         ensure(update("figures/escape.gif"), non_empty=True),
     log:
@@ -51,6 +50,8 @@ rule animation:
         "results/benchmarks/animation.tsv"
     conda:
         "../envs/replication.yaml"
+    params:
+        code=digest_of("workflow/scripts/render_animation.py"),
     shell:
         "python {input.script} {output} --trajectories {input.trajectories}"
         " --landscape {input.landscape} &> {log}"

@@ -17,9 +17,12 @@ def main() -> None:
         output="where to write the table (Parquet), a row per minimizer",
     )
     args = parser.parse_args()
-    experiment = load_experiment(args.experiment)
+    experiment = load_experiment(args.experiment, args.replica)
     made = ensembles.load(args.minimizers, experiment)
-    tables = [evaluate(e, ensembles.regression_of(experiment, e.network)) for e in made]
+    tables = [
+        evaluate(e, ensembles.regression_of(experiment, e.network))
+        for e in cli.progress(made, len(made), "networks")
+    ]
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "experiment", experiment.name)
     write_table(args.output, "sharpness", table, experiment.identity)

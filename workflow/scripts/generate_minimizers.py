@@ -13,9 +13,10 @@ def main() -> None:
         output="where to write the minimizers (safetensors)",
     )
     args = parser.parse_args()
-    experiment = load_experiment(args.experiment)
+    experiment = load_experiment(args.experiment, args.replica)
     try:
-        made = list(ensembles.generate(experiment))
+        networks = ensembles.generate(experiment)
+        made = list(cli.progress(networks, len(experiment.networks), "networks"))
     except (ValueError, ArithmeticError) as error:
         # What only the drawn target shows: too ill-conditioned, no room for what is asked.
         raise UserError(f"{args.experiment}: {error}") from None

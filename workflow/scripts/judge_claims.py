@@ -13,26 +13,22 @@ from dmf_sharpness.study_claims import judge_studies
 def main() -> None:
     """Read the tables, write OUTPUT and, beside it, the same as Markdown."""
     parser = cli.parser(__doc__, output="where to write the ledger (JSON); NAME.md goes beside it")
-    parser.add_argument(
-        "--sharpness", nargs="+", required=True, type=Path, help="tables of stage 2 (Parquet)"
-    )
-    parser.add_argument(
-        "--escape", nargs="+", required=True, type=Path, help="tables of stage 3 (Parquet)"
-    )
-    parser.add_argument(
-        "--bottleneck", nargs="*", default=[], type=Path, help="tables of bottlenecks (Parquet)"
-    )
-    parser.add_argument(
-        "--studies",
-        nargs="*",
-        default=[],
-        type=Path,
-        help="tables of studies, STUDY/EXPERIMENT.parquet",
-    )
+    for name, help_text in (
+        ("sharpness", "tables of stage 2 (Parquet)"),
+        ("escape", "tables of stage 3 (Parquet)"),
+        ("bottleneck", "tables of bottlenecks (Parquet)"),
+        ("studies", "tables of studies, STUDY/EXPERIMENT.parquet"),
+    ):
+        parser.add_argument(f"--{name}", nargs="*", default=[], type=Path, help=help_text)
     args = parser.parse_args()
-    sharpness = read_tables(args.sharpness, "sharpness")
-    escape = read_tables(args.escape, "escape")
-    narrow = read_tables(args.bottleneck, "bottleneck") if args.bottleneck else None
+    sharpness, escape, narrow = (
+        read_tables(paths, kind) if paths else None
+        for kind, paths in (
+            ("sharpness", args.sharpness),
+            ("escape", args.escape),
+            ("bottleneck", args.bottleneck),
+        )
+    )
     claims = [*judge(sharpness, escape, narrow), *judge_studies(read_studies(args.studies))]
     rows = to_json(sorted(claims, key=lambda claim: claim.id.partition(".")[0]))  # C1 … C6
     write_text(args.output.with_suffix(".md"), to_markdown(rows))

@@ -19,7 +19,7 @@ def main() -> None:
         output="where to write the map (safetensors)",
     )
     args = parser.parse_args()
-    experiment = load_experiment(args.experiment)
+    experiment = load_experiment(args.experiment, args.replica)
     if experiment.landscape_points is None:
         raise UserError(f"{args.experiment}: landscape: missing, expected a section")
     made = ensembles.load(args.minimizers, experiment)

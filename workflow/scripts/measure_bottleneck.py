@@ -17,9 +17,10 @@ def main() -> None:
         output="where to write the table (Parquet), a row per minimizer",
     )
     args = parser.parse_args()
-    experiment = load_experiment(args.experiment)
+    experiment = load_experiment(args.experiment, args.replica)
     made = ensembles.load(args.minimizers, experiment)
-    table = pd.concat([measure(ensemble) for ensemble in made], ignore_index=True)
+    tables = [measure(ensemble) for ensemble in cli.progress(made, len(made), "networks")]
+    table = pd.concat(tables, ignore_index=True)
     table.insert(0, "experiment", experiment.name)
     write_table(args.output, "bottleneck", table, experiment.identity)
     most = table.excess.max()

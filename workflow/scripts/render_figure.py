@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dmf_sharpness import cli
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import load_tables
 from dmf_sharpness.provenance import shortened
@@ -65,13 +66,20 @@ def main() -> None:
     drawn = [*args.sharpness, *args.escape, *args.trajectories, *args.bottleneck, *args.benchmark]
     drawn += [*args.studies, *([args.landscape] if args.landscape else [])]
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
-    written = style.render(
-        lambda: module.draw(tables),
-        args.output,
-        style.Style(args.width, args.palette),
-        args.formats,
-        shortened(drawn),
-    )
+    try:
+        written = style.render(
+            lambda: module.draw(tables),
+            args.output,
+            style.Style(args.width, args.palette),
+            args.formats,
+            shortened(drawn),
+        )
+    except UserError:
+        raise
+    except (ValueError, LookupError, ArithmeticError) as error:
+        # Such as a phase diagram of one step ratio: what only the tables show.
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{args.output}: these tables cannot be drawn ({reason})") from error
     cli.log.info("%s", " ".join(map(str, written)))
 
 

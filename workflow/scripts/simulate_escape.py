@@ -69,13 +69,14 @@ def main() -> None:
         "as NAME.trajectories.parquet",
     )
     args = parser.parse_args()
-    experiment = load_experiment(args.experiment)
+    experiment = load_experiment(args.experiment, args.replica)
     if experiment.escape is None:
         raise UserError(
             f"{args.experiment}: escape: missing, expected a section that says what to run"
         )
     made = ensembles.load(args.minimizers, experiment)
-    tables, paths = zip(*(leave(e, experiment.escape) for e in made), strict=True)
+    networks = cli.progress(made, len(made), "networks")
+    tables, paths = zip(*(leave(e, experiment.escape) for e in networks), strict=True)
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "experiment", experiment.name)
     trajectories = args.output.with_suffix(".trajectories.parquet")

@@ -16,11 +16,12 @@ def main() -> None:
     )
     parser.add_argument("name", choices=studies.STUDIES, help="which study")
     args = parser.parse_args()
-    experiment = load_experiment(args.experiment)
+    experiment = load_experiment(args.experiment, args.replica)
     if args.name not in experiment.studies:
         raise UserError(f"{args.experiment}: studies.{args.name}: missing, expected a section")
     made = ensembles.load(args.minimizers, experiment)
-    table = studies.run(args.name, made, experiment.studies[args.name])
+    networks = cli.progress(made, len(made), "networks")
+    table = studies.run(args.name, networks, experiment.studies[args.name])
     table.insert(0, "experiment", experiment.name)
     write_table(args.output, f"study_{args.name}", table, experiment.identity)
     counts = table.outcome.value_counts().to_dict() if "outcome" in table else {}

@@ -15,7 +15,7 @@ def draw(tables: Tables) -> Figure:
     figure = style.new_figure(ratio=0.85)
     axes = figure.subplots()
     colours = style.depth_colours(table.depth)
-    for k, (_, rows) in enumerate(table.groupby(["network", "minimizer"])):
+    for k, (_, rows) in enumerate(table.groupby(["experiment", "network", "minimizer"])):
         rows = rows.sort_values("excess")
         minimizer = rows.minimizer.iloc[0]
         axes.plot(

@@ -26,7 +26,7 @@ def draw(tables: Tables) -> Figure:
 
 
 def _draw_gaps(axes: Axes, table: pd.DataFrame, colours: dict[float, object]) -> None:
-    for _, run in table.groupby("run"):
+    for _, run in table.groupby(["experiment", "network", "run"]):
         axes.plot(
             run.step, run.top_gap.clip(lower=FLOOR), color=colours[run.flat_ratio.iloc[0]],
             linestyle=LINES[run.start.iloc[0]], linewidth=0.7, alpha=0.8,

@@ -4,11 +4,13 @@ Each module has one function, ``study(ensemble, spec) -> DataFrame``: all its ru
 network, a row for each. :func:`run` finds it by name.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 
 import pandas as pd
 
 from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import StudySpec
 
 STUDIES = (
@@ -27,14 +29,21 @@ STUDIES = (
 )
 
 
-def run(name: str, ensembles: list[Ensemble], spec: StudySpec) -> pd.DataFrame:
+def run(name: str, ensembles: Iterable[Ensemble], spec: StudySpec) -> pd.DataFrame:
     """One study on all networks of an experiment, their tables one below the other.
 
     Raises:
         ValueError: There is no such study.
+        UserError: It leaves all minimizers out.
     """
     if name not in STUDIES:
         raise ValueError(f"name: expected one of {list(STUDIES)}, got {name!r}")
     study = import_module(f"dmf_sharpness.studies.{name}").study
     tables: list[pd.DataFrame] = [study(ensemble, spec) for ensemble in ensembles]
-    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        raise UserError(
+            f"studies.{name}: expected step ratios at which a minimizer has one unstable direction, "
+            "got none"
+        )
+    return pd.concat(tables, ignore_index=True)

@@ -39,18 +39,24 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     farthest = run.trajectory.projections[:, :, 0].abs().nan_to_num(nan=0.0).amax(0)
     along = ((flatten(run.factors) - centre) * top).sum(1).abs() / farthest
     # What is left of the residual changes the Hessian's top eigenvalue by less than its sixth digit.
-    there = torch.as_tensor(sharpness(run.factors, sites.gram).value)
+    there = torch.full_like(ratio, torch.nan)
+    finite = torch.isfinite(flatten(run.factors)).all(1)
+    if bool(finite.any()):
+        W = [layer[finite] for layer in run.factors]
+        there[finite] = torch.as_tensor(sharpness(W, sites.gram).value)
     reduced = reduced_map(ensemble.factors, ensemble.target, ensemble.input_root)
     chosen = ReducedMap(**{name: value[index] for name, value in vars(reduced).items()})
     predicted, _ = iterate(chosen, ratio, torch.full_like(ratio, radius), spec.steps)
     a = landing_coefficient(ensemble.factors, ensemble.target, ensemble.input_root, refined=True)
-    settled = predict_landing(torch.as_tensor(a)[index], ratio)
+    a = torch.as_tensor(a)[index]
+    known = torch.isfinite(a)  # a flat minimizer has none
+    settled = torch.as_tensor(predict_landing(a.masked_fill(~known, 0.0), ratio))
     return described(ensemble, index.numpy()).assign(
         step_ratio=ratio.numpy(),
         excess=(ratio - 1).numpy(),
         end_ratio=(step_size * there / 2).numpy(),
         along=along.numpy(),
         predicted=predicted.numpy(),
-        settled=torch.as_tensor(settled).numpy(),
+        settled=settled.masked_fill(~known, torch.nan).numpy(),
         steps=run.steps.numpy(),
     )

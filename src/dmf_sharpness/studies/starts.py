@@ -131,6 +131,8 @@ def _alternating_steps(
 
 def _first_exit(sites: Sites, index: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     """When the step first reaches the level, and the side; ``-1`` and 0 for a run that stays."""
+    if not len(steps):  # all have diverged at once
+        return torch.full_like(index, -1), torch.zeros(len(index), dtype=torch.float64)
     level = LEVEL * torch.linalg.vector_norm(sites.centre[index], dim=1)
     out = steps.abs() >= level
     first = out.to(torch.uint8).argmax(0)
