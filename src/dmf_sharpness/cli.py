@@ -6,13 +6,11 @@ versions, in what time and with how much memory.
 
 import argparse
 import logging
-import platform
 import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +20,6 @@ log = logging.getLogger("dmf_sharpness")
 
 Item = TypeVar("Item")
 
-PACKAGES = ("dmf-sharpness", "torch", "numpy", "scipy", "pandas")
 SECONDS_BETWEEN_LINES = 10.0
 
 # Ctrl-C ends a script at once, and in silence: files are written under another name and renamed, so
@@ -92,11 +89,10 @@ def _end(message: str) -> None:
 
 
 def _account(seconds: float) -> str:
-    """Versions, time and peak memory, in one line."""
+    """Time, peak memory and versions, in one line."""
+    from dmf_sharpness.provenance import versions  # with pandas, for which --help would have to wait
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
     megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return (
-        f"{seconds:.1f} s, peak memory {megabytes:.0f} MB; "
-        f"Python {platform.python_version()}, {versions}"
-    )
+    used = ", ".join(f"{name} {number}" for name, number in versions().items())
+    return f"{seconds:.1f} s, peak memory {megabytes:.0f} MB; {used}"

@@ -50,6 +50,18 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: expected valid YAML, got an error: {reason}") from None
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a YAML file of keys and values.
+
+    Raises:
+        UserError: As :func:`read_yaml`, or the content is something else.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the file: expected keys with values, got {_short(content)}")
+    return content
+
+
 @cache
 def _validator(name: str) -> jsonschema.Draft202012Validator:
     text = files("dmf_sharpness").joinpath(f"schemas/{name}.yaml").read_text(encoding="utf-8")

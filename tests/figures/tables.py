@@ -197,7 +197,7 @@ def soft() -> pd.DataFrame:
             frames.append(
                 pd.DataFrame(
                     {
-                        "network": network, "minimizer": minimizer, "widths": widths,
+                        "experiment": "digits", "network": network, "minimizer": minimizer, "widths": widths,
                         "depth": 2 + network, "excess": excess, "end_ratio": 1 - end,
                         "predicted": 1 - 1.05 * end, "settled": 1 - 0.3 * excess, "steps": 5000,
                     }

@@ -26,19 +26,13 @@ LEAST_FREE_BYTES = 50e6
 
 PACKAGE = Path("src/dmf_sharpness")
 
-# The last --configfile of the command line has the last word, and its name goes into messages.
-CONFIG_FILE = Path([Path("config/config.yaml"), *workflow.overwrite_configfiles][-1])
-
 # Snakemake's own folder comes first, and Snakemake would say so with a traceback.
 if not os.access(".snakemake" if Path(".snakemake").exists() else ".", os.W_OK):
     raise WorkflowError(f"{Path.cwd()}: expected a folder that can be written to")
 
 try:
-    EXPERIMENTS = load_config(
-        config,
-        Path(os.path.relpath(CONFIG_FILE)),
-        Path("config/experiments"),
-    )
+    # The last --configfile of the command line has the last word, and its name goes into messages.
+    EXPERIMENTS = load_config(config, CONFIG_FILES[-1], Path("config/experiments"))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

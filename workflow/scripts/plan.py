@@ -96,7 +96,9 @@ def measured(job: Job) -> Cost | None:
     """What the same job, or its original, took; None if it was never run."""
     if job.benchmark is None or not original(job.benchmark).is_file():
         return None
-    row = pd.read_csv(original(job.benchmark), sep="\t").iloc[0]
+    table = pd.read_csv(original(job.benchmark), sep="\t", na_values="-")
+    # A job that ended before Snakemake looked has no memory and no CPU time.
+    row = table.iloc[0].fillna({"max_rss": IMPORTS_MB, "cpu_time": table.s[0]})
     files = [original(path) for path in job.outputs]
     disk = sum(path.stat().st_size for path in files if path.is_file()) / 1e6
     return Cost(float(row.cpu_time), float(row.s), float(row.max_rss), disk)
