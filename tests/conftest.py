@@ -1,8 +1,14 @@
 """Strict by default: warnings are errors (pyproject.toml), one thread, no hypothesis deadline."""
 
+import signal
+
 import hypothesis
 import torch
 
+import dmf_sharpness.cli  # noqa: F401
+
+# That module is for scripts, which Ctrl-C ends at once; a test session is to say what it was at.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 # The machine may be busy: a slow example is no failure.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=25)

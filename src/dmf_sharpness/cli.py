@@ -90,7 +90,9 @@ def _end(message: str) -> None:
 
 def _account(seconds: float) -> str:
     """Time, peak memory and versions, in one line."""
-    from dmf_sharpness.provenance import versions  # with pandas, for which --help would have to wait
+    from dmf_sharpness.provenance import (
+        versions,
+    )  # with pandas, for which --help would have to wait
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
     megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -40,8 +40,9 @@ def watched(process: subprocess.Popen) -> "queue.SimpleQueue[str | None]":
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in process.stdout:
-            lines.put(line)
+        with process.stdout as said:  # until the last of the orphans has ended, too
+            for line in said:
+                lines.put(line)
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
