@@ -35,7 +35,7 @@ check-reproducible: .venv/ready ## 1 core, 2 cores, Slurm if there is one: the s
 	@$(BIN)/python workflow/scripts/check_reproducible.py $(if $(FULL),config,tests/workflow/smoke)
 
 bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENCH=--billion for a billion parameters)
-	@$(BIN)/python workflow/scripts/benchmark_pipeline.py
+	@$(BIN)/python workflow/scripts/benchmark_pipeline.py --speedup
 	@$(BIN)/python workflow/scripts/benchmark_sharpness.py results/benchmark.parquet $(BENCH)
 	@$(BIN)/python workflow/scripts/render_figure.py benchmark figures/benchmark --benchmark results/benchmark.parquet
 	@cat results/benchmark.md

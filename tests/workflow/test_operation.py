@@ -26,7 +26,7 @@ BAD = {
     ),
     "a figure's need": (
         "experiments: [matrix]\nfigures: [phase]\n",
-        "figures[0]: 'phase' expected an experiment with the study 'phase', got none",
+        "figures[0]: 'phase' expected an experiment with studies.phase, got none",
     ),
 }
 

@@ -39,25 +39,41 @@ def _resident(process: psutil.Process) -> int:
     return total
 
 
+def prepare(folder: Path) -> Path:
+    """A copy of the workflow in which nothing has run."""
+    for name in ("workflow", "profiles", "config", "src"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Snakefile", folder)
+    return folder
+
+
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cores", default="all", help="cores that Snakemake may use")
+    parser.add_argument(
+        "--speedup",
+        action="store_true",
+        help="run it on one core, too, and say what the others add",
+    )
     args = parser.parse_args()
-    snakemake = [sys.executable, "-m", "snakemake", "--cores", args.cores]
+    snakemake = [sys.executable, "-m", "snakemake", "--cores"]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name in ("workflow", "profiles", "config", "src"):
-            shutil.copytree(ROOT / name, folder / name)
-        shutil.copy(ROOT / "Snakefile", folder)
+        folder = prepare(Path(scratch) / "first")
         print(f"| on {args.cores} cores | seconds | peak memory, MB |\n| --- | ---: | ---: |")
-        print(
-            "| whole pipeline | {:.0f} | {:.0f} |".format(*measure(snakemake, folder)), flush=True
-        )
-        print("| second call | {:.1f} | {:.0f} |".format(*measure(snakemake, folder)), flush=True)
+
+        def row(name: str, digits: int, command: list[str], folder: Path) -> float:
+            seconds, peak = measure([*snakemake, *command], folder)
+            print(f"| {name} | {seconds:.{digits}f} | {peak:.0f} |", flush=True)
+            return seconds
+
+        many = row("whole pipeline", 0, [args.cores], folder)
+        row("second call", 1, [args.cores], folder)
         shutil.rmtree(folder / "figures")
-        redraw = [*snakemake, "figures"]
-        print("| figures redrawn | {:.1f} | {:.0f} |".format(*measure(redraw, folder)), flush=True)
+        row("figures redrawn", 1, [args.cores, "figures"], folder)
+        if args.speedup:
+            one = row("whole pipeline, 1 core", 0, ["1"], prepare(Path(scratch) / "second"))
+            print(f"| 1 core over {args.cores} | {one / many:.2f} × | |")
 
 
 if __name__ == "__main__":
