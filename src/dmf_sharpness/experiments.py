@@ -271,6 +271,6 @@ FIGURE_NEEDS: dict[str, tuple[_Need, ...]] = {
     "threshold": (_with_study("threshold"),),
     "digits": (_with_study("soft"),),
     "orbits": (_with_study("orbits"),),
-    "bottleneck": (("that is bottlenecked", lambda e: e.bottlenecked),),
+    "bottleneck": (("with bottlenecked minimizers", lambda e: e.bottlenecked),),
 }
 """What a figure draws: at least one experiment of each kind."""

@@ -195,8 +195,9 @@ def main() -> None:
         longest = max(chains, key=lambda name: chains[name])
         print(f"The longest is {longest}, {chains[longest] / 60:.1f} min on one core.")
         print(
-            "Source: results/benchmarks of the last run here. Core-hours are what a cluster counts; on a "
-            "busy machine\njobs wait for their cores, and the CPU-hours are nearer to it."
+            "Source: results/benchmarks of the last run here. Core-hours are wall-clock time, too long if "
+            "the machine\nwas busy; CPU-hours are what Snakemake saw, which misses the end of each job. "
+            "The truth lies between."
         )
     else:
         print("Time, memory and disk come from the benchmarks of a run: `make replicate` first.")
