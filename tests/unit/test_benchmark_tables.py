@@ -55,7 +55,8 @@ def benchmark_script(monkeypatch):
     return module
 
 
-def test_tools_take_turns_and_are_stopped(benchmark_script):
+def test_tools_take_turns_and_are_stopped(benchmark_script, monkeypatch):
+    monkeypatch.setattr(benchmark_script, "TURN", 0.0)  # once a turn
     calls = []
 
     def quick():
