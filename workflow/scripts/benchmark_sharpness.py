@@ -167,7 +167,7 @@ def batch(repeats: int) -> dict[str, Any]:
         last[:] = [sharpness(stack)]
         return 0.0
 
-    measured = in_turn({OURS: ours}, 4 * repeats, 60, math.inf)[OURS]
+    measured = in_turn({OURS: ours}, repeats, 60, 300)[OURS]
     value, residual = (torch.as_tensor(x) for x in (last[0].value, last[0].residual))
     return {
         "widths": f"{BATCH:,} × 10-10-10-10, each",
