@@ -36,5 +36,6 @@ def draw(tables: Tables) -> Figure:
     below.axhline(ACCURATE, color="0.7", linewidth=0.8, zorder=1)
     above.set(xscale="log", yscale="log", ylabel="seconds (median)")
     below.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
-    above.legend(loc="upper left")
+    handles, labels = above.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
