@@ -255,8 +255,9 @@ def sharpness(
         return _one_by_one(factors, root, chosen, tolerance)
     if chosen in _DIRECT:
         solver = _solver(chosen, factors)
-        top = solver(factors, root)
-        return _direct_result(factors, root, top, chosen, tolerance or TOLERANCE)
+        with threads_that_pay(factors, 0 if batch else SERIAL_LANCZOS):
+            top = solver(factors, root)
+            return _direct_result(factors, root, top, chosen, tolerance or TOLERANCE)
     if chosen == "lanczos":
         return _lanczos(factors, root, tolerance or TOLERANCE)
     result = _low_rank(factors, root, tolerance or LOW_RANK_TOLERANCE)

@@ -12,16 +12,16 @@ from itertools import pairwise
 from multiprocessing import get_context
 from typing import Any
 
-import pandas as pd
-import torch
-from torch import Tensor
-
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import write_table, write_text
 from dmf_sharpness.benchmark_tables import OURS, to_markdown, to_short_markdown
 from dmf_sharpness.closed_forms import dense
 from dmf_sharpness.sharpness import Sharpness, sharpness
 from sharpness_peers import LARGEST_DENSE, PEERS
+
+import pandas as pd
+import torch
+from torch import Tensor
 
 TOLERANCE = 1e-10
 PROBLEMS: dict[str, tuple[tuple[int, ...], ...]] = {

@@ -1,11 +1,11 @@
 """Stage 2: the exact sharpness of every minimizer, beside the dense autograd Hessian's."""
 
-import pandas as pd
-
 from dmf_sharpness import cli, ensembles
 from dmf_sharpness.artifacts import write_table
 from dmf_sharpness.evaluation import evaluate
 from dmf_sharpness.experiments import load_experiment
+
+import pandas as pd
 
 
 def main() -> None:

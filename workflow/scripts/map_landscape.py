@@ -1,12 +1,12 @@
 """Stage 3b: the loss on the plane of v_1 and v_N around a minimizer that gradient descent left."""
 
-import torch
-
 from dmf_sharpness import cli, ensembles
 from dmf_sharpness.artifacts import read_table, write_tensors
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.escape import loss_on_plane
 from dmf_sharpness.experiments import load_experiment
+
+import torch
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """Stage 2 for bottlenecked minimizers: the exact expression beside the true sharpness."""
 
-import pandas as pd
-
 from dmf_sharpness import cli, ensembles
 from dmf_sharpness.artifacts import write_table
 from dmf_sharpness.bottleneck import measure
 from dmf_sharpness.experiments import load_experiment
+
+import pandas as pd
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-import pandas as pd
-
 from dmf_sharpness import cli
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import Experiment, load_experiment
+
+import pandas as pd
 
 IMPORTS_MB = 350.0
 """Memory that every job has before it does anything, which does not grow with the samples."""

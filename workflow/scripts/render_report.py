@@ -10,17 +10,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import yaml
-from markupsafe import Markup, escape
-from PIL import Image
-
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import ArtifactError, write_text
 from dmf_sharpness.experiments import Experiment, load_experiment
 from dmf_sharpness.figures.captions import caption, figures_of
 from dmf_sharpness.ledger import format_number, summary
 from dmf_sharpness.provenance import machine, rule_times, shortened, versions
+
+import jinja2
+import yaml
+from markupsafe import Markup, escape
+from PIL import Image
 
 GROUPS = {
     "C1": "An exact expression for the sharpness at any minimizer",

@@ -9,13 +9,13 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from dmf_sharpness.factors import end_to_end
+from dmf_sharpness.oracles import dense_spectrum, lanczos_sharpness
+
 import numpy as np
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
-
-from dmf_sharpness.factors import end_to_end
-from dmf_sharpness.oracles import dense_spectrum, lanczos_sharpness
 
 Solver = Callable[[Sequence[Tensor], float], float]
 LANCZOS_STEPS = 100

@@ -1,8 +1,5 @@
 """Stage 3: gradient descent from beside the minimizers, below and above the stability limit."""
 
-import numpy as np
-import pandas as pd
-
 from dmf_sharpness import cli, ensembles
 from dmf_sharpness.artifacts import write_table
 from dmf_sharpness.ensembles import Ensemble
@@ -10,6 +7,9 @@ from dmf_sharpness.errors import UserError
 from dmf_sharpness.escape import Escapes, simulate
 from dmf_sharpness.experiments import EscapeSpec, load_experiment
 from dmf_sharpness.flatness import flat_sharpness
+
+import numpy as np
+import pandas as pd
 
 
 def leave(ensemble: Ensemble, spec: EscapeSpec) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,11 +3,6 @@
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
-
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts import write_table
 from dmf_sharpness.factors import end_to_end
@@ -15,6 +10,11 @@ from dmf_sharpness.minimizers import balanced_minimizer, flat_minimizer, random_
 from dmf_sharpness.oracles import dense_spectrum, lanczos_sharpness
 from dmf_sharpness.sharpness import sharpness
 from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
 
 DEPTHS = (2, 3, 4, 5, 7, 10, 14, 20)
 KINDS = (
