@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dmf_sharpness.curvature import curvature_matrix, layer_grams, signed, unstacked
 from dmf_sharpness.factors import Factors
+from dmf_sharpness.threads import scipy_on_one_thread
 
 
 class TopPair(NamedTuple):
@@ -78,9 +79,13 @@ def dense(factors: Factors, input_root: Tensor | None) -> TopPair:
     if matrix.ndim == 2 and matrix.shape[0] > 2 and matrix.device.type == "cpu":
         # Two pairs of a single matrix cost half of all of them.
         order = matrix.shape[0]
-        pairs = scipy.linalg.eigh(
-            matrix.numpy(), subset_by_index=[order - 2, order - 1], driver="evr", check_finite=False
-        )
+        with scipy_on_one_thread():
+            pairs = scipy.linalg.eigh(
+                matrix.numpy(),
+                subset_by_index=[order - 2, order - 1],
+                driver="evr",
+                check_finite=False,
+            )
         values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in pairs)
     else:
         values, vectors = torch.linalg.eigh(matrix)

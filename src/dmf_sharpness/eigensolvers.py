@@ -10,6 +10,8 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from dmf_sharpness.threads import scipy_on_one_thread
+
 Operator = Callable[[Tensor], Tensor]
 SMALLEST_ITERATIVE = 24
 """Operators below this order are written out as matrices."""
@@ -99,15 +101,16 @@ def _arpack(
     size = max(2 * count + 2, krylov)
     while True:
         try:
-            values, vectors = scipy.sparse.linalg.eigsh(
-                operator,
-                k=count,
-                which="LA",
-                v0=start.reshape(-1).cpu().numpy(),
-                tol=tolerance,
-                ncv=min(order, size),
-                maxiter=RESTARTS,
-            )
+            with scipy_on_one_thread():
+                values, vectors = scipy.sparse.linalg.eigsh(
+                    operator,
+                    k=count,
+                    which="LA",
+                    v0=start.reshape(-1).cpu().numpy(),
+                    tol=tolerance,
+                    ncv=min(order, size),
+                    maxiter=RESTARTS,
+                )
             break
         except scipy.sparse.linalg.ArpackNoConvergence:
             if size >= min(order, LARGEST_KRYLOV):

@@ -41,7 +41,6 @@ from dmf_sharpness.factors import Factors, widths
 from dmf_sharpness.loss import check_orthogonal_residual
 from dmf_sharpness.low_rank import LowRankPair, largest_curvature, second_curvature
 from dmf_sharpness.operators import curvature_operator
-from dmf_sharpness.threads import threads_that_pay
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
 
@@ -53,8 +52,6 @@ LARGEST_SPLIT = 1024
 """Up to this end a dense eigenproblem of its order is worth it at depth 2."""
 CHEAP_ORDER = 4096
 """Up to this ``d_0 d_L`` Lanczos' iteration spends most of its time between the applications."""
-SERIAL_LANCZOS, SERIAL_LOW_RANK = 2**19, 2**20
-"""Up to so many numbers in a layer one thread was faster than two."""
 BATCH_SIZE = 16
 """From this many minimizers on it pays to iterate on all at once."""
 DIRECT_PARAMETERS = 20_000
@@ -254,10 +251,8 @@ def sharpness(
     if chosen in _ITERATIVE and batch:
         return _one_by_one(factors, root, chosen, tolerance)
     if chosen in _DIRECT:
-        solver = _solver(chosen, factors)
-        with threads_that_pay(factors, 0 if batch else SERIAL_LANCZOS):
-            top = solver(factors, root)
-            return _direct_result(factors, root, top, chosen, tolerance or TOLERANCE)
+        top = _solver(chosen, factors)(factors, root)
+        return _direct_result(factors, root, top, chosen, tolerance or TOLERANCE)
     if chosen == "lanczos":
         return _lanczos(factors, root, tolerance or TOLERANCE)
     result = _low_rank(factors, root, tolerance or LOW_RANK_TOLERANCE)
@@ -347,19 +342,17 @@ def _lanczos(
         start = torch.randn(shape, dtype=torch.float64, generator=generator).to(factors[0].device)
     # More Krylov vectors save applications, and cost as much where an application is cheap.
     krylov = 12 if start.numel() <= CHEAP_ORDER else 20
-    with threads_that_pay(factors, SERIAL_LANCZOS):
-        operator = curvature_operator(factors, root)
-        value, Y = top_eigenvector(operator, start, tolerance / 4, krylov)
-        residual = eigenmatrix_residual(factors, Y, value, root)
+    operator = curvature_operator(factors, root)
+    value, Y = top_eigenvector(operator, start, tolerance / 4, krylov)
+    residual = eigenmatrix_residual(factors, Y, value, root)
     return Sharpness(
         value, residual, residual <= tolerance, tolerance, "lanczos", factors, root, signed(Y)
     )
 
 
 def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
-    with threads_that_pay(factors, SERIAL_LOW_RANK):
-        pair = largest_curvature(chain(factors, root), tolerance)
-        residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
+    pair = largest_curvature(chain(factors, root), tolerance)
+    residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
     return Sharpness(
         value=pair.value,
         residual=residual,
