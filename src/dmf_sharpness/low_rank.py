@@ -35,6 +35,7 @@ from dmf_sharpness.bases import (
 from dmf_sharpness.certificate import defect_low_rank
 from dmf_sharpness.chains import Chain
 from dmf_sharpness.eigensolvers import top_eigenvector
+from dmf_sharpness.operators import stacked
 
 MOST_RANK = 320
 """Directions of a basis before it is compressed to half as many."""
@@ -79,23 +80,15 @@ def _ritz(
     krylov: int = KRYLOV,
 ) -> tuple[float, Tensor]:
     """The largest Ritz pair ``λ``, ``Z`` of the two bases, with a ``known`` one left out."""
-    rows, columns = left.size, right.size
-    # Two large products instead of two small ones for each layer.
-    G = left.grams.reshape(-1, rows)
-    H = 2 * right.grams.flip(0).reshape(-1, columns)
+    within = stacked(left.grams, right.grams.flip(0))
+    if known is None:
+        return top_eigenvector(within, start, tolerance, krylov)
+    value, first = known[0], _padded(known[1], left.size, right.size)
 
-    if known is not None:
-        known = known[0], _padded(known[1], rows, columns)
+    def without_known(Z: Tensor) -> Tensor:
+        return within(Z) - value * (first * Z).sum() * first
 
-    def apply(Z: Tensor) -> Tensor:
-        GZ = (G @ Z).reshape(-1, rows, columns).transpose(0, 1).reshape(rows, -1)
-        image = GZ @ H
-        if known is not None:
-            value, first = known
-            image = image - value * (first * Z).sum() * first
-        return image
-
-    return top_eigenvector(apply, start, tolerance, krylov)
+    return top_eigenvector(without_known, start, tolerance, krylov)
 
 
 def _padded(Z: Tensor, rows: int, columns: int) -> Tensor:

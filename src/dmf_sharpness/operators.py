@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from dmf_sharpness.chains import Chain, chain, push_left, push_right
@@ -11,6 +12,8 @@ from dmf_sharpness.factors import Factors, times
 
 APPLICATIONS = 60
 """What a Lanczos iteration typically takes; it weighs the set-up against each application."""
+STACKED_DEPTH, STACKED_ORDER = 4, 4096
+"""From so many layers on, up to this ``d_0 d_L``, it is the number of products that takes the time."""
 
 
 def curvature_operator(
@@ -25,8 +28,31 @@ def curvature_operator(
     layers = chain(factors, input_root)
     if _by_layers(layers) < _by_grams(layers):
         return through_layers(layers)
-    grams = layer_grams(factors, input_root)
-    return lambda Y: apply_curvature(*grams, Y)
+    lefts, rights = layer_grams(factors, input_root)
+    if len(lefts) >= STACKED_DEPTH and math.prod(layers.shape) <= STACKED_ORDER:
+        ends = [identity(end, factors) for end in layers.shape]
+        return stacked(
+            torch.stack([ends[0] if A is None else A for A in lefts]),
+            torch.stack([ends[1] if B is None else B for B in rights]),
+        )
+    return lambda Y: apply_curvature(lefts, rights, Y)
+
+
+def stacked(lefts: Tensor, rights: Tensor) -> Callable[[Tensor], Tensor]:
+    """``Y ↦ 2 Σ_i A_i Y B_i`` as two large products instead of two small ones for each layer.
+
+    Args:
+        lefts: ``A_i``, shape ``(L, m, m)``.
+        rights: ``B_i``, symmetric, shape ``(L, n, n)``.
+    """
+    layers, m, n = len(lefts), lefts.shape[1], rights.shape[1]
+    A, B = lefts.reshape(-1, m), 2 * rights.reshape(-1, n)
+
+    def apply(Y: Tensor) -> Tensor:
+        terms = (A @ Y).reshape(layers, m, n).transpose(0, 1).reshape(m, -1)
+        return terms @ B
+
+    return apply
 
 
 def _by_grams(layers: Chain) -> float:

@@ -50,8 +50,8 @@ WIDE_END = 96
 """From this narrower end on the low-rank iteration is faster than Lanczos on whole matrices."""
 LARGEST_SPLIT = 1024
 """Up to this end a dense eigenproblem of its order is worth it at depth 2."""
-CHEAP_ORDER = 4096
-"""Up to this ``d_0 d_L`` Lanczos' iteration spends most of its time between the applications."""
+KRYLOV = 20
+"""Krylov vectors of ``lanczos``: with fewer it restarts more often, with more it overshoots."""
 BATCH_SIZE = 16
 """From this many minimizers on it pays to iterate on all at once."""
 DIRECT_PARAMETERS = 20_000
@@ -340,10 +340,8 @@ def _lanczos(
         shape = chain(factors, root).shape
         generator = torch.Generator().manual_seed(0)
         start = torch.randn(shape, dtype=torch.float64, generator=generator).to(factors[0].device)
-    # More Krylov vectors save applications, and cost as much where an application is cheap.
-    krylov = 12 if start.numel() <= CHEAP_ORDER else 20
     operator = curvature_operator(factors, root)
-    value, Y = top_eigenvector(operator, start, tolerance / 4, krylov)
+    value, Y = top_eigenvector(operator, start, tolerance / 4, KRYLOV)
     residual = eigenmatrix_residual(factors, Y, value, root)
     return Sharpness(
         value, residual, residual <= tolerance, tolerance, "lanczos", factors, root, signed(Y)
