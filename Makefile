@@ -6,7 +6,7 @@ export MPLBACKEND := Agg
 .DEFAULT_GOAL := help
 CONFIG ?= config/full.yaml
 
-.PHONY: help replicate figures report readme plan check-reproducible bench docs test check
+.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
@@ -45,6 +45,9 @@ bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENC
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[bench]' \
 	  || echo "some of the other tools could not be installed: they are reported as absent"
 	@touch $@
+
+validate: .venv/ready ## The engine against independent Hessians: thousands of minimizers of every kind, depths 2 to 20
+	@$(BIN)/python workflow/scripts/validate_sharpness.py results/validation.parquet
 
 docs: .venv/ready ## The API as web pages: docs/api/
 	@EAGER_IMPORT=1 $(BIN)/pdoc --no-show-source -o docs/api dmf_sharpness

@@ -84,6 +84,8 @@ def digest_of(*scripts):
         if source not in found and source.is_file():
             found.add(source)
             waiting.extend(imported_modules(source))
+            if source.name == "lanes.py":  # loads the compiled kernels
+                found.update(source.parent.glob("_*.[ch]"))
     digest = hashlib.sha256()
     for source in sorted(found):
         digest.update(f"{source} ".encode() + source.read_bytes())

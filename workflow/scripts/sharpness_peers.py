@@ -4,6 +4,7 @@ Every tool sees the same loss, ``‖M − W_{L:1}‖_F²`` with ``M`` the produc
 linear network on the columns of the identity. Tools that are not installed are reported as absent.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -77,8 +78,13 @@ def _pyhessian(factors: Sequence[Tensor], tolerance: float) -> float:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        hessian = tool.hessian(model, torch.nn.MSELoss(reduction="sum"), data=(X, Y), cuda=False)
-        values, _ = hessian.eigenvalues(maxIter=1000, tol=tolerance, top_n=1)
+        with warnings.catch_warnings():
+            # Of reference cycles, for each call of backward().
+            warnings.simplefilter("ignore", UserWarning)
+            hessian = tool.hessian(
+                model, torch.nn.MSELoss(reduction="sum"), data=(X, Y), cuda=False
+            )
+            values, _ = hessian.eigenvalues(maxIter=1000, tol=tolerance, top_n=1)
     finally:
         torch.set_default_dtype(default)
     return float(values[0])
