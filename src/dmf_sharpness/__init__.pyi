@@ -15,7 +15,7 @@ from .minimizers import balanced_minimizer as balanced_minimizer
 from .minimizers import bottlenecked_minimizer as bottlenecked_minimizer
 from .minimizers import flat_minimizer as flat_minimizer
 from .minimizers import random_minimizer as random_minimizer
-from .sharpness import Sharpness as Sharpness
+from .result import Sharpness as Sharpness
 from .sharpness import sharpness as sharpness
 from .spectrum import hessian_eigenvectors as hessian_eigenvectors
 from .spectrum import hessian_frobenius_norm as hessian_frobenius_norm

@@ -1,0 +1,147 @@
+"""What :func:`dmf_sharpness.sharpness` returns: value and certificate, and what follows on demand."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dmf_sharpness import closed_forms
+from dmf_sharpness.chains import chain, pull_back_norm, push_left, push_right
+from dmf_sharpness.curvature import layer_grams, parameter_direction, signed
+from dmf_sharpness.eigensolvers import top_eigenvector
+from dmf_sharpness.factors import Factors
+from dmf_sharpness.low_rank import LowRankPair, second_curvature
+from dmf_sharpness.operators import curvature_operator
+
+SECOND_TOLERANCE = 1e-3
+"""Of the second eigenvector of the low-rank method."""
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """The largest Hessian eigenvalue of a minimizer (or of each in a batch), with its certificate.
+
+    What is computed on demand reads the factors, which must not have been changed in place since.
+
+    Attributes:
+        value: ``λ_max``. A float; for a batch a tensor ``(…)``, as are ``residual``, ``converged``,
+            ``gap`` and ``upper_bound``.
+        residual: ``‖H U − λ U‖ / λ`` in parameter space, with derivatives of the end-to-end product by
+            the chain rule and not with the operator that was solved. By the theorem of Bauer and
+            Fike an eigenvalue of the Hessian lies within ``residual · λ`` of ``value``; if it is the
+            largest, then by that of Kato and Temple within ``residual² λ² / gap``.
+        converged: Whether ``residual ≤ tolerance``. If not, ``value`` is only a lower bound.
+        tolerance: What ``residual`` was to be at most.
+        method: How the value was computed.
+    """
+
+    value: float | Tensor
+    residual: float | Tensor
+    converged: bool | Tensor
+    tolerance: float
+    method: str
+    _factors: Factors = field(repr=False, compare=False)
+    _root: Tensor | None = field(repr=False, compare=False)
+    _pair: Tensor | LowRankPair = field(repr=False, compare=False)
+    _second: Tensor | None = field(repr=False, compare=False, default=None)
+
+    @cached_property
+    def eigenmatrix(self) -> Tensor:
+        """``Y``, the unit top eigenmatrix of ``J Jᵀ``, shape ``(…, d_L, r)``.
+
+        ``r`` is ``d_0``. The entry of largest magnitude is positive. Where ``gap`` is zero any unit
+        matrix of the top eigenspace may come out.
+        """
+        if isinstance(self._pair, LowRankPair):
+            return signed(self._pair.P @ self._pair.Q.mT)
+        return self._pair
+
+    @cached_property
+    def eigenvector(self) -> list[Tensor]:
+        """``[U_1 … U_L]``, the unit top eigenvector of the Hessian, shaped like the factors.
+
+        As large as the factors; :attr:`eigenvector_pairs` has it in less memory.
+        """
+        if isinstance(self._pair, LowRankPair):
+            return [V @ X.mT for V, X in self.eigenvector_pairs]
+        return parameter_direction(self._factors, self._pair, self._root)
+
+    @cached_property
+    def eigenvector_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """``[(V_1, X_1) … (V_L, X_L)]`` with ``U_i = V_i X_iᵀ``, ``k`` columns each.
+
+        Raises:
+            ValueError: The value was not computed by the low-rank method.
+        """
+        if not isinstance(self._pair, LowRankPair):
+            raise ValueError(f"method: expected 'low-rank', got {self.method!r}")
+        P, Q = self._pair.P, self._pair.Q
+        layers = chain(self._factors, self._root)
+        norm = pull_back_norm(layers, P, Q)
+        rights = push_right(layers, Q)
+        if self._root is not None:
+            # The root stands in front: R_i S Q from the second layer of the chain on.
+            rights = rights[1:]
+        lefts = push_left(layers, P)[-len(self._factors) :]
+        return [(V / norm, X) for V, X in zip(lefts, rights, strict=True)]
+
+    @cached_property
+    def gap(self) -> float | Tensor:
+        """Distance to the second eigenvalue, ``λ_1 − λ_2``; multiplicities count.
+
+        The iterations find the second eigenvalue with the first eigenpair taken out, when this is
+        first asked for; ``low-rank`` to about ``1e-5 λ_1``.
+        """
+        if isinstance(self._pair, LowRankPair):
+            layers = chain(self._factors, self._root)
+            second = second_curvature(layers, self._pair, SECOND_TOLERANCE)
+            return max(0.0, self._pair.value - second)
+        if self._second is not None:
+            first = torch.as_tensor(self.value, dtype=torch.float64, device=self._second.device)
+            return plain((first - self._second).clamp(min=0))
+        values = torch.as_tensor(self.value, dtype=torch.float64)
+        if self.method == "batched":
+            second_values = closed_forms.dense(self._factors, self._root).second
+            return plain((values.to(second_values.device) - second_values).clamp(min=0))
+        # One minimizer after another; a single one is a stack of one.
+        batch = values.shape
+        pairs = self._pair.reshape(-1, *self._pair.shape[-2:])
+        layers_of = [W.reshape(-1, *W.shape[-2:]) for W in self._factors]
+        gaps = [
+            value - _second_eigenvalue([W[b] for W in layers_of], self._root, value, pairs[b])
+            for b, value in enumerate(values.reshape(-1).tolist())
+        ]
+        return plain(torch.tensor(gaps, dtype=torch.float64).clamp(min=0).reshape(batch))
+
+    @cached_property
+    def upper_bound(self) -> float | Tensor:
+        """``2 Σ_i ‖L_i‖₂² ‖R_i‖₂²``, which no eigenvalue exceeds; ``λ_max`` itself at depth 2.
+
+        It forms Gram matrices of all intermediate factors: costly for wide square networks.
+        """
+        total = torch.zeros(self._factors[0].shape[:-2], dtype=torch.float64)
+        total = total.to(self._factors[0].device)
+        for A, B in zip(*layer_grams(self._factors, self._root), strict=True):
+            term = torch.ones_like(total)
+            for gram in (A, B):
+                if gram is not None:
+                    term = term * torch.linalg.eigvalsh(gram)[..., -1]
+            total = total + term
+        return plain(2 * total)
+
+
+def _second_eigenvalue(factors: Factors, root: Tensor | None, value: float, first: Tensor) -> float:
+    operator = curvature_operator(factors, root)
+
+    def remainder(Y: Tensor) -> Tensor:
+        return operator(Y) - value * (first * Y).sum() * first
+
+    generator = torch.Generator().manual_seed(1)
+    start = torch.randn(first.shape, dtype=first.dtype, generator=generator).to(first.device)
+    return max(0.0, top_eigenvector(remainder, start, 1e-6)[0])
+
+
+def plain(values: Tensor) -> float | Tensor:
+    """A number, unless it is of a batch."""
+    return float(values) if values.ndim == 0 else values
