@@ -1,5 +1,7 @@
 """Seconds for one sharpness and its error against the number of parameters, a line per tool."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from dmf_sharpness.benchmark_tables import ACCURATE, OURS
@@ -8,34 +10,59 @@ from dmf_sharpness.figures.tables import Tables
 
 ROUNDING = 1e-16
 """Where an error of exactly zero is drawn."""
+MARKERS = "os^vDP<>"
 
 
 def draw(tables: Tables) -> Figure:
-    """Medians above, relative errors below; hollow markers where that is above 1e-8."""
+    """Medians above, relative errors below; hollow markers where that is above 1e-8.
+
+    Networks with narrow ends on the left, square ones on the right: their sharpness takes different
+    methods, and times of one size are far apart.
+    """
     table = tables.benchmark
     table = table[(table.status == "ok") & ~table.widths.str.contains("×")]
+    square = table.widths.map(_is_square)
     tools = [OURS, *sorted(set(table.tool) - {OURS})]
-    figure = style.new_figure(ratio=1.15)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    for tool, colour in zip(tools, style.tool_colours(len(tools)), strict=True):
-        part = table[table.tool == tool].sort_values("parameters")
-        ours = tool == OURS
-        width, order = (1.8, 3) if ours else (0.9, 2)
-        label = "closed form (ours)" if ours else tool
-        errors = part.error.clip(lower=ROUNDING)
-        # Where nothing else could be run to compare with there is no error, and no marker.
-        faces = [colour if error <= ACCURATE else "white" for error in part.error]
-        for axes, values in ((above, part.seconds), (below, errors)):
-            axes.plot(
-                part.parameters, values, color=colour, label=label, zorder=order, linewidth=width
-            )
-            axes.scatter(
-                part.parameters, values, s=12, edgecolors=[colour], facecolors=faces, zorder=4,
-                linewidths=0.8,
-            )  # fmt: skip
-    below.axhline(ACCURATE, color="0.7", linewidth=0.8, zorder=1)
-    above.set(xscale="log", yscale="log", ylabel="seconds (median)")
-    below.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
-    handles, labels = above.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    colours = style.tool_colours(len(tools))
+    wide = style.is_wide(True)
+    figure = style.new_figure(2, 2, wide=True, ratio=0.62 if wide else 1.5)
+    panels = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=(3, 2))
+    for (above, below), title, shown in (
+        (panels[:, 0], "narrow ends", table[~square]),
+        (panels[:, 1], "square networks", table[square]),
+    ):
+        for tool, colour, marker in zip(tools, colours, MARKERS, strict=False):
+            part = shown[shown.tool == tool].sort_values("parameters")
+            width, order = (1.8, 5) if tool == OURS else (0.7, 2)
+            errors = part.error.clip(lower=ROUNDING)
+            # Where nothing else could be run to compare with the error is not known.
+            faces = ["white" if error > ACCURATE else colour for error in part.error]
+            for axes, values in ((above, part.seconds), (below, errors)):
+                axes.plot(part.parameters, values, color=colour, zorder=order, linewidth=width)
+                axes.scatter(
+                    part.parameters, values, s=13, marker=marker, edgecolors=[colour],
+                    facecolors=faces, linewidths=0.7, zorder=order + 1,
+                )  # fmt: skip
+        below.axhline(ACCURATE, color="0.7", linewidth=0.8, zorder=1)
+        above.set(xscale="log", yscale="log", title=title)
+        below.set(xscale="log", yscale="log", xlabel="parameters")
+        style.decades(above)
+        style.decades(below)
+    panels[0, 0].set_ylabel("seconds (median)")
+    panels[1, 0].set_ylabel("relative error")
+    for tool, colour, marker in zip(tools, colours, MARKERS, strict=False):
+        label = "closed form (ours)" if tool == OURS else tool
+        width = 1.8 if tool == OURS else 0.7
+        panels[0, 0].plot(
+            [], [], marker=marker, color=colour, label=label, linewidth=width, markersize=3.5
+        )
+    place: dict[str, Any] = (
+        {"loc": "outside right upper"} if wide else {"loc": "outside upper center", "ncols": 2}
+    )
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), **place)
     return figure
+
+
+def _is_square(widths: str) -> bool:
+    """Whether ``8-8-8``, or ``8192, 15 layers``, has layers of one width only."""
+    return "," in widths or len(set(widths.split("-"))) == 1
