@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dmf_sharpness as dmf
-from dmf_sharpness import lanes
+from dmf_sharpness import batched, lanes
 from dmf_sharpness.batched import batched_top_pair
 from dmf_sharpness.closed_forms import dense
 from dmf_sharpness.factors import end_to_end, flatten, unflatten
@@ -80,6 +80,16 @@ def test_batches_by_kernel_and_by_pytorch(widths, data):
         torch.testing.assert_close(
             found.eigenmatrix[simple], expected.eigenmatrix[simple], rtol=0, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_an_iteration_did_not_settle_goes_to_lapack(compiled, monkeypatch):
+    monkeypatch.setattr(batched, "RESIDUAL", 0.0)
+    stack = [torch.stack([W, W]) for W in random_point((5, 9, 7), 1)]
+    expected = dense(stack, None)
+    found = batched_top_pair(stack, None, compiled)
+    assert torch.equal(found.value, expected.value)
+    assert torch.equal(found.eigenmatrix, expected.eigenmatrix)
 
 
 @pytest.mark.skipif(not lanes.available(), reason="no compiler when the package was installed")

@@ -1,12 +1,14 @@
 """Wide square networks by the low-rank iteration: cut short, compressed, nearly degenerate."""
 
 import importlib
+from functools import partial
 
 import pytest
 import torch
 
 import dmf_sharpness as dmf
-from dmf_sharpness import low_rank
+from dmf_sharpness import certificate, low_rank
+from dmf_sharpness.certificate import low_rank_residual
 from dmf_sharpness.chains import chain, pull_back_norm
 from dmf_sharpness.curvature import parameter_direction
 from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values, orthogonal_matrix
@@ -82,3 +84,52 @@ def test_norm_of_what_is_pulled_back():
     L_1 = factors[2] @ factors[1]
     scale = torch.linalg.vector_norm(L_1.mT @ P @ Q.mT) / torch.linalg.vector_norm(directions[0])
     assert float(pull_back_norm(chain(factors), P, Q)) == pytest.approx(float(scale), rel=1e-12)
+
+
+def test_auto_goes_on_with_whole_matrices_where_the_columns_do_not_suffice(monkeypatch):
+    factors = random_point((100, 100, 100, 100), 5)
+    module = importlib.import_module("dmf_sharpness.sharpness")
+    cut_short = partial(low_rank.largest_curvature, most_steps=2)
+    monkeypatch.setattr(module, "largest_curvature", cut_short)
+    assert not dmf.sharpness(factors, method="low-rank").converged
+    s = dmf.sharpness(factors)
+    assert s.method == "lanczos"
+    assert s.converged
+    assert s.value == pytest.approx(dmf.sharpness(factors, method="lanczos").value, rel=1e-9)
+
+
+def test_what_leaves_on_both_sides_at_once_is_taken_in(monkeypatch):
+    """Bases that were left too early: only the full defect shows it."""
+    monkeypatch.setattr(low_rank, "WITHIN", 1e3)
+    factors = random_point((60, 60, 60, 60), 6)
+    pair = low_rank.largest_curvature(chain(factors), 1e-6)
+    assert pair.defect <= 1e-6
+
+
+def test_a_smaller_eigenvalue_is_not_taken_for_the_largest(monkeypatch):
+    """Two blocks that know nothing of each other; the search begins within the lesser one."""
+    factors = [torch.diag(torch.tensor([1.0] * 4 + [2.0] * 4)).double() for _ in range(3)]
+    lesser = torch.zeros(8, 8, dtype=torch.float64)
+    lesser[0, 0] = 1
+    searches = []
+    noise = low_rank._noise
+
+    def first_within_the_lesser(left, right, generator):
+        searches.append(left.U.mT @ lesser @ right.U)
+        return searches[0] if len(searches) == 1 else noise(left, right, generator)
+
+    monkeypatch.setattr(low_rank, "_noise", first_within_the_lesser)
+    assert low_rank.largest_curvature(chain(factors), 1e-5).value == pytest.approx(2 * 3 * 2**4)
+    assert len(searches) > 1
+
+
+def test_the_certificate_bounds_what_it_does_not_sweep(monkeypatch):
+    factors = random_point((40, 40, 40), 7)
+    P, Q = torch.linalg.qr(gaussian_matrix(40, 40, 1))[0], gaussian_matrix(40, 40, 2)
+    P = P * torch.logspace(0, -3, 40, dtype=torch.float64)
+    value = dmf.sharpness(factors).value
+    exact = low_rank_residual(factors, P, Q, value)
+    monkeypatch.setattr(certificate, "SWEPT_COLUMNS", 1)
+    monkeypatch.setattr(certificate, "TAIL", 0.3)
+    bound = low_rank_residual(factors, P, Q, value)
+    assert exact < bound < 1.5 * exact

@@ -142,6 +142,14 @@ def test_a_missed_tolerance_is_told():
     assert not s.converged
     assert s.residual > s.tolerance
     assert s.value == pytest.approx(dmf.sharpness(factors, method="lanczos").value, rel=1e-9)
+    for method in ("lanczos", "dense"):
+        s = dmf.sharpness(
+            factors if method == "lanczos" else random_point((4, 4, 4), 4),
+            method=method,
+            tolerance=1e-300,
+        )
+        assert not s.converged
+        assert 0 < s.residual < 1e-12
 
 
 def test_the_certificate_sees_a_wrong_value_and_a_wrong_vector():
@@ -206,6 +214,13 @@ def test_top_pairs_by_iteration_find_multiple_eigenvalues():
     assert found.tolist() == pytest.approx([5, 5, 5, 3, 3], rel=1e-11)
     overlaps = vectors.flatten(1) @ vectors.flatten(1).mT
     torch.testing.assert_close(overlaps, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-7)
+
+
+def test_multiple_eigenvalues_are_found_at_a_loose_tolerance():
+    """Where ARPACK by itself ends with two of the three."""
+    values = torch.cat([torch.full((3,), 2.0), torch.linspace(0, 1, 57)]).double()
+    found, _ = top_eigenvectors(lambda y: values * y, gaussian_matrix(60, 1, 0)[:, 0], 3, 1e-3)
+    assert found.tolist() == pytest.approx([2, 2, 2], rel=1e-5)
 
 
 def test_top_pairs_of_a_network_too_large_for_a_matrix():
