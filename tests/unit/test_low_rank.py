@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import dmf_sharpness as dmf
-from dmf_sharpness import certificate, low_rank
+from dmf_sharpness import bases, certificate, low_rank
 from dmf_sharpness.certificate import low_rank_residual
 from dmf_sharpness.chains import chain, pull_back_norm
-from dmf_sharpness.curvature import parameter_direction
+from dmf_sharpness.curvature import apply_curvature, layer_grams, parameter_direction
 from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values, orthogonal_matrix
 from tests.helpers import random_point
 
@@ -107,20 +107,37 @@ def test_what_leaves_on_both_sides_at_once_is_taken_in(monkeypatch):
 
 
 def test_a_smaller_eigenvalue_is_not_taken_for_the_largest(monkeypatch):
-    """Two blocks that know nothing of each other; the search begins within the lesser one."""
+    """Two blocks that know nothing of each other; until it looks again, the search sees the lesser one."""
     factors = [torch.diag(torch.tensor([1.0] * 4 + [2.0] * 4)).double() for _ in range(3)]
     lesser = torch.zeros(8, 8, dtype=torch.float64)
     lesser[0, 0] = 1
-    searches = []
-    noise = low_rank._noise
+    looked = []
+    ritz = low_rank._ritz
 
-    def first_within_the_lesser(left, right, generator):
-        searches.append(left.U.mT @ lesser @ right.U)
-        return searches[0] if len(searches) == 1 else noise(left, right, generator)
+    def misled(left, right, start, tolerance, known, *krylov):
+        looked.append(known is not None)
+        if any(looked):
+            return ritz(left, right, start, tolerance, known, *krylov)
+        return 6.0, left.U.mT @ lesser @ right.U
 
-    monkeypatch.setattr(low_rank, "_noise", first_within_the_lesser)
-    assert low_rank.largest_curvature(chain(factors), 1e-5).value == pytest.approx(2 * 3 * 2**4)
-    assert len(searches) > 1
+    monkeypatch.setattr(low_rank, "_ritz", misled)
+    assert low_rank.largest_curvature(chain(factors), 1e-5).value == pytest.approx(96)
+    assert looked[0] is False
+
+
+@pytest.mark.parametrize("swept", [60, 4])
+def test_random_combinations_keep_the_norm_of_what_leaves(swept, monkeypatch):
+    """With all columns swept it is exact; with four, the others' share is an estimate."""
+    monkeypatch.setattr(bases, "SWEPT", swept)
+    layers = chain(random_point((90, 90, 90), 8))
+    U, V = (torch.linalg.qr(gaussian_matrix(90, 60, k))[0] for k in (1, 2))
+    left, right = bases.basis_of(layers, U), bases.basis_of(layers.transposed(), V)
+    Z, generator = gaussian_matrix(60, 60, 3), torch.Generator().manual_seed(4)
+    _, sizes = bases.leaving_directions(left, Z, right.grams.flip(0), 1.0, generator)
+    image = apply_curvature(*layer_grams(layers.layers), U @ Z @ V.mT) @ V
+    outside = image - U @ (U.mT @ image)
+    expected = float(torch.linalg.matrix_norm(outside))
+    assert float(sizes.norm()) == pytest.approx(expected, rel=1e-12 if swept == 60 else 0.2)
 
 
 def test_the_certificate_bounds_what_it_does_not_sweep(monkeypatch):
