@@ -47,9 +47,9 @@ class ReducedMap:
     @property
     def cubic(self) -> Tensor:
         """``κ = κ_0 − Σ_k β_k/(ηλ_k)``: the same with all directions following at once, ``(…)``."""
-        soft = self.rates == 0  # their coupling is zero, too: it is part of the drift
-        followed = self.couplings / self.rates.masked_fill(soft, 1.0)
-        return self.own - followed.masked_fill(soft, 0.0).sum(-1)
+        # Where a rate is zero so is the coupling: it is part of the drift.
+        rates = self.rates.masked_fill(self.rates == 0, 1.0)
+        return self.own - (self.couplings / rates).sum(-1)
 
 
 def reduced_map(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> ReducedMap:

@@ -49,6 +49,45 @@ def quadratic_form(factors, v, target):
     return sum((a * b).sum() for a, b in zip(Hv, v, strict=True))
 
 
+@pytest.mark.parametrize("step_ratio", [1.01, 1.5])
+def test_a_few_steps_far_beyond_the_threshold(step_ratio):
+    """What three small steps of gradient descent do to ηλ, at step sizes that are not next to 2/λ.
+
+    To first order that is ``η T[v, v, ·]`` along all that the run moved beside ``v_1``.
+    """
+    target, factors = random_problem((3, 4, 4, 3), 5)
+    s = sharpness(factors)
+    v, eta, x = s.eigenvector, 2 * step_ratio / s.value, 1e-5
+    W = [(w + x * u).requires_grad_() for w, u in zip(factors, v, strict=True)]
+    for _ in range(3):
+        loss = (target - W[2] @ W[1] @ W[0]).square().sum()
+        slopes = torch.autograd.grad(loss, W)
+        W = [(w - eta * g).detach().requires_grad_() for w, g in zip(W, slopes, strict=True)]
+    moved = [(w - w0).detach() for w, w0 in zip(W, factors, strict=True)]
+    along = sum((m * u).sum() for m, u in zip(moved, v, strict=True))
+    beside = [m - along * u for m, u in zip(moved, v, strict=True)]
+    change = eta * sum(
+        (g * m).sum() for g, m in zip(third_derivative(factors, v, target), beside, strict=True)
+    )
+    reduced = reduced_map(batched(factors), target[None])
+    ratio = torch.tensor([step_ratio], dtype=torch.float64)
+    ends, distance = iterate(reduced, ratio, torch.tensor([x], dtype=torch.float64), 3)
+    assert 2 * float(ends - ratio) == pytest.approx(float(change), rel=1e-3)
+    assert float(distance) == pytest.approx(abs(float(along)), rel=1e-3)
+
+
+def third_derivative(factors, v, target):
+    """``T[v, v, ·]`` by automatic differentiation."""
+    W = [w.clone().requires_grad_() for w in factors]
+    product = W[0]
+    for layer in W[1:]:
+        product = layer @ product
+    slope = torch.autograd.grad((target - product).square().sum(), W, create_graph=True)
+    once = sum((g * u).sum() for g, u in zip(slope, v, strict=True))
+    Hv = torch.autograd.grad(once, W, create_graph=True)
+    return torch.autograd.grad(sum((g * u).sum() for g, u in zip(Hv, v, strict=True)), W)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6))
 def test_couplings_are_not_negative_and_rates_are_stable(seed):

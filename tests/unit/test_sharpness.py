@@ -148,6 +148,16 @@ def test_eigenvectors_are_orthonormal_and_the_hessians():
     torch.testing.assert_close(vectors @ hessian, expected, rtol=0, atol=1e-11 * eigenvalues[0])
 
 
+def test_no_eigenvector_of_the_kernel_is_listed():
+    """A target of rank 1 at depth 3: of the operator's 9 eigenvalues not all are positive."""
+    factors = dmf.balanced_minimizer(gaussian_matrix(3, 1, 1) @ gaussian_matrix(1, 3, 2), [3, 3], 3)
+    oracle = torch.linalg.eigvalsh(dense_hessian(factors, end_to_end(factors))).flip(0)
+    nonzero = int((oracle > 1e-10 * oracle[0]).sum())
+    assert nonzero < 9
+    eigenvalues, vectors = hessian_eigenvectors(factors)
+    assert len(eigenvalues) == len(vectors) == nonzero
+
+
 def test_a_batch_is_its_members():
     members = [random_problem((4, 8, 8, 4), seed)[1] for seed in range(4)]
     batch = [torch.stack(layer) for layer in zip(*members, strict=True)]
