@@ -35,7 +35,7 @@ from dmf_sharpness.bases import (
 from dmf_sharpness.certificate import defect_low_rank
 from dmf_sharpness.chains import Chain
 from dmf_sharpness.eigensolvers import top_eigenvector
-from dmf_sharpness.operators import stacked
+from dmf_sharpness.operators import stacked_operator
 
 MOST_RANK = 320
 """Directions of a basis before it is compressed to half as many."""
@@ -80,7 +80,7 @@ def _ritz(
     krylov: int = KRYLOV,
 ) -> tuple[float, Tensor]:
     """The largest Ritz pair ``λ``, ``Z`` of the two bases, with a ``known`` one left out."""
-    within = stacked(left.grams, right.grams.flip(0))
+    within = stacked_operator(left.grams, right.grams.flip(0))
     if known is None:
         return top_eigenvector(within, start, tolerance, krylov)
     value, first = known[0], _padded(known[1], left.size, right.size)

@@ -31,14 +31,14 @@ def curvature_operator(
     lefts, rights = layer_grams(factors, input_root)
     if len(lefts) >= STACKED_DEPTH and math.prod(layers.shape) <= STACKED_ORDER:
         ends = [identity(end, factors) for end in layers.shape]
-        return stacked(
+        return stacked_operator(
             torch.stack([ends[0] if A is None else A for A in lefts]),
             torch.stack([ends[1] if B is None else B for B in rights]),
         )
     return lambda Y: apply_curvature(lefts, rights, Y)
 
 
-def stacked(lefts: Tensor, rights: Tensor) -> Callable[[Tensor], Tensor]:
+def stacked_operator(lefts: Tensor, rights: Tensor) -> Callable[[Tensor], Tensor]:
     """``Y ↦ 2 Σ_i A_i Y B_i`` as two large products instead of two small ones for each layer.
 
     Args:

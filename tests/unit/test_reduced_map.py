@@ -38,15 +38,28 @@ def test_all_directions_following_at_once_make_the_law_of_landing():
     assert float(reduced.own) == pytest.approx(float(expected), rel=1e-4)
 
 
-def quadratic_form(factors, v, target):
+def hessian_times(factors, v, target):
+    """Variables at the factors, and ``H v`` as a function of them, by automatic differentiation."""
     W = [w.clone().requires_grad_() for w in factors]
     product = W[0]
     for layer in W[1:]:
         product = layer @ product
     slope = torch.autograd.grad((target - product).square().sum(), W, create_graph=True)
-    along = sum((g * u).sum() for g, u in zip(slope, v, strict=True))
-    Hv = torch.autograd.grad(along, W)
-    return sum((a * b).sum() for a, b in zip(Hv, v, strict=True))
+    return W, torch.autograd.grad(inner(slope, v), W, create_graph=True)
+
+
+def inner(a, b):
+    return sum((x * y).sum() for x, y in zip(a, b, strict=True))
+
+
+def quadratic_form(factors, v, target):
+    return inner(hessian_times(factors, v, target)[1], v).detach()
+
+
+def third_derivative(factors, v, target):
+    """``T[v, v, ·]``."""
+    W, Hv = hessian_times(factors, v, target)
+    return torch.autograd.grad(inner(Hv, v), W)
 
 
 @pytest.mark.parametrize("step_ratio", [1.01, 1.5])
@@ -64,28 +77,14 @@ def test_a_few_steps_far_beyond_the_threshold(step_ratio):
         slopes = torch.autograd.grad(loss, W)
         W = [(w - eta * g).detach().requires_grad_() for w, g in zip(W, slopes, strict=True)]
     moved = [(w - w0).detach() for w, w0 in zip(W, factors, strict=True)]
-    along = sum((m * u).sum() for m, u in zip(moved, v, strict=True))
+    along = inner(moved, v)
     beside = [m - along * u for m, u in zip(moved, v, strict=True)]
-    change = eta * sum(
-        (g * m).sum() for g, m in zip(third_derivative(factors, v, target), beside, strict=True)
-    )
+    change = eta * inner(third_derivative(factors, v, target), beside)
     reduced = reduced_map(batched(factors), target[None])
     ratio = torch.tensor([step_ratio], dtype=torch.float64)
     ends, distance = iterate(reduced, ratio, torch.tensor([x], dtype=torch.float64), 3)
     assert 2 * float(ends - ratio) == pytest.approx(float(change), rel=1e-3)
     assert float(distance) == pytest.approx(abs(float(along)), rel=1e-3)
-
-
-def third_derivative(factors, v, target):
-    """``T[v, v, ·]`` by automatic differentiation."""
-    W = [w.clone().requires_grad_() for w in factors]
-    product = W[0]
-    for layer in W[1:]:
-        product = layer @ product
-    slope = torch.autograd.grad((target - product).square().sum(), W, create_graph=True)
-    once = sum((g * u).sum() for g, u in zip(slope, v, strict=True))
-    Hv = torch.autograd.grad(once, W, create_graph=True)
-    return torch.autograd.grad(sum((g * u).sum() for g, u in zip(Hv, v, strict=True)), W)
 
 
 @settings(max_examples=10, deadline=None)

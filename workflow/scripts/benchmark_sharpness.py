@@ -125,7 +125,7 @@ def batch(repeats: int) -> dict[str, Any]:
 def billion(widths: tuple[int, ...] = BILLION) -> dict[str, Any]:
     """One network of a billion parameters."""
     row = in_turn({OURS: partial(solve_huge, widths)}, 0, 0, 3600)[OURS]
-    if not row.pop("converged"):
+    if not row.pop("converged", True):
         row["status"] = "not converged"
     name = f"{widths[0]}, {len(widths) - 1} layers"
     return {"widths": name, "parameters": count(widths), "tool": OURS} | row
@@ -154,7 +154,7 @@ def main() -> None:
         tables.append(pd.DataFrame([batch(args.repeats)]))
     if args.billion:
         row = billion()
-        cli.log.info("a billion parameters: %.3g s", row["seconds"])
+        cli.log.info("a billion parameters: %s %.3g s", row["status"], row.get("seconds", math.nan))
         tables.append(pd.DataFrame([row]))
     table = pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
     ours = table[table.tool == OURS].set_index("widths").seconds

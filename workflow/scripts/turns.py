@@ -3,8 +3,10 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing import TimeoutError, get_context
-from multiprocessing.pool import Pool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 Solver = Callable[[], dict[str, Any]]
@@ -37,26 +39,26 @@ def in_turn(
         limit: Seconds after which a run is stopped; they are a lower bound of its time then.
 
     Returns:
-        For each solver ``status`` (ok, absent or stopped), ``seconds``, ``cpu_seconds``,
-        ``repeats`` and what it returned.
+        For each solver ``status`` (ok, absent, stopped, or died, as for lack of memory), ``seconds``,
+        ``cpu_seconds``, ``repeats`` and what it returned.
     """
-    pools = {name: get_context("spawn").Pool(1) for name in solvers}
+    workers = {name: _started(solve) for name, solve in solvers.items()}
     results: dict[str, dict[str, Any]] = {}
     runs: dict[str, list[Run]] = {name: [] for name in solvers}
     try:
-        # Starting a process and its imports is not of the tool.
-        for started in [pools[name].apply_async(callable, (solvers[name],)) for name in solvers]:
-            started.get()
+        for worker in workers.values():
+            worker.connection.recv()  # ready: starting a process is not of the tool
         for turn in range(repeats + 1):
-            for name, solve in solvers.items():
+            for name, worker in workers.items():
                 known = results.get(name, {"status": "ok"})
                 if known["status"] == "ok" and sum(run.seconds for run in runs[name]) <= budget:
                     time.sleep(REST)
-                    results[name], new = _turn(pools[name], solve, limit)
+                    results[name], new = _turn(worker, limit)
                     runs[name] += [run for run in new if turn > 0 or run.seconds > budget / 4]
     finally:
-        for pool in pools.values():
-            pool.terminate()
+        for worker in workers.values():
+            worker.process.kill()
+            worker.process.join()
     for name, measured in runs.items():
         if results[name]["status"] == "ok":
             results[name] |= {
@@ -67,14 +69,46 @@ def in_turn(
     return results
 
 
-def _turn(pool: Pool, solve: Solver, limit: float) -> tuple[dict[str, Any], list[Run]]:
+@dataclass(frozen=True)
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+
+
+def _started(solve: Solver) -> _Worker:
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, solve), daemon=True)
+    process.start()
+    there.close()  # so that the end of the process is the end of the connection
+    return _Worker(process, here)
+
+
+def _serve(connection: Connection, solve: Solver) -> None:
+    """Say that it is there, and then take a turn for every message."""
+    connection.send("ready")
+    while True:
+        connection.recv()
+        try:
+            connection.send(_timed(solve))
+        except Exception as error:  # for the parent to raise
+            connection.send(error)
+
+
+def _turn(worker: _Worker, limit: float) -> tuple[dict[str, Any], list[Run]]:
     try:
-        found, runs = pool.apply_async(_timed, (solve,)).get(limit)
-    except ImportError:
+        worker.connection.send("turn")
+        if not worker.connection.poll(limit):
+            worker.process.kill()
+            return {"status": "stopped", "seconds": limit, "repeats": 1}, []
+        answer = worker.connection.recv()
+    except (EOFError, ConnectionError):
+        return {"status": "died"}, []
+    if isinstance(answer, ImportError):
         return {"status": "absent"}, []
-    except TimeoutError:
-        pool.terminate()
-        return {"status": "stopped", "seconds": limit, "repeats": 1}, []
+    if isinstance(answer, Exception):
+        raise answer
+    found, runs = answer
     return {"status": "ok"} | found, runs
 
 
