@@ -1,0 +1,259 @@
+"""Checks of arguments, so that nothing is read as something that it is not.
+
+A tensor of another type, shape or device is refused and never converted: float32 data read as float64
+would carry seven false digits, and compiled code that trusts a shape would read beyond its end. Numbers
+are taken from Python, NumPy and tensors of no dimension alike. Every message is one line,
+``name: expected …, got …``.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Shape = Sequence[int | None]
+"""A size for each dimension; None where any size will do."""
+INT64_MOST = 2**63 - 1
+
+
+def checked_tensor(
+    value: object,
+    name: str,
+    *shapes: Shape,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """``value``, a finite tensor of a given type, as a tensor that carries no graph.
+
+    It is a view, not a copy: strides stay as they are.
+
+    Args:
+        value: What the caller gave.
+        name: The argument's name, for the message.
+        shapes: What the shape may be, such as ``(3, None)``; without any, all shapes are taken.
+        device: Where it must lie; None for any device.
+        dtype: Its type.
+
+    Raises:
+        TypeError: No tensor, another type, or no array of numbers in memory: sparse, nested, masked,
+            of the device ``meta``, or inside a transform such as ``torch.func.vmap``.
+        ValueError: The shape or the device does not fit, or a value is not finite.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {shown(value)}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name}: expected a tensor of {dtype}, got {value.dtype}")
+    value = _plain(value, name)
+    if device is not None and value.device != device:
+        raise ValueError(f"{name}: expected a tensor on {device}, got one on {value.device}")
+    if shapes and not any(_fits(value.shape, shape) for shape in shapes):
+        expected = " or ".join(map(_written, shapes))
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(value.shape)}")
+    if dtype.is_floating_point and not all_finite(value):
+        raise ValueError(f"{name}: expected finite values, got NaN or Inf")
+    return value
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether all values are finite, in one pass where they are not huge."""
+    # A sum that is finite has only finite terms; one that is not may have overflowed.
+    return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def checked_integer(value: object, name: str, least: int = 0, most: int = INT64_MOST) -> int:
+    """An integer of Python, NumPy or a tensor of no dimension, in a range, as an ``int``.
+
+    Raises:
+        TypeError: No integer; neither is a truth value, nor ``3.0``.
+        ValueError: It is out of range.
+    """
+    if isinstance(value, Tensor) and value.ndim == 0 and value.dtype != torch.bool:
+        value = _plain(value, name).item()
+    if isinstance(value, bool | Tensor):
+        raise TypeError(f"{name}: expected an integer, got {shown(value)}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {shown(value)}") from None
+    if number < least:
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {shown(number)}")
+    if number > most:
+        raise ValueError(f"{name}: expected an integer of at most {most}, got {shown(number)}")
+    return number
+
+
+def checked_number(
+    value: object,
+    name: str,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    finite: bool = True,
+) -> float:
+    """A real number of Python, NumPy or a tensor of no dimension, in a range, as a ``float``.
+
+    Args:
+        value: What the caller gave.
+        name: The argument's name, for the message.
+        above: Bound that the number must be above.
+        least: The least number that is taken.
+        below: Bound that the number must be below.
+        most: The largest number that is taken.
+        finite: Refuse infinity, too; NaN is always refused.
+
+    Raises:
+        TypeError: No real number; neither is a truth value.
+        ValueError: NaN, infinite where it must be finite, or out of range.
+    """
+    number = _real(value, name)
+    if (
+        math.isnan(number)
+        or (finite and math.isinf(number))
+        or (above is not None and number <= above)
+        or (least is not None and number < least)
+        or (below is not None and number >= below)
+        or (most is not None and number > most)
+    ):
+        words = ("above", above), ("of at least", least), ("below", below), ("of at most", most)
+        bounds = " and ".join(f"{word} {bound:g}" for word, bound in words if bound is not None)
+        kind = "a finite number" if finite else "a number"
+        raise ValueError(f"{name}: expected {kind} {bounds}".rstrip() + f", got {shown(value)}")
+    return number
+
+
+def checked_numbers(value: object, name: str, count: int, device: torch.device) -> Tensor:
+    """``count`` finite real numbers as float64, from one number for all or from one for each.
+
+    Taken are what :func:`checked_number` takes, and tensors, NumPy arrays and lists of such, of any
+    real type: each number is converted as it is, so a float32 one keeps its 24 bits.
+
+    Raises:
+        TypeError: No real numbers; neither are truth values.
+        ValueError: Another number of them, another device, or one is not finite.
+    """
+    if isinstance(value, Tensor):
+        numbers = _real_tensor(value, name)
+        if numbers.device != device and numbers.ndim != 0:
+            raise ValueError(f"{name}: expected a tensor on {device}, got one on {numbers.device}")
+    else:
+        numbers = torch.from_numpy(_array(value, name))
+    if numbers.ndim != 0 and numbers.shape != (count,):
+        raise ValueError(f"{name}: expected shape ({count},), got {tuple(numbers.shape)}")
+    numbers = numbers.to(device, torch.float64)
+    if not all_finite(numbers):
+        raise ValueError(f"{name}: expected finite numbers, got {shown(numbers.tolist())}")
+    return numbers.expand(count)
+
+
+def checked_choice(value: object, name: str, choices: Sequence[str]) -> str:
+    """One of some words.
+
+    Raises:
+        TypeError: No string.
+        ValueError: Another word.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {list(choices)}, got {shown(value)}")
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {list(choices)}, got {shown(value)}")
+    return value
+
+
+def checked_flag(value: object, name: str) -> bool:
+    """A truth value of Python or NumPy.
+
+    Raises:
+        TypeError: Anything else, such as 1 or None.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {shown(value)}")
+    return bool(value)
+
+
+def shown(value: object) -> str:
+    """A value for a message of one line: short, and without line breaks."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {value.dtype}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and {value.dtype}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of a foreign class, or an integer of thousands of digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _fits(got: torch.Size, expected: Shape) -> bool:
+    return len(got) == len(expected) and all(
+        size is None or size == n for n, size in zip(got, expected, strict=True)
+    )
+
+
+def _written(shape: Shape) -> str:
+    sizes = ", ".join("…" if size is None else str(size) for size in shape)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+
+
+def _plain(value: Tensor, name: str) -> Tensor:
+    """A dense tensor of numbers in memory, without its graph."""
+    if value.layout != torch.strided or value.is_nested or not _in_memory(value):
+        raise TypeError(
+            f"{name}: expected a dense tensor with its values in memory, got another kind"
+        )
+    if type(value) not in (Tensor, torch.nn.Parameter):
+        value = value.as_subclass(Tensor)  # whose arithmetic nobody has redefined
+    # The imaginary part of a conjugate is stored with the opposite sign and a mark.
+    return value.detach().resolve_neg()
+
+
+def _in_memory(value: Tensor) -> bool:
+    try:
+        return value.data_ptr() != 0 or value.numel() == 0
+    except (RuntimeError, ValueError):  # has no address, or not even a shape
+        return False
+
+
+def _real_tensor(value: Tensor, name: str) -> Tensor:
+    if value.dtype == torch.bool or value.dtype.is_complex or value.is_quantized:
+        raise TypeError(f"{name}: expected real numbers, got a tensor of {value.dtype}")
+    return _plain(value, name)
+
+
+def _array(value: object, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Numbers of Python or NumPy as an array of float64."""
+    if isinstance(value, list | tuple):
+        numbers = [_real(x, name) for x in value]
+    elif isinstance(value, np.ndarray) and value.ndim > 0:
+        if value.dtype.kind not in "iuf":
+            raise TypeError(f"{name}: expected real numbers, got {shown(value)}")
+        return np.array(value, dtype=np.float64)
+    else:
+        return np.array(_real(value, name))
+    return np.array(numbers, dtype=np.float64)
+
+
+def _real(value: object, name: str) -> float:
+    """One real number; NaN is one, a truth value is none."""
+    if type(value) is float:
+        return value
+    number = value
+    if isinstance(value, Tensor):
+        if value.ndim == 0:
+            number = _real_tensor(value, name).item()
+    elif isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
+        number = value.item() if value.dtype.kind in "iuf" else None
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise TypeError(f"{name}: expected a real number, got {shown(value)}")
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(
+            f"{name}: expected a number that float64 can hold, got {shown(value)}"
+        ) from None
