@@ -13,7 +13,7 @@ from typing import Any
 
 from dmf_sharpness.checks import check_config, check_experiment
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.yaml_files import read_yaml
+from dmf_sharpness.yaml_files import read_yaml, with_integers
 
 _log = logging.getLogger("dmf_sharpness")
 
@@ -102,7 +102,7 @@ class Experiment:
         description: What it is for, one or two sentences.
         seed: Seed of everything random in it.
         studies: Studies of the escape, by name.
-        digest: SHA-256 of the parsed content: comments and layout do not count.
+        digest: SHA-256 of the parsed content: comments, layout and a seed written ``3.0`` do not count.
         landscape_points: Grid points along an axis of the contour map; None draws none.
     """
 
@@ -139,7 +139,7 @@ def load_experiment(path: Path, replica: int = 1) -> Experiment:
         UserError: The file is missing, is no YAML, or asks for what cannot be had; the message is
             one line with the file, the key, what was expected and what was given.
     """
-    content = read_yaml(path)
+    content = with_integers(read_yaml(path), "experiment")
     try:
         check_experiment(content)
     except UserError as error:
@@ -204,6 +204,7 @@ def load_config(
     Raises:
         UserError: The configuration or one of its experiments is not valid.
     """
+    config = with_integers(config, "config", texts=True)
     try:
         check_config(config)
     except UserError as error:
