@@ -11,7 +11,7 @@ min_version("9.19")
 include: "workflow/rules/config_files.smk"
 
 
-configfile: "config/config.yaml"
+configfile: CONFIG_FILES[0]
 
 
 include: "workflow/rules/common.smk"
@@ -21,6 +21,7 @@ include: "workflow/rules/bottleneck.smk"
 include: "workflow/rules/escape.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/freshness.smk"
 
 
 onstart:

@@ -1,11 +1,13 @@
 """Cached artifacts: Parquet tables and safetensors that describe themselves and are checked when read.
 
-Every file carries a JSON header: schema version, kind, experiment and its digest, seed, code version,
-and a SHA-256 digest of the content and of the header itself. A reader names what it expects; a file
-that is truncated, altered, of another experiment or of an older schema is an :class:`ArtifactError`
-that says which file, what is wrong and which rule makes it anew. Neither format can run code.
+Every file carries a sealed JSON header (:mod:`dmf_sharpness.headers`): schema version, kind, experiment
+and its digest, seed, what it was made from, and a SHA-256 digest of the content. A reader names what it
+expects; a file that is truncated, altered, of another experiment or of an older schema is an
+:class:`ArtifactError` that says which file, what is wrong and which rule makes it anew. Neither format
+can run code.
 
-Files are written under a temporary name and renamed: a reader sees the old file or the new one.
+Files are written under a temporary name and renamed: a reader sees the old file or the new one, also
+after a power failure.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,40 +27,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors
 
+from dmf_sharpness import lineage
 from dmf_sharpness.errors import UserError
+from dmf_sharpness.headers import (
+    ANY_KIND,
+    KEY,
+    SCHEMA_VERSION,
+    ArtifactError,
+    Header,
+    sealed,
+    unsealed,
+)
 
 if TYPE_CHECKING:
     # Tables do without torch, whose import takes longer than most figures.
     from torch import Tensor
 
+__all__ = [
+    "SCHEMA_VERSION",
+    "ArtifactError",
+    "atomic_path",
+    "content_digest",
+    "file_digest",
+    "read_studies",
+    "read_table",
+    "read_tables",
+    "read_tensors",
+    "write_table",
+    "write_tensors",
+    "write_text",
+]
+
 _log = logging.getLogger("dmf_sharpness")
-
-SCHEMA_VERSION = 1
-ANY_KIND = "artifact"
-LOSS_CONVENTION = "sum of squares: no 1/2, no mean"
-
-# The rule that makes each kind of artifact, for error messages.
-RULES = {
-    "minimizers": "generate_minimizers",
-    "sharpness": "evaluate_sharpness",
-    "bottleneck": "measure_bottleneck",
-    "escape": "simulate_escape",
-    "trajectories": "simulate_escape",
-    "landscape": "map_landscape",
-    "claims": "judge_claims",
-    "benchmark": "benchmark_sharpness",
-}
-
-Header = dict[str, Any]
-
-
-class ArtifactError(UserError):
-    """An artifact that cannot be trusted: missing, damaged, or not the one expected."""
-
-    def __init__(self, path: Path, kind: str, problem: str) -> None:
-        """Word the problem and the remedy in one line."""
-        rule = "study_escape" if kind.startswith("study_") else RULES.get(kind, kind)
-        super().__init__(f"{path}: {problem}; delete it and run the rule {rule} again")
 
 
 def file_digest(path: Path) -> str:
@@ -84,7 +83,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        _flush(temporary)  # else a power failure may leave the new name on an empty file
         temporary.replace(path)
+        _flush(path.parent)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"{path}: expected to be able to write it, got: {reason}") from None
@@ -92,6 +93,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     _log.info("wrote %s", path)
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system bring a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:
@@ -106,40 +116,10 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _sealed(kind: str, header: Mapping[str, Any], content_digest: str) -> str:
-    body = {
-        "schema": SCHEMA_VERSION,
-        "kind": kind,
-        "code": version("dmf-sharpness"),
-        "loss": LOSS_CONVENTION,
-        "dtype": "float64",
-        **header,
-        "content": content_digest,
-    }
-    canonical = json.dumps(body, sort_keys=True)
-    return json.dumps({**body, "seal": hashlib.sha256(canonical.encode()).hexdigest()})
-
-
-def _unsealed(path: Path, kind: str, sealed: str | None, expected: Mapping[str, Any]) -> Header:
-    if sealed is None:
-        raise ArtifactError(path, kind, "expected a header, got none")
-    try:
-        body = json.loads(sealed)
-        seal = body.pop("seal")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise ArtifactError(path, kind, "the header is damaged") from None
-    if hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() != seal:
-        raise ArtifactError(path, kind, "the header is damaged")
-    wanted = {} if kind == ANY_KIND else {"kind": kind}
-    for key, value in {"schema": SCHEMA_VERSION, **wanted, **expected}.items():
-        if body.get(key) != value:
-            raise ArtifactError(path, kind, f"expected {key} {value!r}, got {body.get(key)!r}")
-    return dict(body)
-
-
 def _check_content(path: Path, kind: str, header: Header, digest: str) -> None:
     if header.get("content") != digest:
         raise ArtifactError(path, kind, "the content does not match its digest")
+    lineage.record(path, digest, header)
     _log.info("read %s: content %.12s", path, digest)
 
 
@@ -164,9 +144,9 @@ def write_tensors(
     import safetensors.torch
 
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    sealed = _sealed(kind, header, _tensors_digest(tensors))
+    text = sealed(kind, header, _tensors_digest(tensors))
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"dmf_sharpness": sealed})
+        safetensors.torch.save_file(tensors, temporary, metadata={KEY: text})
 
 
 def read_tensors(
@@ -180,11 +160,11 @@ def read_tensors(
     _require(path, kind)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            sealed = (file.metadata() or {}).get("dmf_sharpness")
+            text = (file.metadata() or {}).get(KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(path, kind, f"not a readable safetensors file ({error})") from None
-    header = _unsealed(path, kind, sealed, expected or {})
+    header = unsealed(path, kind, text, expected)
     _check_content(path, kind, header, _tensors_digest(tensors))
     return tensors, header
 
@@ -205,8 +185,8 @@ def _table_digest(table: pa.Table) -> str:
 def write_table(path: Path, kind: str, table: pd.DataFrame, header: Mapping[str, Any]) -> None:
     """Write a table as Parquet with a sealed header."""
     arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    sealed = _sealed(kind, header, _table_digest(arrow))
-    arrow = arrow.replace_schema_metadata({"dmf_sharpness": sealed})
+    text = sealed(kind, header, _table_digest(arrow))
+    arrow = arrow.replace_schema_metadata({KEY: text})
     with atomic_path(path) as temporary:
         pq.write_table(arrow, temporary, compression="zstd")
 
@@ -218,7 +198,7 @@ def read_tables(paths: Sequence[Path], kind: str) -> pd.DataFrame:
         ArtifactError: A file is missing, damaged, or of an experiment that another file is of.
     """
     frames: dict[str, pd.DataFrame] = {}
-    for path in paths:
+    for path in sorted(paths):  # so that nothing depends on the order in the configuration
         table, header = read_table(path, kind)
         experiment = header["experiment"]
         if experiment in frames:
@@ -242,12 +222,12 @@ def read_table(
         # One plain read: a dataset scan would guess partitions from the path.
         arrow = pq.ParquetFile(path).read()
         metadata = arrow.schema.metadata or {}
-        sealed = metadata.get(b"dmf_sharpness")
-        text = None if sealed is None else sealed.decode()
+        header_text = metadata.get(KEY.encode())
+        text = None if header_text is None else header_text.decode()
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(path, kind, f"not a readable Parquet file ({reason})") from None
-    header = _unsealed(path, kind, text, expected or {})
+    header = unsealed(path, kind, text, expected)
     _check_content(path, kind, header, _table_digest(arrow.replace_schema_metadata(None)))
     return arrow.to_pandas(), header
 

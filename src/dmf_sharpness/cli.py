@@ -4,6 +4,8 @@ A stage's log says what it read, what it wrote and the seed (as it happens), and
 versions, in what time and with how much memory.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import resource
@@ -12,9 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from dmf_sharpness import lineage
 from dmf_sharpness.errors import UserError
+from dmf_sharpness.headers import ArtifactError
+
+if TYPE_CHECKING:
+    from dmf_sharpness.experiments import Experiment
 
 log = logging.getLogger("dmf_sharpness")
 
@@ -47,6 +54,23 @@ def _positive(text: str) -> int:
     return number
 
 
+def origin(detail: str = "", options: object = None) -> dict[str, Any]:
+    """The lineage of what the running script is about to write, as :mod:`dmf_sharpness.lineage` has it."""
+    return lineage.lineage_of_this_run(Path(sys.argv[0]), detail, options)
+
+
+def header(experiment: Experiment, detail: str = "") -> dict[str, Any]:
+    """The header of a table or tensor file: experiment, lineage, and the engine that computed it.
+
+    Args:
+        experiment: Of which the artifact is.
+        detail: The study, where the script runs one of several.
+    """
+    from dmf_sharpness.lanes import engine_name  # with torch, which scripts that draw do without
+
+    return {**experiment.identity, **origin(detail), "engine": engine_name()}
+
+
 def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """The same items, with a bar on a terminal and now and then a line in a log."""
     if sys.stderr.isatty():
@@ -68,7 +92,12 @@ def run(main: Callable[[], int | None]) -> None:
     log.setLevel(logging.INFO)  # only our own: font subsetting, say, has a lot to tell
     began = time.perf_counter()
     try:
+        lineage.check_imported(Path(sys.argv[0]).absolute().parents[2])
         status = main()
+    except ArtifactError as error:
+        if error.in_workflow:
+            lineage.set_back(error.path)  # so that the same command makes it anew
+        _end(str(error))
     except UserError as error:
         _end(str(error))
     except OSError as error:

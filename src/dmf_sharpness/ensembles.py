@@ -1,8 +1,9 @@
 """The minimizers of an experiment: made from its file, stored, and read back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,8 +130,20 @@ def generate(experiment: Experiment) -> Iterator[Ensemble]:
         )
 
 
-def save(path: Path, experiment: Experiment, ensembles: Sequence[Ensemble]) -> None:
-    """Write the minimizers of an experiment as one safetensors file."""
+def save(
+    path: Path,
+    experiment: Experiment,
+    ensembles: Sequence[Ensemble],
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the minimizers of an experiment as one safetensors file.
+
+    Args:
+        path: Where to.
+        experiment: Of which the minimizers are.
+        ensembles: A network's minimizers each, in order.
+        origin: Further entries of the header, such as its lineage.
+    """
     tensors: dict[str, Tensor] = {}
     networks = []
     for ensemble in ensembles:
@@ -141,7 +154,7 @@ def save(path: Path, experiment: Experiment, ensembles: Sequence[Ensemble]) -> N
         if ensemble.input_root is not None:
             tensors[f"{prefix}/input_root"] = ensemble.input_root
         networks.append({"widths": ensemble.widths, "kinds": ensemble.kinds})
-    header = {**experiment.identity, "seed": experiment.seed, "networks": networks}
+    header = {**experiment.identity, **(origin or {}), "networks": networks}
     write_tensors(path, KIND, tensors, header)
 
 

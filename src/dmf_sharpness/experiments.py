@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dmf_sharpness import lineage
 from dmf_sharpness.checks import check_config, check_experiment
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.yaml_files import read_yaml, with_integers
@@ -103,6 +104,7 @@ class Experiment:
         seed: Seed of everything random in it.
         studies: Studies of the escape, by name.
         digest: SHA-256 of the parsed content: comments, layout and a seed written ``3.0`` do not count.
+        file_digest: The same, of the file: all replicas of an experiment share it.
         landscape_points: Grid points along an axis of the contour map; None draws none.
     """
 
@@ -116,6 +118,7 @@ class Experiment:
     landscape_points: int | None
     studies: Mapping[str, StudySpec]
     digest: str
+    file_digest: str
 
     @property
     def bottlenecked(self) -> bool:
@@ -125,7 +128,22 @@ class Experiment:
     @property
     def identity(self) -> dict[str, Any]:
         """The header entries that tie an artifact to this experiment."""
-        return {"experiment": self.name, "digest": self.digest}
+        return {"experiment": self.name, "digest": self.digest, "seed": self.seed}
+
+
+def read_experiment(path: Path) -> tuple[dict[str, Any], str]:
+    """The checked content of an experiment file, and its digest.
+
+    Raises:
+        UserError: As :func:`load_experiment`.
+    """
+    content = with_integers(read_yaml(path), "experiment")
+    try:
+        check_experiment(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    canonical = json.dumps({**content, "name": path.stem}, sort_keys=True)
+    return content, hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def load_experiment(path: Path, replica: int = 1) -> Experiment:
@@ -139,11 +157,8 @@ def load_experiment(path: Path, replica: int = 1) -> Experiment:
         UserError: The file is missing, is no YAML, or asks for what cannot be had; the message is
             one line with the file, the key, what was expected and what was given.
     """
-    content = with_integers(read_yaml(path), "experiment")
-    try:
-        check_experiment(content)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    content, digest = read_experiment(path)
+    lineage.record(path, digest)
 
     def deep_tuple(value: Any) -> Any:
         return tuple(deep_tuple(item) for item in value) if isinstance(value, list) else value
@@ -151,7 +166,6 @@ def load_experiment(path: Path, replica: int = 1) -> Experiment:
     def spec(section: Mapping[str, Any]) -> dict[str, Any]:
         return {key: deep_tuple(value) for key, value in section.items()}
 
-    canonical = json.dumps({**content, "name": path.stem}, sort_keys=True)
     landscape = content.get("landscape")
     experiment = Experiment(
         name=path.stem,
@@ -165,7 +179,8 @@ def load_experiment(path: Path, replica: int = 1) -> Experiment:
         studies={
             name: StudySpec(**spec(section)) for name, section in content.get("studies", {}).items()
         },
-        digest=hashlib.sha256(canonical.encode()).hexdigest(),
+        digest=digest,
+        file_digest=digest,
     )
     if replica > 1:
         experiment = drawn_anew(experiment, replica)

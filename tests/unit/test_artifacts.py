@@ -47,7 +47,7 @@ def test_what_is_written_is_read(artifact):
         assert all(torch.equal(content[name], TENSORS[name]) for name in TENSORS)
     assert header["seed"] == 1
     assert header["loss"] == "sum of squares: no 1/2, no mean"
-    assert set(header) >= {"schema", "kind", "code", "dtype", "content"}
+    assert set(header) >= {"schema", "kind", "version", "dtype", "content"}
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file is left
 
 

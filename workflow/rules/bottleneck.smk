@@ -1,9 +1,10 @@
 rule measure_bottleneck:
     """The exact expression behind a bottleneck, beside the true sharpness."""
     input:
-        experiment="config/experiments/{experiment}.yaml",
+        experiment=experiment_file,
         minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        script="workflow/scripts/measure_bottleneck.py",
+        script=script("measure_bottleneck"),
+        age=OLDEST,
     output:
         ensure(
             update("results/bottleneck/{experiment}{replica}.parquet"), non_empty=True
@@ -18,7 +19,6 @@ rule measure_bottleneck:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
     params:
-        code=digest_of("workflow/scripts/measure_bottleneck.py"),
         replica=replica_option,
     shell:
-        "python {input.script} {input.experiment} {input.minimizers} {output} {params.replica} &> {log}"
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output} {params.replica} &> {log}"

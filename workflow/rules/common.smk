@@ -1,11 +1,9 @@
-import ast
-import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
-from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -13,26 +11,43 @@ from snakemake.exceptions import WorkflowError
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import load_config
 
+
+def braced(text):
+    """A text for Snakemake to format: its own braces stay."""
+    return str(text).replace("{", "{{").replace("}", "}}")
+
+
+# A prefix of one's own takes the place of Snakemake's strict mode, which has to be said again.
 # The interpreter that runs Snakemake runs the scripts, whether or not its environment is active.
 # Jobs run side by side: a pool of threads in each would have them fight over the cores.
-# A prefix of one's own takes the place of Snakemake's strict mode, which has to be said again.
+# A shell has its background processes ignore Ctrl-C, which otherwise would have Python print a
+# traceback while it starts; `job` waits for the script and ends it by a signal that Python leaves alone.
 shell.prefix(
     "set -euo pipefail; "
-    f'export PATH="{Path(sys.executable).parent}:$PATH" OMP_NUM_THREADS=1; '
+    f"export PATH={braced(shlex.quote(str(Path(sys.executable).parent)))}:$PATH OMP_NUM_THREADS=1; "
+    "job() {{ trap 'kill $! 2> /dev/null; exit 130' INT TERM; \"$@\" & wait $!; }}; "
 )
+
+SCRIPTS = PROJECT / "workflow" / "scripts"
+
+# An input of every rule: a folder that is older than any result but those that were set back
+# (freshness.smk). That these are older than a script or an experiment would not do: Snakemake takes a file
+# that has the content of last time for old, however new it is. A folder has no content to compare.
+OLDEST = ".snakemake/oldest"
 
 # On a full disk Snakemake cannot even log what went wrong; a whole run writes half of this.
 LEAST_FREE_BYTES = 50e6
-
-PACKAGE = Path("src/dmf_sharpness")
 
 # Snakemake's own folder comes first, and Snakemake would say so with a traceback.
 if not os.access(".snakemake" if Path(".snakemake").exists() else ".", os.W_OK):
     raise WorkflowError(f"{Path.cwd()}: expected a folder that can be written to")
 
+Path(OLDEST).mkdir(parents=True, exist_ok=True)
+os.utime(OLDEST, (2, 2))
+
 try:
     # The last --configfile of the command line has the last word, and its name goes into messages.
-    EXPERIMENTS = load_config(config, CONFIG_FILES[-1], Path("config/experiments"))
+    EXPERIMENTS = load_config(config, CONFIG_FILES[-1], CONFIG / "experiments")
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -55,41 +70,24 @@ def check_writable(*folders):
             )
 
 
-@cache
-def imported_modules(source):
-    """The files of our package that a Python file imports, by name."""
-    found = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "dmf_sharpness"
-        ):
-            below = node.module.split(".")[1:]
-            found.add(PACKAGE.joinpath(*below).with_suffix(".py"))
-            found |= {
-                PACKAGE.joinpath(*below, name.name).with_suffix(".py")
-                for name in node.names
-            }
-    return {source for source in found if source.is_file()}
+def script(rule):
+    """The script of a rule, which lies beside the workflow and not in the working directory.
 
-
-@cache
-def digest_of(*scripts):
-    """A digest of what scripts import of our package: a parameter, so that editing it re-runs the stage.
-
-    As inputs, thirty modules would make the plan of ten thousand jobs three times as slow.
+    A function and no pattern: braces in the folder's name are no wildcards.
     """
-    found, waiting = set(), [Path(path) for path in scripts]
-    while waiting:
-        source = waiting.pop()
-        if source not in found and source.is_file():
-            found.add(source)
-            waiting.extend(imported_modules(source))
-            if source.name == "lanes.py":  # loads the compiled kernels
-                found.update(source.parent.glob("_*.[ch]"))
-    digest = hashlib.sha256()
-    for source in sorted(found):
-        digest.update(f"{source} ".encode() + source.read_bytes())
-    return digest.hexdigest()[:16]
+    return lambda wildcards: str(SCRIPTS / f"{rule}.py")
+
+
+def experiment_file(wildcards):
+    """The file of the experiment that a job is of, replicas included."""
+    return str(CONFIG / "experiments" / f"{wildcards.experiment}.yaml")
+
+
+def experiment_files():
+    """The files of all experiments of the configuration."""
+    return [
+        str(CONFIG / "experiments" / f"{name}.yaml") for name in config["experiments"]
+    ]
 
 
 def with_section(section):
@@ -131,6 +129,28 @@ def mapped_tables():
     }
 
 
+def judged_tables():
+    """The tables that claims are judged from, by the name of the option that takes them."""
+    return {
+        "sharpness": expand(
+            "results/sharpness/{experiment}.parquet", experiment=without_bottleneck()
+        ),
+        "bottleneck": expand(
+            "results/bottleneck/{experiment}.parquet",
+            experiment=with_section("bottlenecked"),
+        ),
+        "escape": expand(
+            "results/escape/{experiment}.parquet", experiment=with_section("escape")
+        ),
+        "studies": study_tables(),
+    }
+
+
+def all_judged_tables():
+    """The same, as one list."""
+    return [path for paths in judged_tables().values() for path in paths]
+
+
 def figure_style(key):
     """What the configuration says about how figures look."""
     own = {"width": "own", "palette": "colorblind", "formats": ["pdf"]}
@@ -143,6 +163,11 @@ def figure_suffixes():
 
 
 def figure_tables(wildcards):
+    """The artifacts that the figure of a job draws, by the name of the option that takes them."""
+    return tables_of(wildcards.figure)
+
+
+def tables_of(figure):
     """The artifacts that a figure draws, by the name of the option that takes them."""
     sharpness = expand(
         "results/sharpness/{experiment}.parquet", experiment=without_bottleneck()
@@ -170,11 +195,9 @@ def figure_tables(wildcards):
             )
         },
     }
-    if wildcards.figure not in tables:
-        raise WorkflowError(
-            f"figures/{wildcards.figure}: expected one of {', '.join(tables)}"
-        )
-    return tables[wildcards.figure]
+    if figure not in tables:
+        raise WorkflowError(f"figures/{figure}: expected one of {', '.join(tables)}")
+    return tables[figure]
 
 
 def replica_option(wildcards):

@@ -1,9 +1,10 @@
 rule simulate_escape:
     """Gradient descent from beside the minimizers, below and above the stability limit."""
     input:
-        experiment="config/experiments/{experiment}.yaml",
+        experiment=experiment_file,
         minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        script="workflow/scripts/simulate_escape.py",
+        script=script("simulate_escape"),
+        age=OLDEST,
     output:
         runs=ensure(
             update("results/escape/{experiment}{replica}.parquet"), non_empty=True
@@ -22,19 +23,19 @@ rule simulate_escape:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
     params:
-        code=digest_of("workflow/scripts/simulate_escape.py"),
         replica=replica_option,
     shell:
-        "python {input.script} {input.experiment} {input.minimizers} {output.runs} {params.replica} &> {log}"
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output.runs} {params.replica} &> {log}"
 
 
 rule map_landscape:
     """The loss on the plane of v_1 and v_N around a minimizer that gradient descent left."""
     input:
-        experiment="config/experiments/{experiment}.yaml",
+        experiment=experiment_file,
         minimizers="results/minimizers/{experiment}{replica}.safetensors",
         trajectories="results/escape/{experiment}{replica}.trajectories.parquet",
-        script="workflow/scripts/map_landscape.py",
+        script=script("map_landscape"),
+        age=OLDEST,
     output:
         ensure(
             update("results/landscape/{experiment}{replica}.safetensors"),
@@ -50,19 +51,19 @@ rule map_landscape:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,
     params:
-        code=digest_of("workflow/scripts/map_landscape.py"),
         replica=replica_option,
     shell:
-        "python {input.script} {input.experiment} {input.minimizers} {input.trajectories}"
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {input.trajectories}"
         " {output} {params.replica} &> {log}"
 
 
 rule study_escape:
     """One study of the escape: when, how fast, from where, where to, the phase diagram, orbits."""
     input:
-        experiment="config/experiments/{experiment}.yaml",
+        experiment=experiment_file,
         minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        script="workflow/scripts/study_escape.py",
+        script=script("study_escape"),
+        age=OLDEST,
     output:
         ensure(
             update("results/studies/{study}/{experiment}{replica}.parquet"),
@@ -78,11 +79,7 @@ rule study_escape:
         mem_mb=lambda wildcards, attempt: 2500 * attempt,
         runtime=60,
     params:
-        code=lambda wildcards: digest_of(
-            "workflow/scripts/study_escape.py",
-            f"src/dmf_sharpness/studies/{wildcards.study}.py",
-        ),
         replica=replica_option,
     shell:
-        "python {input.script} {input.experiment} {input.minimizers} {output} {wildcards.study}"
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output} {wildcards.study}"
         " {params.replica} &> {log}"

@@ -6,7 +6,8 @@ rule render_figure:
     """Draw one figure from cached tables; nothing is computed again."""
     input:
         unpack(figure_tables),
-        script="workflow/scripts/render_figure.py",
+        script=script("render_figure"),
+        age=OLDEST,
     output:
         # The report and the README show the PNG.
         png=ensure(update("figures/{figure}.png"), non_empty=True),
@@ -22,17 +23,13 @@ rule render_figure:
     conda:
         "../envs/replication.yaml"
     params:
-        code=lambda wildcards: digest_of(
-            "workflow/scripts/render_figure.py",
-            f"src/dmf_sharpness/figures/{wildcards.figure}.py",
-        ),
         options=figure_options,
         stem=lambda wildcards, output: output.png.removesuffix(".png"),
         width=figure_style("width"),
         palette=figure_style("palette"),
         formats=" ".join(figure_style("formats")),
     shell:
-        "python {input.script} {wildcards.figure} {params.stem} {params.options}"
+        "job python {input.script:q} {wildcards.figure} {params.stem} {params.options}"
         " --width {params.width} --palette {params.palette} --formats {params.formats} &> {log}"
 
 
@@ -41,7 +38,8 @@ rule animation:
     input:
         trajectories=lambda _: mapped_tables()["trajectories"],
         landscape=lambda _: mapped_tables()["landscape"],
-        script="workflow/scripts/render_animation.py",
+        script=script("render_animation"),
+        age=OLDEST,
     output:
         ensure(update("figures/escape.gif"), non_empty=True),
     log:
@@ -50,8 +48,6 @@ rule animation:
         "results/benchmarks/animation.tsv"
     conda:
         "../envs/replication.yaml"
-    params:
-        code=digest_of("workflow/scripts/render_animation.py"),
     shell:
-        "python {input.script} {output} --trajectories {input.trajectories}"
+        "job python {input.script:q} {output} --trajectories {input.trajectories}"
         " --landscape {input.landscape} &> {log}"

@@ -1,8 +1,9 @@
 rule generate_minimizers:
     """Make the minimizers that an experiment asks for."""
     input:
-        experiment="config/experiments/{experiment}.yaml",
-        script="workflow/scripts/generate_minimizers.py",
+        experiment=experiment_file,
+        script=script("generate_minimizers"),
+        age=OLDEST,
     output:
         ensure(
             update("results/minimizers/{experiment}{replica}.safetensors"),
@@ -18,7 +19,6 @@ rule generate_minimizers:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,
     params:
-        code=digest_of("workflow/scripts/generate_minimizers.py"),
         replica=replica_option,
     shell:
-        "python {input.script} {input.experiment} {output} {params.replica} &> {log}"
+        "job python {input.script:q} {input.experiment:q} {output} {params.replica} &> {log}"

@@ -1,9 +1,10 @@
 rule evaluate_sharpness:
     """The exact sharpness of every minimizer, beside the dense autograd Hessian's."""
     input:
-        experiment="config/experiments/{experiment}.yaml",
+        experiment=experiment_file,
         minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        script="workflow/scripts/evaluate_sharpness.py",
+        script=script("evaluate_sharpness"),
+        age=OLDEST,
     output:
         ensure(
             update("results/sharpness/{experiment}{replica}.parquet"), non_empty=True
@@ -18,7 +19,6 @@ rule evaluate_sharpness:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
     params:
-        code=digest_of("workflow/scripts/evaluate_sharpness.py"),
         replica=replica_option,
     shell:
-        "python {input.script} {input.experiment} {input.minimizers} {output} {params.replica} &> {log}"
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output} {params.replica} &> {log}"

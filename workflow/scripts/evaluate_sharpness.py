@@ -25,7 +25,7 @@ def main() -> None:
     ]
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "experiment", experiment.name)
-    write_table(args.output, "sharpness", table, experiment.identity)
+    write_table(args.output, "sharpness", table, cli.header(experiment))
     worst = table.relative_difference.max()
     cli.log.info(
         "%s: %d minimizers, worst relative difference %.2g", args.output, len(table), worst

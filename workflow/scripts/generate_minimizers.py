@@ -20,7 +20,7 @@ def main() -> None:
     except (ValueError, ArithmeticError) as error:
         # What only the drawn target shows: too ill-conditioned, no room for what is asked.
         raise UserError(f"{args.experiment}: {error}") from None
-    ensembles.save(args.output, experiment, made)
+    ensembles.save(args.output, experiment, made, cli.origin())
     count = sum(len(ensemble.kinds) for ensemble in made)
     cli.log.info("%s: %d minimizers of %d networks", args.output, count, len(made))
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dmf_sharpness import cli
+from dmf_sharpness import cli, lineage
 from dmf_sharpness.artifacts import read_studies, read_tables, write_text
 from dmf_sharpness.claims import judge
 from dmf_sharpness.ledger import to_json, to_markdown
@@ -30,8 +30,13 @@ def main() -> None:
         )
     )
     claims = [*judge(sharpness, escape, narrow), *judge_studies(read_studies(args.studies))]
+    origin = cli.origin()
+    marker, made_from = lineage.marker(origin), origin["made_from"]
     rows = to_json(sorted(claims, key=lambda claim: claim.id.partition(".")[0]))  # C1 … C6
-    write_text(args.output.with_suffix(".md"), to_markdown(rows))
+    for row in rows:
+        row["artifacts"] = {path: made_from[path] for path in row["artifacts"]}
+        row["lineage"] = marker
+    write_text(args.output.with_suffix(".md"), f"{to_markdown(rows)}\n<!-- {marker} -->\n")
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     fallen = [row["id"] for row in rows if row["verdict"] == "fails"]
     cli.log.info("%s: %d claims, failed: %s", args.output, len(rows), fallen or "none")

@@ -41,7 +41,7 @@ def main() -> None:
         [W[b] for W in ensemble.factors], ensemble.target[b], top, flattening, root
     )
     tensors = {"along_top": top, "along_flattening": flattening, "loss": loss}
-    header = {**experiment.identity, "network": ensemble.network, "minimizer": b}
+    header = {**cli.header(experiment), "network": ensemble.network, "minimizer": b}
     write_tensors(args.output, "landscape", tensors, header)
     cli.log.info("%s: %d × %d points", args.output, len(top), len(flattening))
 

@@ -22,7 +22,7 @@ def main() -> None:
     tables = [measure(ensemble) for ensemble in cli.progress(made, len(made), "networks")]
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "experiment", experiment.name)
-    write_table(args.output, "bottleneck", table, experiment.identity)
+    write_table(args.output, "bottleneck", table, cli.header(experiment))
     most = table.excess.max()
     cli.log.info("%s: %d minimizers, excess of up to %.2g", args.output, len(table), most)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dmf_sharpness import cli
+from dmf_sharpness import cli, lineage
 from dmf_sharpness.artifacts import atomic_path
 from dmf_sharpness.figures import animation, style
 from dmf_sharpness.figures.tables import load_tables
@@ -22,6 +22,7 @@ def main() -> None:
     with style.applied(style.Style()), atomic_path(args.output) as temporary:
         movie = animation.animate(tables)
         movie.save(temporary, writer="pillow", fps=animation.FRAME_RATE, dpi=RESOLUTION)
+        animation.add_comment(temporary, lineage.marker(cli.origin()))
     cli.log.info("%s", args.output)
 
 

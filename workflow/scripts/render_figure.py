@@ -66,6 +66,7 @@ def main() -> None:
     drawn = [*args.sharpness, *args.escape, *args.trajectories, *args.bottleneck, *args.benchmark]
     drawn += [*args.studies, *([args.landscape] if args.landscape else [])]
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
+    made = cli.origin(args.figure, {"width": args.width, "palette": args.palette})
     try:
         written = style.render(
             lambda: module.draw(tables),
@@ -73,6 +74,7 @@ def main() -> None:
             style.Style(args.width, args.palette),
             args.formats,
             shortened(drawn),
+            made,
         )
     except UserError:
         raise

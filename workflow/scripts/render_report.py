@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dmf_sharpness import cli
-from dmf_sharpness.artifacts import ArtifactError, write_text
+from dmf_sharpness import cli, lineage
+from dmf_sharpness.artifacts import ArtifactError, file_digest, write_text
 from dmf_sharpness.experiments import Experiment, load_experiment
 from dmf_sharpness.figures.captions import caption, figures_of
 from dmf_sharpness.ledger import format_number, summary
@@ -22,6 +22,7 @@ import yaml
 from markupsafe import Markup, escape
 from PIL import Image
 
+SCRIPTS = Path(__file__).parent
 GROUPS = {
     "C1": "An exact expression for the sharpness at any minimizer",
     "C2": "Equal spectral products are sufficient for flatness",
@@ -66,8 +67,8 @@ def _linked(text: str, ids: Sequence[str]) -> Markup:
 
 
 def _figure(path: Path, rows: list[Row]) -> Row:
-    with Image.open(path) as image:
-        width, height, source = image.width, image.height, image.text.get("Source", "")  # type: ignore[attr-defined]
+    text_chunks, width, height = _opened(path)
+    source = text_chunks.get("Source", "")
     text = caption(path.stem, rows)
     return {
         "name": path.stem,
@@ -78,6 +79,64 @@ def _figure(path: Path, rows: list[Row]) -> Row:
         "pixels": (width, height),
         "shown": f"{width / PRINTED_DPI * ENLARGED:.2f}in",
     }
+
+
+def _opened(path: Path) -> tuple[Mapping[str, str], int, int]:
+    """The texts in a PNG, its width and its height."""
+    try:
+        with Image.open(path) as image:
+            return image.text, image.width, image.height  # type: ignore[attr-defined]
+    except (OSError, AttributeError, SyntaxError):
+        raise ArtifactError(path, "figure", "expected a readable PNG") from None
+
+
+def check_ledger(path: Path, rows: list[Row], tables: Sequence[Path]) -> None:
+    """Make sure that the ledger was judged from the tables at hand, by the code at hand.
+
+    Args:
+        path: The ledger.
+        rows: Its rows.
+        tables: The tables that it must have been judged from, all of them; none are not compared.
+
+    Raises:
+        ArtifactError: It was not; the message names the files and the command that mends it.
+    """
+    for row in rows:
+        _check_sources(path, "claims", row["artifacts"])
+    roots = lineage.stage_sources("judge_claims", SCRIPTS)
+    expected = lineage.expected_lineage(roots, tables)
+    if tables and (
+        expected is None or {row["lineage"] for row in rows} != {lineage.marker(expected)}
+    ):
+        raise ArtifactError(
+            path, "claims", "judged from other tables or by other code than at hand"
+        )
+
+
+def check_figure(path: Path) -> None:
+    """Make sure that a figure was drawn from the tables at hand, by the code at hand.
+
+    Raises:
+        ArtifactError: It was not; the message names the files and the command that mends it.
+    """
+    try:
+        made = json.loads(_opened(path)[0]["Lineage"])
+        code, made_from = made["code"], made["made_from"]
+    except (KeyError, ValueError, TypeError):
+        raise ArtifactError(path, "figure", "expected a lineage in the file, got none") from None
+    _check_sources(path, "figure", made_from)
+    roots = lineage.stage_sources("render_figure", SCRIPTS, path.stem)
+    if code != lineage.code_digest(*roots):
+        raise ArtifactError(path, "figure", "drawn by another version of the code")
+
+
+def _check_sources(path: Path, kind: str, made_from: Mapping[str, str]) -> None:
+    """Hold what a result was made from against the files at hand, as far as they are there."""
+    for source, digest in made_from.items():
+        at_hand = lineage.digest_at_hand(Path(source))
+        if at_hand is not None and at_hand != digest:
+            problem = f"made from {source} of digest {digest:.12}, which is {at_hand:.12} now"
+            raise ArtifactError(path, kind, problem)
 
 
 def _experiment(experiment: Experiment) -> Row:
@@ -95,7 +154,8 @@ def _experiment(experiment: Experiment) -> Row:
 def _ledger(path: Path) -> list[Row]:
     try:
         rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
-        _ = [(row["id"], row["artifacts"], row["control"]["verdict"]) for row in rows]
+        _ = [(row["id"], dict(row["artifacts"]), row["control"]["verdict"]) for row in rows]
+        _ = [row["lineage"] for row in rows]
     except (ValueError, KeyError, TypeError):
         raise ArtifactError(path, "claims", "not a ledger") from None
     return rows
@@ -103,7 +163,7 @@ def _ledger(path: Path) -> list[Row]:
 
 def page(
     rows: list[Row], figures: Sequence[Path], config: Mapping[str, Any],
-    experiments: Sequence[Experiment], benchmarks: Path,
+    experiments: Sequence[Experiment], benchmarks: Path, mark: str = "",
 ) -> str:  # fmt: skip
     """The report as HTML."""
     environment = jinja2.Environment(
@@ -116,6 +176,7 @@ def page(
     environment.filters["breakable"] = lambda text: Markup(str(escape(text)).replace(",", ",<wbr>"))
     template = files("dmf_sharpness").joinpath("templates/report.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(
+        lineage=mark,
         summary=summary(rows),
         holding=sum(row["verdict"] == "holds" for row in rows),
         controls=sum(row["control"]["verdict"] == "fails" for row in rows),
@@ -148,9 +209,19 @@ def main() -> None:
     parser.add_argument(
         "--benchmarks", type=Path, default=Path("results/benchmarks"), help="Snakemake's run times"
     )
+    parser.add_argument(
+        "--tables", nargs="*", default=[], type=Path, help="the tables that were judged, to compare"
+    )
     args = parser.parse_args()
+    rows = _ledger(args.claims)
+    check_ledger(args.claims, rows, args.tables)
+    lineage.record(args.claims, file_digest(args.claims))
+    for figure in args.figures:
+        check_figure(figure)
+        lineage.record(figure, file_digest(figure))
     experiments = [load_experiment(path) for path in args.experiments]
-    html = page(_ledger(args.claims), args.figures, args.config, experiments, args.benchmarks)
+    mark = lineage.marker(cli.origin(options=args.config))
+    html = page(rows, args.figures, args.config, experiments, args.benchmarks, mark)
     write_text(args.output, html)
     cli.log.info("%s: %d figures, %.1f MB", args.output, len(args.figures), len(html) / 1e6)
 

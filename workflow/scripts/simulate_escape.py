@@ -81,10 +81,9 @@ def main() -> None:
     table.insert(0, "experiment", experiment.name)
     trajectories = args.output.with_suffix(".trajectories.parquet")
     kept = [path for path in paths if len(path)] or list(paths[:1])
-    write_table(
-        trajectories, "trajectories", pd.concat(kept, ignore_index=True), experiment.identity
-    )
-    write_table(args.output, "escape", table, experiment.identity)
+    header = cli.header(experiment)
+    write_table(trajectories, "trajectories", pd.concat(kept, ignore_index=True), header)
+    write_table(args.output, "escape", table, header)
     counts = table.outcome.value_counts().to_dict()
     cli.log.info("%s: %d runs, %s", args.output, len(table), counts)
 

@@ -23,7 +23,7 @@ def main() -> None:
     networks = cli.progress(made, len(made), "networks")
     table = studies.run(args.name, networks, experiment.studies[args.name])
     table.insert(0, "experiment", experiment.name)
-    write_table(args.output, f"study_{args.name}", table, experiment.identity)
+    write_table(args.output, f"study_{args.name}", table, cli.header(experiment, args.name))
     counts = table.outcome.value_counts().to_dict() if "outcome" in table else {}
     cli.log.info("%s: %d rows %s", args.output, len(table), counts)
 

@@ -1,6 +1,7 @@
 """The contour figure as it comes about: gradient descent leaves the minimizer, swings, and settles."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -87,3 +88,11 @@ def _run(path: pd.DataFrame, colour: object, label: str, panels: tuple[Axes, Axe
     (curve,) = right.plot([], [], color=colour, label=label)
     plane = path[["along_top", "along_flattening"]].to_numpy()
     return _Run(path.step.to_numpy(), plane, path.distance.to_numpy(), trail, swing, head, curve)
+
+
+def add_comment(path: Path, text: str) -> None:
+    """Put a comment of at most 255 characters into a GIF, as the last block before its end."""
+    content = path.read_bytes()
+    assert content.endswith(b"\x3b")
+    block = text.encode("ascii")
+    path.write_bytes(content[:-1] + b"\x21\xfe" + bytes([len(block)]) + block + b"\x00\x3b")

@@ -4,6 +4,7 @@ A figure's module says what it draws; the width, the palette and the formats are
 ``config/config.yaml``, and hold inside :func:`applied`.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from matplotlib.ticker import LogLocator
 from tueplots import bundles, figsizes
 
 from dmf_sharpness.artifacts import atomic_path
+from dmf_sharpness.lineage import marker
 
 # Same bytes from run to run: no creation date, no random identifiers.
 os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
@@ -242,6 +244,7 @@ def render(
     style: Style | None = None,
     formats: Sequence[str] = ("pdf",),
     source: str = "",
+    lineage: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Draw, and write ``stem.png`` and the further formats, each file whole or not at all.
 
@@ -251,15 +254,22 @@ def render(
         style: Width and palette.
         formats: ``pdf``, ``svg``; PNG is always written.
         source: The artifacts that are drawn; it goes into the metadata of the files.
+        lineage: What the figure was made from (:mod:`dmf_sharpness.lineage`); it goes there, too.
 
     Returns:
         The files written.
     """
     # Without what would differ from run to run.
-    metadata = {
-        "pdf": {"CreationDate": None, "Subject": source},
-        "png": {"Software": None, "Source": source},
-        "svg": {"Date": None, "Source": source},
+    mark = "" if lineage is None else marker(lineage)
+    metadata: dict[str, dict[str, Any]] = {
+        "pdf": {"CreationDate": None, "Subject": source, "Keywords": mark},
+        "png": {
+            "Software": None,
+            "Source": source,
+            "Comment": mark,
+            "Lineage": json.dumps(lineage),
+        },
+        "svg": {"Date": None, "Source": source, "Keywords": [mark]},
     }
     written = []
     with applied(style or Style()):
