@@ -5,6 +5,7 @@ All of it goes through the function that the Snakefile calls before it makes the
 
 import contextlib
 import copy
+import dataclasses
 import importlib.util
 import io
 import math
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from dmf_sharpness import checks
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.experiments import FIGURE_NEEDS, load_config
+from dmf_sharpness.experiments import FIGURE_NEEDS, load_config, load_experiment
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
@@ -38,13 +39,17 @@ KEYS = st.sampled_from(
 )  # fmt: skip
 NUMBERS = st.one_of(
     st.integers(-3, 12),
-    st.sampled_from([10**9, 10**19, 10**400, -(10**30), 0.0, -0.0, 5e-324, 1e308, 1e-9, 0.5, 1.0, 1.5]),
+    st.sampled_from(
+        [10**9, 10**19, 10**400, -(10**30), 0.0, -0.0, 5e-324, 1e308, 1e-9, 0.5, 1.0, 1.5, 3.0, 600.0,
+         2.0**53, 1e300]
+    ),
     st.sampled_from([math.nan, math.inf, -math.inf]),
     st.floats(),
 )  # fmt: skip
 WORDS = st.sampled_from(
     ["gaussian", "digits", "explicit", "spectrum", "flat", "random", "prescribed", "bottlenecked",
-     "equal_products", "unequal_flat", "unbalanced_flat", "1e-9", "../a", "a\nb", "λ", "yes", "x" * 500]
+     "equal_products", "unequal_flat", "unbalanced_flat", "1e-9", "6e2", "010", "1:30", ".5",
+     "../a", "a\nb", "λ", "yes", "x" * 500]
 )  # fmt: skip
 SIGNS = "[]{}:,-&*!|>'\"%@`?#~ \n\t0123.eE_aλ"
 VALUES = st.recursive(
@@ -209,9 +214,39 @@ EXPLICIT = [
 ]  # fmt: skip
 
 
+def with_points(content):
+    """The same with every integer as a number with a point: ``3.0`` for ``3``."""
+    if isinstance(content, dict):
+        return {key: with_points(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [with_points(value) for value in content]
+    exact = type(content) is int and abs(content) < 2**53
+    return float(content) if exact else content
+
+
+@settings(max_examples=25, **FUZZED)
+@given(content=st.sampled_from(SHIPPED))
+def test_an_experiment_with_points_in_its_integers_is_the_same_one(folder, content):
+    path = folder / "experiments/a.yaml"
+    read = []
+    for written in (content, with_points(content)):
+        path.write_text(yaml.safe_dump(written, allow_unicode=True), encoding="utf-8")
+        read.append(dataclasses.asdict(load_experiment(path)))
+    plain, pointed = ({k: v for k, v in one.items() if "digest" not in k} for one in read)
+    # Where the schema has any number, 1 and 1.0 have two digests, as they always had.
+    assert pointed == plain
+    assert repr(pointed["networks"][0]["widths"]) == repr(plain["networks"][0]["widths"])
+
+
 @st.composite
 def experiments(draw):
-    """Experiments of a second or less that mostly make sense."""
+    """Experiments of a second or less that mostly make sense, some with points in all integers."""
+    content = draw(plain_experiments())
+    return with_points(content) if draw(st.booleans()) else content
+
+
+@st.composite
+def plain_experiments(draw):
     kind = draw(st.sampled_from(["gaussian"] * 4 + ["spectrum"] * 2 + ["narrow", "explicit"]))
     content = {
         "description": "fuzzed",
