@@ -7,12 +7,15 @@ versions, in what time and with how much memory.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,7 +76,7 @@ def header(experiment: Experiment, detail: str = "") -> dict[str, Any]:
 
 def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """The same items, with a bar on a terminal and now and then a line in a log."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(items, total=total, desc=what, leave=False)
@@ -88,12 +91,14 @@ def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a stage; what a user can put right is one line on standard error and exit status 2."""
+    _write_any_character()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)  # only our own: font subsetting, say, has a lot to tell
     began = time.perf_counter()
     try:
         lineage.check_imported(Path(sys.argv[0]).absolute().parents[2])
         status = main()
+        _flush_output()
     except ArtifactError as error:
         if error.in_workflow:
             lineage.set_back(error.path)  # so that the same command makes it anew
@@ -112,8 +117,41 @@ def run(main: Callable[[], int | None]) -> None:
     sys.exit(status)
 
 
+def _write_any_character() -> None:
+    """Have standard output and error take whatever is written, in every locale.
+
+    Files and pipes are UTF-8, as all files of the project; a terminal shows a question mark for what it
+    does not have.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _flush_output() -> None:
+    """Bring standard output to its file now: at its end Python would not say which one is the matter.
+
+    Raises:
+        UserError: The disk is full, or the reader of a pipe has gone.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # What could not be written is given up, or Python tries again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(
+            f"standard output: expected to be able to write it, got: {error.strerror}"
+        ) from None
+
+
 def _end(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
+    with suppress(UserError):
+        _flush_output()
     sys.exit(2)
 
 
