@@ -5,11 +5,20 @@ most the tolerance and at least one was looked at. With each claim goes a negati
 judgement where it ought to be false. A claim whose control holds has not been tested.
 """
 
+from __future__ import annotations
+
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
+from dmf_sharpness.headers import ArtifactError
+from dmf_sharpness.yaml_files import schema_problems
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Verdict = Literal["holds", "fails"]
 Origin = Literal["paper", "ours", "extension"]
@@ -112,14 +121,48 @@ def artifacts_of(rows: pd.DataFrame) -> tuple[str, ...]:
 
 
 def to_json(claims: list[Claim]) -> list[dict[str, Any]]:
-    """The ledger as plain objects; NaN, which JSON does not have, becomes null."""
+    """The ledger as plain objects; NaN and infinity, which JSON does not have, become null."""
 
     def plain(value: object) -> object:
         if isinstance(value, dict):
             return {key: plain(item) for key, item in value.items()}
-        return None if isinstance(value, float) and value != value else value
+        return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return [{key: plain(value) for key, value in asdict(claim).items()} for claim in claims]
+
+
+def read_ledger(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ledger, as :func:`to_json` makes them, from the file that judge_claims.py writes.
+
+    A ledger of no claims is read; it does not stand, see :func:`stands`.
+
+    Raises:
+        ArtifactError: The file is missing, no JSON, or not a ledger; the message is one line.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        json.dumps(rows, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except OSError as error:
+        raise ArtifactError(path, "claims", f"expected a ledger, got: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(path, "claims", f"expected a ledger in JSON, got: {reason}") from None
+    for problem in schema_problems(rows, "ledger"):
+        raise ArtifactError(path, "claims", f"not a ledger: {problem}")
+    return list(rows)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant}, which is no number")
+
+
+def stands(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are claims, all of them hold, and the negative control of each fails."""
+    return len(rows) > 0 and all(_stands(row) for row in rows)
+
+
+def _stands(row: Mapping[str, Any]) -> bool:
+    return row["verdict"] == "holds" and row["control"]["verdict"] == "fails"
 
 
 def format_number(value: float | None) -> str:
@@ -194,9 +237,8 @@ def to_text(rows: list[dict[str, Any]]) -> str:
     """The ledger as a table for a terminal: one line per claim."""
     lines = [f"{'':2}{'claim':<20}{'value':>9}  {'≤':>7}{'n':>6}  {'control':>9}  what is claimed"]
     for row in rows:
-        stands = row["verdict"] == "holds" and row["control"]["verdict"] == "fails"
         lines.append(
-            f"{'✓' if stands else '✗':2}{row['id']:<20}{format_number(row['value']):>9}  "
+            f"{'✓' if _stands(row) else '✗':2}{row['id']:<20}{format_number(row['value']):>9}  "
             f"{format_number(row['tolerance']):>7}{row['n']:>6}  "
             f"{format_number(row['control']['value']):>9}  "
             f"{row['claim']}"
@@ -206,6 +248,8 @@ def to_text(rows: list[dict[str, Any]]) -> str:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """One sentence: do the claims stand?"""
+    if not rows:
+        return "There are no claims: nothing was judged, and nothing holds."
     fallen = [row["id"] for row in rows if row["verdict"] != "holds"]
     untested = [row["id"] for row in rows if row["control"]["verdict"] != "fails"]
     if not fallen and not untested:

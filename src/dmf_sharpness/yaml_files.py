@@ -260,11 +260,11 @@ def _hint(given: object, expected: object) -> str:
     """How to write what was meant, where YAML took it for a value of another type."""
     if isinstance(given, str) and expected in ("integer", "number"):
         written = _as_yaml_number(given, whole=expected == "integer")
-        return f", a text to YAML; write {written}" if written else ""
+        return f", a text as it stands; write {written}" if written else ""
     if isinstance(given, float) and expected == "integer" and LARGEST_EXACT <= given < LARGEST:
         return "; write all its digits"
     if expected == "string" and not isinstance(given, Mapping | list | None):
-        return ", no text to YAML; put it in quotes"
+        return ", no text as it stands; put it in quotes"
     return ""
 
 

@@ -84,11 +84,11 @@ def test_a_seed_is_read_as_it_looks(tmp_path, seed, value):
         ("1:30.5", "got 1:30.5, which is 90.5 to YAML"),
         ("190:20:30", "got 190:20:30, which is 685230 to YAML"),
         ("1__0", "got 1__0, which is 10 to YAML"),
-        ("08", "got '08', a text to YAML; write 8"),
+        ("08", "got '08', a text as it stands; write 8"),
         ("1:60", "got '1:60'"),
         ("0o10", "got '0o10'"),
         ("0X10", "got '0X10'"),
-        ("'3'", "got '3', a text to YAML; write 3"),
+        ("'3'", "got '3', a text as it stands; write 3"),
         ("1,000", "got '1,000'"),
         ("٣", "got '٣'"),
         ("2024-01-01", "got datetime.date(2024, 1, 1)"),
@@ -127,7 +127,7 @@ def test_a_seed_that_is_another_thing_than_it_looks_like_is_refused(tmp_path, nu
 )  # fmt: skip
 def test_the_advice_on_a_number_that_is_a_text_works(tmp_path, written, advice):
     message = refusal(tmp_path, ratio=written)
-    given = re.search(r"a text to YAML; write (\S+)$", message)
+    given = re.search(r"a text as it stands; write (\S+)$", message)
     assert given is not None, message
     assert advice is None or given[1] == advice
     read = experiment_of(tmp_path, ratio=given[1]).escape.step_ratios

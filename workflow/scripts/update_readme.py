@@ -1,35 +1,52 @@
 """Put the measured ledger, and the benchmark if there is one, into the README between their markers."""
 
-import json
 import re
 from pathlib import Path
 
 from dmf_sharpness import benchmark_tables, cli
 from dmf_sharpness.artifacts import read_table, write_text
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.figures.captions import figures_of
-from dmf_sharpness.ledger import to_short_markdown
+from dmf_sharpness.ledger import read_ledger, summary, to_short_markdown
 
 
 def main() -> None:
-    """Read CLAIMS, rewrite README."""
+    """Read CLAIMS, rewrite README; if anything is wrong with either, the README stays as it is."""
     parser = cli.parser(
         __doc__, claims="the ledger (JSON), from judge_claims.py", readme="the README to update"
     )
     parser.add_argument("--benchmark", type=Path, help="from benchmark_sharpness.py, if it exists")
     args = parser.parse_args()
-    rows = json.loads(args.claims.read_text(encoding="utf-8"))
-    table = to_short_markdown(rows, {row["id"]: figures_of(row["id"]) for row in rows})
-    text = args.readme.read_text(encoding="utf-8")
-    text = _between("claims", table, text)
+    rows = read_ledger(args.claims)
+    if not rows:
+        raise UserError(f"{args.claims}: {summary(rows)}")
+    tables = {"claims": to_short_markdown(rows, {row["id"]: figures_of(row["id"]) for row in rows})}
     if args.benchmark is not None and args.benchmark.exists():
         measured, _ = read_table(args.benchmark, "benchmark")
-        text = _between("bench", benchmark_tables.to_short_markdown(measured), text)
-    write_text(args.readme, text)
+        tables["bench"] = benchmark_tables.to_short_markdown(measured)
+    text = _read(args.readme)
+    for name, table in tables.items():
+        text = _between(args.readme, name, table, text)
+    write_text(args.readme.resolve(), text)  # the file behind a link, not in its place
 
 
-def _between(name: str, table: str, text: str) -> str:
-    marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    return marks.sub(lambda found: found[1] + table + found[2], text)
+def _read(path: Path) -> str:
+    """The text of a file with its line ends, which may be those of Windows."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected a text in UTF-8, got: {error.reason}") from None
+
+
+def _between(path: Path, name: str, table: str, text: str) -> str:
+    marks = re.compile(rf"(<!-- {name} -->(\r?\n)).*?(<!-- /{name} -->)", re.DOTALL)
+    found = marks.findall(text)
+    if len(found) != 1:
+        raise UserError(
+            f"{path}: expected the lines <!-- {name} --> and <!-- /{name} --> once, one after the "
+            f"other, got them {len(found)} times"
+        )
+    return marks.sub(lambda mark: mark[1] + table.replace("\n", mark[2]) + mark[3], text)
 
 
 if __name__ == "__main__":
