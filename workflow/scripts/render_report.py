@@ -14,7 +14,7 @@ from dmf_sharpness import cli, lineage
 from dmf_sharpness.artifacts import ArtifactError, file_digest, write_text
 from dmf_sharpness.experiments import Experiment, load_experiment
 from dmf_sharpness.figures.captions import caption, figures_of
-from dmf_sharpness.ledger import format_number, summary
+from dmf_sharpness.ledger import format_number, read_ledger, summary
 from dmf_sharpness.provenance import machine, rule_times, shortened, versions
 
 import jinja2
@@ -152,12 +152,9 @@ def _experiment(experiment: Experiment) -> Row:
 
 
 def _ledger(path: Path) -> list[Row]:
-    try:
-        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
-        _ = [(row["id"], dict(row["artifacts"]), row["control"]["verdict"]) for row in rows]
-        _ = [row["lineage"] for row in rows]
-    except (ValueError, KeyError, TypeError):
-        raise ArtifactError(path, "claims", "not a ledger") from None
+    rows = read_ledger(path)
+    if not all(isinstance(row.get("artifacts"), dict) and "lineage" in row for row in rows):
+        raise ArtifactError(path, "claims", "a ledger that does not say what it was made from")
     return rows
 
 

@@ -1,0 +1,47 @@
+"""Scripts of the workflow, run in this process: what they say, and the status they end with."""
+
+import importlib.util
+import io
+import logging
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+
+
+class Ended(NamedTuple):
+    """How a script ended."""
+
+    status: int
+    output: str
+    errors: list[str]
+
+    @property
+    def error(self) -> str:
+        """The one line that says what is wrong."""
+        assert self.status == 2
+        (line,) = self.errors
+        assert line.startswith("error: ")
+        return line.removeprefix("error: ")
+
+
+def run_script(name: str, *arguments: object) -> Ended:
+    """Run a script with these arguments; anything but an end with a status is a failure."""
+    path = SCRIPTS / f"{name}.py"
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        patch.setattr(sys, "stdout", output)
+        patch.setattr(sys, "stderr", errors)
+        patch.setattr(logging.getLogger("dmf_sharpness"), "propagate", False)
+        with pytest.raises(SystemExit) as ended:
+            module.cli.run(module.main)
+    return Ended(ended.value.code or 0, output.getvalue(), errors.getvalue().splitlines())
