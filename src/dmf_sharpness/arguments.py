@@ -8,7 +8,9 @@ are taken from Python, NumPy and tensors of no dimension alike. Every message is
 
 import math
 import operator
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -27,6 +29,7 @@ def checked_tensor(
     *shapes: Shape,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float64,
+    finite: bool = True,
 ) -> Tensor:
     """``value``, a finite tensor of a given type, as a tensor that carries no graph.
 
@@ -38,6 +41,7 @@ def checked_tensor(
         shapes: What the shape may be, such as ``(3, None)``; without any, all shapes are taken.
         device: Where it must lie; None for any device.
         dtype: Its type.
+        finite: Refuse NaN and Inf.
 
     Raises:
         TypeError: No tensor, another type, or no array of numbers in memory: sparse, nested, masked,
@@ -52,9 +56,9 @@ def checked_tensor(
     if device is not None and value.device != device:
         raise ValueError(f"{name}: expected a tensor on {device}, got one on {value.device}")
     if shapes and not any(_fits(value.shape, shape) for shape in shapes):
-        expected = " or ".join(map(_written, shapes))
+        expected = " or ".join(dict.fromkeys(map(_written, shapes)))
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(value.shape)}")
-    if dtype.is_floating_point and not all_finite(value):
+    if finite and dtype.is_floating_point and not all_finite(value):
         raise ValueError(f"{name}: expected finite values, got NaN or Inf")
     return value
 
@@ -81,9 +85,9 @@ def checked_integer(value: object, name: str, least: int = 0, most: int = INT64_
     except TypeError:
         raise TypeError(f"{name}: expected an integer, got {shown(value)}") from None
     if number < least:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {shown(number)}")
+        raise ValueError(f"{name}: expected at least {least}, got {shown(number)}")
     if number > most:
-        raise ValueError(f"{name}: expected an integer of at most {most}, got {shown(number)}")
+        raise ValueError(f"{name}: expected at most {most}, got {shown(number)}")
     return number
 
 
@@ -121,22 +125,22 @@ def checked_number(
         or (below is not None and number >= below)
         or (most is not None and number > most)
     ):
-        words = ("above", above), ("of at least", least), ("below", below), ("of at most", most)
-        bounds = " and ".join(f"{word} {bound:g}" for word, bound in words if bound is not None)
-        kind = "a finite number" if finite else "a number"
-        raise ValueError(f"{name}: expected {kind} {bounds}".rstrip() + f", got {shown(value)}")
+        bounds = _range(above, least, below, most)
+        kind = "a finite number" if finite and " in " not in bounds else "a number"
+        expected = kind + bounds
+        raise ValueError(f"{name}: expected {expected}, got {shown(value)}")
     return number
 
 
-def checked_numbers(value: object, name: str, count: int, device: torch.device) -> Tensor:
-    """``count`` finite real numbers as float64, from one number for all or from one for each.
+def checked_positive_numbers(value: object, name: str, count: int, device: torch.device) -> Tensor:
+    """``count`` positive numbers as float64, from one number for all or from one for each.
 
     Taken are what :func:`checked_number` takes, and tensors, NumPy arrays and lists of such, of any
     real type: each number is converted as it is, so a float32 one keeps its 24 bits.
 
     Raises:
         TypeError: No real numbers; neither are truth values.
-        ValueError: Another number of them, another device, or one is not finite.
+        ValueError: Another number of them, another device, or one is not positive or not finite.
     """
     if isinstance(value, Tensor):
         numbers = _real_tensor(value, name)
@@ -147,8 +151,9 @@ def checked_numbers(value: object, name: str, count: int, device: torch.device) 
     if numbers.ndim != 0 and numbers.shape != (count,):
         raise ValueError(f"{name}: expected shape ({count},), got {tuple(numbers.shape)}")
     numbers = numbers.to(device, torch.float64)
-    if not all_finite(numbers):
-        raise ValueError(f"{name}: expected finite numbers, got {shown(numbers.tolist())}")
+    if not all_finite(numbers) or not bool((numbers > 0).all()):
+        got = shown(numbers.tolist())
+        raise ValueError(f"{name}: expected positive finite numbers, got {got}")
     return numbers.expand(count)
 
 
@@ -177,6 +182,24 @@ def checked_flag(value: object, name: str) -> bool:
     return bool(value)
 
 
+@contextmanager
+def memory_told(name: str) -> Iterator[None]:
+    """Turn PyTorch's error about memory, several lines of it, into a MemoryError of one line.
+
+    Raises:
+        MemoryError: A tensor inside does not fit into memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        wanted = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        overflow = "Storage size calculation overflowed" in str(error)
+        if wanted is None and not overflow:
+            raise
+        got = f"none for {wanted[1]}" if wanted else "more than can be addressed"
+        raise MemoryError(f"{name}: expected memory for all that is asked, got {got}") from None
+
+
 def shown(value: object) -> str:
     """A value for a message of one line: short, and without line breaks."""
     if isinstance(value, Tensor):
@@ -199,6 +222,20 @@ def _fits(got: torch.Size, expected: Shape) -> bool:
 def _written(shape: Shape) -> str:
     sizes = ", ".join("…" if size is None else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+
+
+def _range(
+    above: float | None, least: float | None, below: float | None, most: float | None
+) -> str:
+    """The words for a range, with a space before them."""
+    low, high = above if least is None else least, below if most is None else most
+    if low is not None and high is not None:
+        return f" in {'(' if least is None else '['}{low:g}, {high:g}{')' if most is None else ']'}"
+    if low is not None:
+        return f" above {low:g}" if least is None else f" of at least {low:g}"
+    if high is not None:
+        return f" below {high:g}" if most is None else f" of at most {high:g}"
+    return ""
 
 
 def _plain(value: Tensor, name: str) -> Tensor:
