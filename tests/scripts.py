@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from dmf_sharpness import lineage
+
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 
 
@@ -42,6 +44,9 @@ def run_script(name: str, *arguments: object) -> Ended:
         patch.setattr(sys, "stdout", output)
         patch.setattr(sys, "stderr", errors)
         patch.setattr(logging.getLogger("dmf_sharpness"), "propagate", False)
+        # In a process of its own a script has read nothing yet.
+        patch.setattr(lineage, "_read", {})
+        patch.setattr(lineage, "_headers", {})
         with pytest.raises(SystemExit) as ended:
             module.cli.run(module.main)
     return Ended(ended.value.code or 0, output.getvalue(), errors.getvalue().splitlines())

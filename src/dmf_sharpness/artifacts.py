@@ -35,6 +35,7 @@ from dmf_sharpness.headers import (
     SCHEMA_VERSION,
     ArtifactError,
     Header,
+    read_header,
     sealed,
     unsealed,
 )
@@ -187,8 +188,8 @@ def write_table(path: Path, kind: str, table: pd.DataFrame, header: Mapping[str,
     arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
     text = sealed(kind, header, _table_digest(arrow))
     arrow = arrow.replace_schema_metadata({KEY: text})
-    with atomic_path(path) as temporary:
-        pq.write_table(arrow, temporary, compression="zstd")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(arrow, file, compression="zstd")
 
 
 def read_tables(paths: Sequence[Path], kind: str) -> pd.DataFrame:
@@ -219,8 +220,10 @@ def read_table(
     """
     _require(path, kind)
     try:
-        # One plain read: a dataset scan would guess partitions from the path.
-        arrow = pq.ParquetFile(path).read()
+        # One plain read: a dataset scan would guess partitions from the path. Arrow itself would look
+        # for the path in UTF-8, whatever the locale says.
+        with path.open("rb") as file:
+            arrow = pq.ParquetFile(file).read()
         metadata = arrow.schema.metadata or {}
         header_text = metadata.get(KEY.encode())
         text = None if header_text is None else header_text.decode()
@@ -243,9 +246,15 @@ def content_digest(path: Path) -> str:
 
 
 def read_studies(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """Tables of the studies of the escape, by study; files named ``<study>/<experiment>.parquet``."""
-    names = sorted({path.parent.name for path in paths})
-    return {
-        name: read_tables([p for p in paths if p.parent.name == name], f"study_{name}")
-        for name in names
-    }
+    """Tables of the studies of the escape, by study, which each file's header names.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, or of another kind.
+    """
+    by_study: dict[str, list[Path]] = {}
+    for path in paths:
+        kind = str(read_header(path)["kind"])
+        if not kind.startswith("study_"):
+            raise ArtifactError(path, "study_", f"expected a table of a study, got kind {kind!r}")
+        by_study.setdefault(kind.removeprefix("study_"), []).append(path)
+    return {name: read_tables(by_study[name], f"study_{name}") for name in sorted(by_study)}

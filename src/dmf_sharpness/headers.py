@@ -129,7 +129,8 @@ def _metadata(path: Path) -> Mapping[str, str]:
     import pyarrow.parquet as pq
 
     try:
-        pairs = pq.read_metadata(path).metadata or {}
+        with path.open("rb") as file:
+            pairs = pq.read_metadata(file).metadata or {}
     except pa.ArrowException as error:
         raise ValueError(str(error)) from None
     return {key.decode(): value.decode() for key, value in pairs.items() if key == KEY.encode()}

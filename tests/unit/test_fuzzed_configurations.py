@@ -3,14 +3,10 @@
 All of it goes through the function that the Snakefile calls before it makes the first job.
 """
 
-import contextlib
 import copy
 import dataclasses
-import importlib.util
-import io
 import math
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,9 +17,9 @@ from hypothesis import strategies as st
 from dmf_sharpness import checks
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import FIGURE_NEEDS, load_config, load_experiment
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "workflow/scripts"
 FUZZED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 SHIPPED = [
@@ -288,19 +284,8 @@ def plain_experiments(draw):
 
 def stage(name, *arguments):
     """Run a stage's script in this process; the message it ends with, or None."""
-    specification = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-        patch.setattr(sys, "argv", [name, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            module.cli.run(module.main)
-    if not ended.value.code:
-        return None
-    assert ended.value.code == 2
-    (message,) = [line for line in said.getvalue().splitlines() if line.startswith("error: ")]
-    return message
+    ended = run_script(name, *arguments)
+    return ended.error if ended.status else None
 
 
 @settings(max_examples=int(os.environ.get("DMF_FUZZED_RUNS", "20")), **FUZZED)

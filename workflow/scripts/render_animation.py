@@ -5,7 +5,12 @@ from pathlib import Path
 from dmf_sharpness import cli, lineage
 from dmf_sharpness.artifacts import atomic_path
 from dmf_sharpness.figures import animation, style
-from dmf_sharpness.figures.tables import load_tables
+from dmf_sharpness.figures.tables import (
+    DRAWN,
+    check_drawn,
+    load_tables,
+    refused_if_not_drawable,
+)
 
 RESOLUTION = 130
 """Dots per inch: 880 pixels across."""
@@ -19,7 +24,12 @@ def main() -> None:
     parser.add_argument("--landscape", required=True, type=Path, help="safetensors")
     args = parser.parse_args()
     tables = load_tables(trajectories=args.trajectories, landscape=args.landscape)
-    with style.applied(style.Style()), atomic_path(args.output) as temporary:
+    check_drawn(tables, DRAWN["contour"])
+    with (
+        refused_if_not_drawable(args.output),
+        style.applied(style.Style()),
+        atomic_path(args.output) as temporary,
+    ):
         movie = animation.animate(tables)
         movie.save(temporary, writer="pillow", fps=animation.FRAME_RATE, dpi=RESOLUTION)
         animation.add_comment(temporary, lineage.marker(cli.origin()))

@@ -4,34 +4,20 @@ from importlib import import_module
 from pathlib import Path
 
 from dmf_sharpness import cli
-from dmf_sharpness.errors import UserError
 from dmf_sharpness.figures import style
-from dmf_sharpness.figures.tables import load_tables
-from dmf_sharpness.provenance import shortened
-
-FIGURES = (
-    "contour",
-    "exactness",
-    "growth",
-    "flatness",
-    "balance",
-    "boundary",
-    "gauge_path",
-    "bottleneck",
-    "benchmark",
-    "landing",
-    "digits",
-    "phase",
-    "timing",
-    "threshold",
-    "orbits",
+from dmf_sharpness.figures.tables import (
+    DRAWN,
+    check_drawn,
+    load_tables,
+    refused_if_not_drawable,
 )
+from dmf_sharpness.provenance import shortened
 
 
 def main() -> None:
     """Read the tables that the figure needs, write OUTPUT.png and the other formats."""
     parser = cli.parser(__doc__)
-    parser.add_argument("figure", choices=FIGURES, help="which figure")
+    parser.add_argument("figure", choices=DRAWN, help="which figure")
     own = style.Style()
     parser.add_argument(
         "--width", choices=("own", "column", "text"), default=own.width, help="how wide"
@@ -63,11 +49,12 @@ def main() -> None:
         args.benchmark,
         args.studies,
     )
+    check_drawn(tables, DRAWN[args.figure])
     drawn = [*args.sharpness, *args.escape, *args.trajectories, *args.bottleneck, *args.benchmark]
     drawn += [*args.studies, *([args.landscape] if args.landscape else [])]
     module = import_module(f"dmf_sharpness.figures.{args.figure}")
     made = cli.origin(args.figure, {"width": args.width, "palette": args.palette})
-    try:
+    with refused_if_not_drawable(args.output):
         written = style.render(
             lambda: module.draw(tables),
             args.output,
@@ -76,12 +63,6 @@ def main() -> None:
             shortened(drawn),
             made,
         )
-    except UserError:
-        raise
-    except (ValueError, LookupError, ArithmeticError) as error:
-        # Such as a phase diagram of one step ratio: what only the tables show.
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{args.output}: these tables cannot be drawn ({reason})") from error
     cli.log.info("%s", " ".join(map(str, written)))
 
 

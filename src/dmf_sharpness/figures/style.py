@@ -275,7 +275,7 @@ def render(
     with applied(style or Style()):
         figure = draw()
         for suffix in dict.fromkeys([*formats, "png"]):
-            path = stem.with_suffix(f".{suffix}")
+            path = stem.with_name(f"{stem.name}.{suffix}")
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata[suffix])
             written.append(path)

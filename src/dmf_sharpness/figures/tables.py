@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,29 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dmf_sharpness.artifacts import read_studies, read_tables, read_tensors
+from dmf_sharpness.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+DRAWN: dict[str, tuple[str, ...]] = {
+    "contour": ("trajectories", "landscape"),
+    "exactness": ("sharpness",),
+    "growth": ("trajectories",),
+    "flatness": ("sharpness",),
+    "balance": ("sharpness",),
+    "boundary": ("sharpness",),
+    "gauge_path": ("studies/paths",),
+    "bottleneck": ("bottleneck",),
+    "benchmark": ("benchmark",),
+    "landing": ("studies/landing",),
+    "digits": ("studies/soft",),
+    "phase": ("studies/phase",),
+    "timing": ("studies/timing", "studies/starts"),
+    "threshold": ("studies/threshold",),
+    "orbits": ("studies/orbits",),
+}
+"""The figures, and the tables that each draws."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +82,39 @@ def load_tables(
         landscape=read_tensors(landscape, "landscape")[0] if landscape else {},
         studies=read_studies(studies),
     )
+
+
+def check_drawn(tables: Tables, names: Sequence[str]) -> None:
+    """Make sure that there is something to draw.
+
+    Args:
+        tables: What was read.
+        names: What is needed of it, as in :data:`DRAWN`.
+
+    Raises:
+        UserError: Something is missing, or has no rows; the message names the option that gives it.
+    """
+    for name in names:
+        option, _, study = name.partition("/")
+        given = getattr(tables, option)
+        if study:
+            given = given.get(study, pd.DataFrame())
+        if len(given) == 0:
+            got = "tables without rows" if len(getattr(given, "columns", ())) > 0 else "none"
+            raise UserError(f"--{option}: expected tables of {name}, got {got}")
+
+
+@contextmanager
+def refused_if_not_drawable(output: Path) -> Iterator[None]:
+    """Make one line of what only drawing shows, such as a phase diagram of one step ratio.
+
+    Raises:
+        UserError: What the block raises for numbers that it cannot draw.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, LookupError, ArithmeticError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{output}: these tables cannot be drawn ({reason})") from error
