@@ -7,6 +7,7 @@ judgement where it ought to be false. A claim whose control holds has not been t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -149,7 +150,26 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
         raise ArtifactError(path, "claims", f"expected a ledger in JSON, got: {reason}") from None
     for problem in schema_problems(rows, "ledger"):
         raise ArtifactError(path, "claims", f"not a ledger: {problem}")
+    seals = {row["seal"] for row in rows if "seal" in row}
+    if seals - {_seal(rows)}:
+        raise ArtifactError(path, "claims", "altered since it was judged")
     return list(rows)
+
+
+def sealed_rows(rows: list[dict[str, Any]], lineage: str) -> list[dict[str, Any]]:
+    """The rows of a ledger with its lineage and a digest of all rows in each of them.
+
+    Args:
+        rows: As :func:`to_json` makes them.
+        lineage: The marker of what the ledger was judged from (:mod:`dmf_sharpness.lineage`).
+    """
+    marked = [{**row, "lineage": lineage} for row in rows]
+    return [{**row, "seal": _seal(marked)} for row in marked]
+
+
+def _seal(rows: list[dict[str, Any]]) -> str:
+    plain = [{key: value for key, value in row.items() if key != "seal"} for row in rows]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse(constant: str) -> float:

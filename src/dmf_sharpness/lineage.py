@@ -34,6 +34,17 @@ SEALED = (".parquet", ".safetensors")
 PIPELINE = ("minimizers", "sharpness", "bottleneck", "escape", "trajectories", "landscape")
 """Kinds of artifacts that the workflow makes; a study's kind is ``study_<name>``."""
 
+ENDS = {
+    ".png": b"IEND\xaeB`\x82",
+    ".pdf": b"%%EOF\n",
+    ".svg": b"</svg>\n",
+    ".gif": b"\x3b",
+    ".html": b"</html>\n",
+    ".json": b"]\n",
+    ".md": b"-->\n",
+}
+"""How a whole file of a format ends: Snakemake may put back half a file when the disk is full."""
+
 _FINGERPRINT = re.compile(rb"lineage\W{1,4}([0-9a-f]{64})")
 _read: dict[str, str] = {}
 _headers: dict[str, Header] = {}
@@ -199,10 +210,13 @@ def marker(content: Mapping[str, Any]) -> str:
 
 
 def fingerprint_in(path: Path) -> str | None:
-    """The fingerprint that a file carries; None if there is no such file, or none in it."""
+    """The fingerprint that a file carries; None if there is no such file, not all of it, or none in it."""
     if not path.is_file():
         return None
-    found = _FINGERPRINT.search(path.read_bytes())
+    content = path.read_bytes()
+    if not content.endswith(ENDS.get(path.suffix, b"")):
+        return None
+    found = _FINGERPRINT.search(content)
     return found.group(1).decode() if found else None
 
 
@@ -274,25 +288,26 @@ def lineage_of_this_run(script: Path, detail: str = "", options: object = None) 
         UserError: A source was edited since the start.
     """
     roots = stage_sources(script.stem, script.parent, detail)
-    check_consistent(script.parent)
+    check_consistent(script.parent, _headers)
     check_unchanged(*roots)
     return lineage(code_digest(*roots), _read, options)
 
 
-def check_consistent(scripts: Path) -> None:
-    """Make sure that all artifacts that this process has read belong together and to the files at hand.
+def check_consistent(scripts: Path, headers: Mapping[str, Header]) -> None:
+    """Make sure that artifacts belong together, to the files that were read, and to those at hand.
 
     Each must have been made by the code of its stage that lies there now, and of every file that it was
     made from all must have seen the same version: the one at hand, where the file is still there.
 
     Args:
         scripts: The folder of the stage scripts.
+        headers: Of the artifacts, by path.
 
     Raises:
         ArtifactError: One does not; the message names both files and the command that makes it anew.
     """
     seen: dict[str, tuple[str, str]] = {name: (digest, name) for name, digest in _read.items()}
-    for name, header in _headers.items():
+    for name, header in headers.items():
         kind = str(header["kind"])
         if kind not in PIPELINE and not kind.startswith("study_"):
             continue

@@ -6,7 +6,7 @@ from pathlib import Path
 from dmf_sharpness import cli, lineage
 from dmf_sharpness.artifacts import read_studies, read_tables, write_text
 from dmf_sharpness.claims import judge
-from dmf_sharpness.ledger import to_json, to_markdown
+from dmf_sharpness.ledger import sealed_rows, to_json, to_markdown
 from dmf_sharpness.study_claims import judge_studies
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     rows = to_json(sorted(claims, key=lambda claim: claim.id.partition(".")[0]))  # C1 … C6
     for row in rows:
         row["artifacts"] = {path: made_from[path] for path in row["artifacts"]}
-        row["lineage"] = marker
+    rows = sealed_rows(rows, marker)
     write_text(args.output.with_suffix(".md"), f"{to_markdown(rows)}\n<!-- {marker} -->\n")
     write_text(args.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     fallen = [row["id"] for row in rows if row["verdict"] == "fails"]

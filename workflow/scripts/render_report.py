@@ -14,6 +14,7 @@ from dmf_sharpness import cli, lineage
 from dmf_sharpness.artifacts import ArtifactError, file_digest, write_text
 from dmf_sharpness.experiments import Experiment, load_experiment
 from dmf_sharpness.figures.captions import caption, figures_of
+from dmf_sharpness.headers import read_header
 from dmf_sharpness.ledger import format_number, read_ledger, summary
 from dmf_sharpness.provenance import machine, rule_times, shortened, versions
 
@@ -85,7 +86,9 @@ def _opened(path: Path) -> tuple[Mapping[str, str], int, int]:
     """The texts in a PNG, its width and its height."""
     try:
         with Image.open(path) as image:
-            return image.text, image.width, image.height  # type: ignore[attr-defined]
+            opened = image.text, image.width, image.height  # type: ignore[attr-defined]
+            image.verify()
+            return opened
     except (OSError, AttributeError, SyntaxError):
         raise ArtifactError(path, "figure", "expected a readable PNG") from None
 
@@ -103,6 +106,7 @@ def check_ledger(path: Path, rows: list[Row], tables: Sequence[Path]) -> None:
     """
     for row in rows:
         _check_sources(path, "claims", row["artifacts"])
+    lineage.check_consistent(SCRIPTS, {str(table): read_header(table) for table in tables})
     roots = lineage.stage_sources("judge_claims", SCRIPTS)
     expected = lineage.expected_lineage(roots, tables)
     if tables and (
