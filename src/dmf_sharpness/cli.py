@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import math
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,15 +46,24 @@ def parser(description: str | None, **positionals: str) -> argparse.ArgumentPars
         result.add_argument(name, metavar=name.upper(), type=Path, help=text)
     if "experiment" in positionals:
         result.add_argument(
-            "--replica", type=_positive, default=1, metavar="N",
+            "--replica", type=positive_integer, default=1, metavar="N",
             help="from 2 on: the experiment drawn anew, from other seeds",
         )  # fmt: skip
     return result
 
 
-def _positive(text: str) -> int:
+def positive_integer(text: str) -> int:
+    """An option's value of 1 or more; the name is part of the parser's message."""
     number = int(text)
     if number < 1:
+        raise ValueError
+    return number
+
+
+def positive_number(text: str) -> float:
+    """An option's value above 0, finite."""
+    number = float(text)
+    if not 0 < number < math.inf:
         raise ValueError
     return number
 
@@ -87,6 +98,19 @@ def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
             said = time.monotonic()
             log.info("%s: %d of %d", what, done, total)
         yield item
+
+
+def said_by(command: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What a command of Python's says, on both outputs, whatever the locale; it may fail.
+
+    Args:
+        command: The program and its arguments.
+        folder: Where to run it; None for here.
+    """
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True, encoding="utf-8", errors="replace",
+    )  # fmt: skip
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -42,6 +42,22 @@ class RuleTime:
     memory_mb: float
 
 
+def read_benchmark(path: Path) -> pd.DataFrame:
+    """Snakemake's measurements of a job, a row per run; none of a file that is damaged.
+
+    Returns:
+        Columns ``s`` (seconds), ``cpu_time`` (seconds of all threads) and ``max_rss`` (MB); the last two
+        are NaN of a job that ended before Snakemake looked.
+    """
+    columns = ["s", "cpu_time", "max_rss"]
+    try:
+        table = pd.read_csv(path, sep="\t", na_values="-", encoding="utf-8")
+    except (ValueError, OSError):  # such as half a file of a run that was killed
+        table = pd.DataFrame()
+    numbers = table.reindex(columns=columns).apply(pd.to_numeric, errors="coerce")
+    return numbers[numbers.s.notna()].reset_index(drop=True)
+
+
 def rule_times(folder: Path) -> list[RuleTime]:
     """Times of all rules, the costliest first, from Snakemake's benchmark files.
 
@@ -51,7 +67,7 @@ def rule_times(folder: Path) -> list[RuleTime]:
     jobs: dict[str, list[tuple[float, str, float]]] = {}
     for path in sorted(folder.rglob("*.tsv")):
         rule, *job = path.relative_to(folder).with_suffix("").parts
-        table = pd.read_csv(path, sep="\t", na_values="-")
+        table = read_benchmark(path)
         for seconds, memory in zip(table["s"], table["max_rss"], strict=True):
             jobs.setdefault(rule, []).append((float(seconds), " ".join(job), float(memory)))
     times = []

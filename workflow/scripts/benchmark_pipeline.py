@@ -1,12 +1,16 @@
 """Time the pipeline in a scratch copy: all of it, a second call, and the figures redrawn."""
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from dmf_sharpness import cli
+from dmf_sharpness.errors import UserError
 
 import psutil
 
@@ -25,7 +29,7 @@ def measure(command: list[str], folder: Path) -> tuple[float, float]:
             peak = max(peak, _resident(watched))
             time.sleep(POLL_SECONDS)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with status {process.returncode}")
+        raise UserError(f"{shlex.join(command)}: failed with status {process.returncode}")
     return time.perf_counter() - began, peak / 1e6
 
 
@@ -77,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -138,9 +138,13 @@ def main() -> None:
     )
     parser.add_argument("--problems", nargs="*", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--tools", nargs="*", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--budget", type=float, default=30.0, help="seconds of repeats per tool")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds for a turn of a tool")
+    parser.add_argument("--repeats", type=cli.positive_integer, default=5)
+    parser.add_argument(
+        "--budget", type=cli.positive_number, default=30.0, help="seconds of repeats per tool"
+    )
+    parser.add_argument(
+        "--limit", type=cli.positive_number, default=300.0, help="seconds for a turn of a tool"
+    )
     parser.add_argument(
         "--billion", action="store_true", help="a billion parameters too (minutes, 12 GB)"
     )

@@ -55,9 +55,10 @@ def run(options: list[str], configuration: Path, folder: Path) -> dict[str, str]
     shutil.copytree(configuration, folder / "config")
     shutil.copy(ROOT / "Snakefile", folder)
     command = [sys.executable, "-m", "snakemake", *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = cli.said_by(command, folder)
     if done.returncode:
-        raise UserError(f"{shlex.join(command)}: {done.stderr.strip().splitlines()[-1]}")
+        last = (done.stderr.strip() or f"ended with status {done.returncode}").splitlines()[-1]
+        raise UserError(f"{shlex.join(command)}: {last}")
     return contents(folder)
 
 

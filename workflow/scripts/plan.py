@@ -9,7 +9,6 @@ import argparse
 import logging
 import math
 import re
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -20,8 +19,7 @@ from statistics import fmean
 from dmf_sharpness import cli
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import Experiment, load_experiment
-
-import pandas as pd
+from dmf_sharpness.provenance import read_benchmark
 
 IMPORTS_MB = 350.0
 """Memory that every job has before it does anything, which does not grow with the samples."""
@@ -62,11 +60,9 @@ class Cost:
 def planned(configuration: Path, everything: bool) -> list[Job]:
     """The jobs of Snakemake's dry run."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", str(configuration)]
-    done = subprocess.run(
-        [*command, *(["--forceall"] if everything else [])], capture_output=True, text=True
-    )
+    done = cli.said_by([*command, *(["--forceall"] if everything else [])])
     if done.returncode:
-        raise UserError((done.stderr.strip() or done.stdout).splitlines()[-1])
+        raise UserError((done.stderr.strip() or done.stdout.strip() or "no plan").splitlines()[-1])
     jobs = []
     for block in re.split(r"\n(?=\[)", done.stdout + done.stderr):
         head = re.search(r"^(local)?rule (\w+):$", block, re.MULTILINE)
@@ -96,8 +92,9 @@ def measured(job: Job) -> Cost | None:
     """What the same job, or its original, took; None if it was never run."""
     if job.benchmark is None or not original(job.benchmark).is_file():
         return None
-    table = pd.read_csv(original(job.benchmark), sep="\t", na_values="-")
-    # A job that ended before Snakemake looked has no memory and no CPU time.
+    table = read_benchmark(original(job.benchmark))
+    if table.empty:
+        return None
     row = table.iloc[0].fillna({"max_rss": IMPORTS_MB, "cpu_time": table.s[0]})
     files = [original(path) for path in job.outputs]
     disk = sum(path.stat().st_size for path in files if path.is_file()) / 1e6

@@ -94,7 +94,9 @@ def row(kind: str, factors: list[Tensor]) -> dict[str, object]:
 def main() -> None:
     """Write OUTPUT, a row per minimizer."""
     parser = cli.parser(__doc__, output="where to write the table (Parquet)")
-    parser.add_argument("--count", type=int, default=45, help="minimizers per kind and depth")
+    parser.add_argument(
+        "--count", type=cli.positive_integer, default=45, help="minimizers per kind and depth"
+    )
     args = parser.parse_args()
     rows = []
     for depth in DEPTHS:
