@@ -129,6 +129,10 @@ def run(main: Callable[[], int | None]) -> None:
         _end(str(error))
     except UserError as error:
         _end(str(error))
+    except UnicodeEncodeError as error:
+        # Python decodes file names as the locale has them; tables and texts hold UTF-8 alone.
+        given = error.object[error.start : error.end]
+        _end(f"expected file names in UTF-8, got {given!r}; if they are, run it with PYTHONUTF8=1")
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError:
