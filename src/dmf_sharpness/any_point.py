@@ -6,18 +6,24 @@ quadratic form. No small operator has that spectrum, so the eigenvalue is found 
 with the closed-form Hessian-vector product of :mod:`dmf_sharpness.loss`.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from dmf_sharpness.arguments import checked_number
 from dmf_sharpness.curvature import check_single, checked_root
 from dmf_sharpness.eigensolvers import top_eigenvector
-from dmf_sharpness.factors import Factors, flatten, unflatten, widths
-from dmf_sharpness.loss import check_target, gradient, hessian_vector_product
+from dmf_sharpness.factors import Factors, checked_factors, flatten, unflatten, widths
+from dmf_sharpness.loss import checked_target, gradient, hessian_vector_product
+from dmf_sharpness.randomness import gaussian
+from dmf_sharpness.scaling import SMALLEST, TINY, exponents, times_power
 
 DENSE_PARAMETERS = 400
 """Up to here the Hessian is written out, column by column, and left to LAPACK."""
+ORDINARY_BITS = 200
+"""A bound on the eigenvalue within ``2^{±200}`` leaves the point at its scale."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,10 @@ class PointSharpness:
     """The largest Hessian eigenvalue at a point.
 
     Attributes:
-        value: The eigenvalue. It is negative where every direction curves downwards.
+        value: The eigenvalue. It is negative where every direction curves downwards. NaN where the
+            Hessian overflows at every common scale; then ``eigenvector`` is zero.
         eigenvector: Its unit vector, shaped like the factors.
-        residual: ``‖H v − λ v‖ / |λ|``.
+        residual: ``‖H v − λ v‖ / |λ|``; NaN where ``value`` is beyond the range of float64.
         converged: Whether that is at most ``tolerance``.
         tolerance: What was asked for.
         gradient_norm: ``‖∇f‖``: zero at minimizers and saddles.
@@ -48,20 +55,30 @@ def sharpness_at(
     target: Tensor,
     input_gram: Tensor | None = None,
     *,
+    input_root: Tensor | None = None,
     tolerance: float = 1e-10,
 ) -> PointSharpness:
     """The largest Hessian eigenvalue of ``‖Y − W_{L:1} X‖_F²`` at any point.
+
+    With data the residual ``(W_{L:1} − M) X`` decides about the digits. Let ``κ`` be the condition number
+    of ``X``: from ``input_root`` the value is right to about ``1e-16 κ``, from ``input_gram`` only to
+    ``1e-16 κ²``, and directions below 1e-8 of the largest are lost. Neither error shows in ``residual``.
+
+    The range is that of float64 for the value, its ``|λ|`` from 2.2e-308 to 1.8e308 and exactly zero,
+    and for the target at the scale of the factors that makes ``|λ|`` about 1; beyond, ``converged`` is
+    false and ``residual`` NaN.
 
     Args:
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64; no batch.
         target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape ``(d_L, d_0)``.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        tolerance: Wanted ``‖H v − λ v‖ / |λ|``.
+        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        tolerance: Wanted ``‖H v − λ v‖ / |λ|``, positive.
 
     Raises:
-        TypeError: A tensor is not float64.
+        TypeError: A tensor is not float64, or the tolerance is no number.
         ValueError: Shapes do not fit, values are not finite, a batch was given, ``G`` is not a Gram
-            matrix, or the tolerance is not positive.
+            matrix, ``G`` and a root are both given, or the tolerance is not positive.
 
     Examples:
         ``(1 − w_2 w_1)²`` at ``w = (0, 0)`` is a saddle: eigenvalues ±2.
@@ -70,11 +87,39 @@ def sharpness_at(
         >>> sharpness_at([zero, zero], torch.ones(1, 1, dtype=torch.float64)).value
         2.0
     """
-    root = checked_root(factors, input_gram)
+    factors = checked_factors(factors)
     check_single(factors)
-    check_target(factors, target)
-    if not tolerance > 0:
-        raise ValueError(f"tolerance: expected a positive number, got {tolerance}")
+    root = checked_root(factors, input_gram, input_root)
+    target = checked_target(factors, target)
+    tolerance = checked_number(tolerance, "tolerance", above=0)
+    depth = len(factors)
+    t = 0.0 if root is None else -float(exponents(root))
+    t = t if abs(t) > ORDINARY_BITS / 2 else 0.0
+    root = None if root is None else _times(root, t)
+    bits = _bound_bits(factors, target, root)
+    k = -_per_layer(_unless_ordinary(bits), depth)
+    found = _largest([_times(W, k) for W in factors], _times(target, depth * k), root, tolerance)
+    if depth > 1 and 0 < abs(found.value) < SMALLEST:
+        # Far below its bound: again, at the scale of what was found.
+        k -= _per_layer(math.log2(abs(found.value)), depth)
+        W = [_times(W, k) for W in factors]
+        found = _largest(W, _times(target, depth * k), root, tolerance)
+    unit = 2 * (depth - 1) * k + 2 * t
+    value = float(_times(target.new_tensor(found.value), -unit))
+    faithful = found.value == 0 or (abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf)
+    return replace(
+        found,
+        value=value,
+        residual=found.residual if faithful else math.nan,
+        converged=faithful and found.converged,
+        gradient_norm=float(_times(target.new_tensor(found.gradient_norm), -unit - k)),
+    )
+
+
+def _largest(
+    factors: Factors, target: Tensor, root: Tensor | None, tolerance: float
+) -> PointSharpness:
+    """:func:`sharpness_at` at a scale where nothing is huge or tiny."""
     seen = target if root is None else target @ root
     sizes = widths(factors)
 
@@ -87,21 +132,58 @@ def sharpness_at(
     if order <= DENSE_PARAMETERS:
         basis = torch.eye(order, dtype=slope.dtype, device=slope.device)
         hessian = torch.stack([apply(column) for column in basis])
-        values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)
-        value, vector, method = float(values[-1]), vectors[:, -1], "dense"
+        value, vector, method = math.nan, torch.zeros_like(slope), "dense"
+        if bool(torch.isfinite(hessian).all()):
+            values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)
+            value, vector = float(values[-1]), vectors[:, -1]
     else:
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn(order, dtype=slope.dtype, generator=generator).to(slope.device)
+        start = gaussian((order,), 0, slope.device)
         value, vector = top_eigenvector(apply, start, tolerance / 4, krylov=20)
         method = "lanczos"
     defect = float(torch.linalg.vector_norm(apply(vector) - value * vector))
     residual = defect / abs(value) if value else defect
     return PointSharpness(
         value=value,
-        eigenvector=unflatten(vector, sizes),
+        eigenvector=unflatten(vector if math.isfinite(value) else torch.zeros_like(vector), sizes),
         residual=residual,
         converged=residual <= tolerance,
         tolerance=tolerance,
-        gradient_norm=float(torch.linalg.vector_norm(slope)),
+        gradient_norm=_norm(slope),
         method=method,
     )
+
+
+def _bound_bits(factors: Factors, target: Tensor, root: Tensor | None) -> float:
+    """``log₂`` of a bound on the Hessian's eigenvalues, from the norms; ``−∞`` if it is zero."""
+    sizes = sorted(_norm_bits(W) for W in factors)
+    data = 0.0 if root is None else 2 * _norm_bits(root)
+    bounds = [2 * sum(sizes[1:])]
+    if len(factors) > 1:
+        bounds.append(max(sum(sizes), _norm_bits(target)) + sum(sizes[2:]))
+    return max(bounds) + data
+
+
+def _norm_bits(matrix: Tensor) -> float:
+    unit = int(exponents(matrix))
+    norm = float(torch.linalg.vector_norm(_times(matrix, -unit)))
+    return math.log2(norm) + unit if norm > 0 else -math.inf
+
+
+def _norm(vector: Tensor) -> float:
+    """Its norm, without squares that leave the range."""
+    unit = int(exponents(vector[None]))
+    return float(_times(torch.linalg.vector_norm(_times(vector, -unit)), unit))
+
+
+def _unless_ordinary(bits: float) -> float:
+    """0 for what may stay as it is, and for a Hessian of zeros."""
+    return 0.0 if abs(bits) <= ORDINARY_BITS or math.isinf(bits) else bits
+
+
+def _per_layer(bits: float, depth: int) -> int:
+    """The power of two of a layer that makes ``2^bits`` of the eigenvalue."""
+    return round(bits / (2 * (depth - 1))) if depth > 1 else 0
+
+
+def _times(values: Tensor, exponent: float) -> Tensor:
+    return times_power(values, values.new_tensor(exponent)) if exponent else values

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dmf_sharpness.chains import Chain, push_left
 from dmf_sharpness.factors import times
+from dmf_sharpness.randomness import gaussian
 
 FIRST_RANK = 16
 """Directions to start with at either end: for so few, reading the layers is what takes the time."""
@@ -122,8 +123,8 @@ def leaving_directions(
     if columns > SWEPT + COMBINED:
         within = basis.grams @ blocks
         rotation = torch.linalg.eigh((within.mT @ within).sum(0))[1]
-        mixing = torch.randn(columns - SWEPT, COMBINED, dtype=Z.dtype, generator=generator)
-        mixed = rotation[:, :-SWEPT] @ (mixing.to(Z.device) / COMBINED**0.5)
+        mixing = gaussian((columns - SWEPT, COMBINED), generator, Z.device)
+        mixed = rotation[:, :-SWEPT] @ (mixing / COMBINED**0.5)
         blocks = blocks @ torch.cat([rotation[:, -SWEPT:], mixed], 1)
     image = 2 * swept(basis, blocks)
     outside = image - basis.U @ (basis.U.mT @ image)
@@ -161,10 +162,7 @@ def starting_bases(layers: Chain, generator: torch.Generator) -> tuple[Basis, Ba
     """
     W = layers.layers[0]
     sides = (layers, layers.transposed())
-    frames = [
-        torch.randn(end, min(FIRST_RANK, end), dtype=W.dtype, generator=generator).to(W.device)
-        for end in layers.shape
-    ]
+    frames = [gaussian((end, min(FIRST_RANK, end)), generator, W.device) for end in layers.shape]
     bases = [
         basis_of(side, torch.linalg.qr(frame)[0]) for side, frame in zip(sides, frames, strict=True)
     ]

@@ -10,9 +10,9 @@ As a matrix, with the columns of ``Y`` stacked, that is ``2 Σ_i (R_iᵀR_i) ⊗
 parameter space is ``U_i ∝ L_iᵀ Y R_iᵀ``.
 
 With inputs of Gram matrix ``G = S Sᵀ`` every ``R_i`` becomes ``R_i S`` (see
-:mod:`dmf_sharpness.loss`). Then the loss at the minimizer need not be zero: the expression asks
-only that the residual be orthogonal to the inputs, which it is at a global minimizer unless a
-layer is narrower than the rank of the least-squares solution.
+:mod:`dmf_sharpness.loss`), where ``S`` is square. Then the loss at the minimizer need not be zero: the
+expression asks only that the residual be orthogonal to the inputs, which it is at a global minimizer
+unless a layer is narrower than the rank of the least-squares solution.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dmf_sharpness.factors import Factors, check_factors, left_factors, right_factors
+from dmf_sharpness.arguments import checked_tensor
+from dmf_sharpness.factors import Factors, left_factors, right_factors
 
 Grams = Sequence[Tensor | None]
 """One Gram matrix for each layer; None stands for the identity."""
@@ -59,25 +60,56 @@ def gram_root(input_gram: Tensor) -> Tensor:
     return (eigenvectors * roots.unsqueeze(-2)) @ eigenvectors.mT
 
 
-def checked_root(factors: Factors, input_gram: Tensor | None) -> Tensor | None:
-    """Check the factors and the Gram matrix of the inputs, and return the root of the latter.
+def checked_inputs(input_root: object, factors: Factors) -> Tensor:
+    """An input root ``S``, or the inputs ``X`` themselves: a finite matrix of ``d_0`` rows, not zero.
 
     Raises:
-        TypeError: A factor or the Gram matrix is not a float64 tensor.
-        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix.
+        TypeError: It is not a float64 tensor.
+        ValueError: It has another number of rows or no column, is not finite, or is zero.
     """
-    check_factors(factors)
+    d_0, device = factors[0].shape[-1], factors[0].device
+    root = checked_tensor(input_root, "input_root", (d_0, None), device=device)
+    if not bool(root.any()):
+        raise ValueError("input_root: expected a matrix that is not zero, got zeros")
+    return root
+
+
+def square_root(input_root: Tensor) -> Tensor:
+    """A root of shape ``(d_0, d_0)`` with the same ``S Sᵀ``, from one of shape ``(d_0, n)``.
+
+    Of more columns than rows the QR decomposition ``Sᵀ = Q R`` leaves ``Rᵀ``: ``S Sᵀ`` itself, whose
+    condition number is the square of that of ``S``, is not formed.
+    """
+    d_0, n = input_root.shape
+    if n > d_0:
+        return torch.linalg.qr(input_root.mT, mode="r")[1].mT
+    return torch.nn.functional.pad(input_root, (0, d_0 - n)) if n < d_0 else input_root
+
+
+def checked_root(
+    factors: Factors, input_gram: object = None, input_root: object = None
+) -> Tensor | None:
+    """The root ``S``, shape ``(d_0, d_0)``, of the inputs' Gram matrix, from either; None without data.
+
+    Args:
+        factors: ``[W_1 … W_L]``, checked.
+        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``. Directions in which the inputs are below about
+            ``1e-8`` of the largest are lost in it.
+        input_root: ``S`` with ``S Sᵀ = G``, such as ``X`` itself, shape ``(d_0, n)``.
+
+    Raises:
+        TypeError: What is given is not a float64 tensor.
+        ValueError: Both are given; shapes do not fit, values are not finite, ``G`` is not a Gram
+            matrix, or what is given is zero.
+    """
+    if input_root is not None:
+        if input_gram is not None:
+            raise ValueError("input_root: expected None beside input_gram, got both")
+        return square_root(checked_inputs(input_root, factors))
     if input_gram is None:
         return None
-    d_0 = factors[0].shape[-1]
-    if not isinstance(input_gram, Tensor):
-        raise TypeError(f"input_gram: expected a tensor, got {type(input_gram).__name__}")
-    if input_gram.dtype != torch.float64:
-        raise TypeError(f"input_gram: expected torch.float64, got {input_gram.dtype}")
-    if input_gram.shape[-1:] != (d_0,) or input_gram.ndim != 2:
-        shape = tuple(input_gram.shape)
-        raise ValueError(f"input_gram: expected shape ({d_0}, {d_0}), got {shape}")
-    return gram_root(input_gram)
+    d_0, device = factors[0].shape[-1], factors[0].device
+    return gram_root(checked_tensor(input_gram, "input_gram", (d_0, d_0), device=device))
 
 
 def check_single(factors: Factors) -> None:

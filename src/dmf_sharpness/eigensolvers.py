@@ -10,6 +10,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from dmf_sharpness.randomness import gaussian
 from dmf_sharpness.threads import scipy_on_one_thread
 
 Operator = Callable[[Tensor], Tensor]
@@ -45,7 +46,11 @@ def top_eigenvectors(
     operator with what was found taken out, until nothing larger is left there.
 
     Returns:
-        Values ``(count,)`` and vectors ``(count, *start.shape)``.
+        Values ``(count,)`` and vectors ``(count, *start.shape)``. Of an operator that is not finite the
+        values are NaN.
+
+    Raises:
+        ValueError: Of more than one pair, not all reach the tolerance.
     """
     order = start.numel()
     count = min(count, order)
@@ -61,8 +66,7 @@ def top_eigenvectors(
             overlaps = (found * Y).flatten(1).sum(1) * found_values
             return apply(Y) - torch.tensordot(overlaps, found, 1)
 
-        generator = torch.Generator().manual_seed(len(values))
-        fresh = torch.randn(start.shape, dtype=start.dtype, generator=generator).to(start.device)
+        fresh = gaussian(start.shape, len(values), start.device)
         value, vector = _arpack(remainder, fresh, 1, max(tolerance, 1e-12), krylov)
         if float(value[0]) <= float(values[count - 1]) * (1 + 1e-12):
             break
@@ -76,21 +80,28 @@ def _by_matrix(apply: Operator, start: Tensor, count: int) -> tuple[Tensor, Tens
     basis = torch.eye(start.numel(), dtype=start.dtype, device=start.device)
     columns = [apply(column.reshape(start.shape)).reshape(-1) for column in basis]
     matrix = torch.stack(columns)
+    if not bool(torch.isfinite(matrix).all()):
+        return _coordinates(start, count, torch.nan)
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     vectors = vectors.mT.flip(0)[:count].reshape(-1, *start.shape)
     return values.flip(0)[:count], vectors
+
+
+def _coordinates(start: Tensor, count: int, value: float) -> tuple[Tensor, Tensor]:
+    """``value``, ``count`` times, with the first coordinate vectors."""
+    unit = torch.zeros(count, start.numel(), dtype=start.dtype, device=start.device)
+    unit.fill_diagonal_(1.0)
+    return unit.new_full((count,), value), unit.reshape(-1, *start.shape)
 
 
 def _arpack(
     apply: Operator, start: Tensor, count: int, tolerance: float, krylov: int
 ) -> tuple[Tensor, Tensor]:
     order = start.numel()
-    image = apply(start)
-    if not bool(image.any()):
-        # The zero operator, as at a zero minimizer, which ARPACK would refuse.
-        unit = torch.zeros(count, order, dtype=start.dtype, device=start.device)
-        unit.fill_diagonal_(1.0)
-        return unit.new_zeros(count), unit.reshape(-1, *start.shape)
+    largest = float(apply(start).abs().amax())
+    if not 0 < largest < torch.inf:
+        # The zero operator, as at a zero minimizer, or one beyond the range, which ARPACK would refuse.
+        return _coordinates(start, count, 0.0 if largest == 0 else torch.nan)
 
     def matvec(vector: np.ndarray) -> np.ndarray:
         Y = torch.from_numpy(vector).to(start.device).reshape(start.shape)
@@ -110,12 +121,15 @@ def _arpack(
                     tol=tolerance,
                     ncv=min(order, size),
                     maxiter=RESTARTS,
+                    rng=np.random.default_rng(0),  # of restarts; without one each call draws anew
                 )
             break
         except scipy.sparse.linalg.ArpackNoConvergence:
             if size >= min(order, LARGEST_KRYLOV):
                 if count > 1:
-                    raise
+                    raise ValueError(
+                        f"tolerance: expected one that {size} Krylov vectors reach, got a smaller one"
+                    ) from None
                 # The start as it was: its residual, which the caller reports, says that it is bad.
                 unit = start / torch.linalg.vector_norm(start)
                 return (unit * apply(unit)).sum().reshape(1), unit[None]

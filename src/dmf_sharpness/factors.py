@@ -17,41 +17,60 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dmf_sharpness.arguments import checked_tensor
+
 Factors = Sequence[Tensor]
 
 
-def check_factors(factors: Factors, name: str = "factors") -> None:
-    """Reject anything that is not a chain ``W_1 … W_L`` of finite float64 matrices.
+def checked_factors(factors: object, name: str = "factors") -> list[Tensor]:
+    """A chain ``W_1 … W_L`` of finite float64 matrices, as tensors that carry no graph.
 
-    Single precision is refused and not promoted: a float32 minimizer has a residual of relative
-    size 1e-7, and silently computing on would return a sharpness with seven false digits.
+    Taken are lists, tuples and :class:`torch.nn.ParameterList`, of tensors and parameters of any
+    strides. Single precision is refused and not promoted: a float32 minimizer has a residual of
+    relative size 1e-7, and silently computing on would return a sharpness with seven false digits.
 
     Raises:
-        TypeError: ``factors`` is no sequence of tensors, or a tensor is not float64.
-        ValueError: The list is empty, shapes do not chain, a width is zero, a value is not finite.
+        TypeError: ``factors`` is no sequence of tensors, or a tensor is not float64 or not dense.
+        ValueError: The list is empty, shapes do not chain, a width is zero, a value is not finite, or
+            the devices differ.
     """
-    if not isinstance(factors, Sequence):
+    if not isinstance(factors, Sequence | torch.nn.ParameterList):
         raise TypeError(f"{name}: expected a list of tensors, got {type(factors).__name__}")
-    if not factors:
+    if not len(factors):
         raise ValueError(f"{name}: expected at least one matrix, got an empty list")
-    for i, W in enumerate(factors, 1):
-        if not isinstance(W, Tensor):
-            raise TypeError(f"{name}: expected W_{i} to be a tensor, got {type(W).__name__}")
-        if W.dtype != torch.float64:
-            raise TypeError(f"{name}: expected W_{i} in torch.float64, got {W.dtype}")
-        if W.ndim < 2:
-            raise ValueError(f"{name}: expected W_{i} to be a matrix, got shape {tuple(W.shape)}")
-        if 0 in W.shape:
-            raise ValueError(f"{name}: expected positive widths, got W_{i} of {tuple(W.shape)}")
-        # One pass over a large matrix: a sum that is finite has only finite terms.
-        if not bool(torch.isfinite(W.sum())) and not bool(torch.isfinite(W).all()):
-            raise ValueError(f"{name}: expected finite values, got NaN or Inf in W_{i}")
-    for i, (W, W_next) in enumerate(pairwise(factors), 1):
+    checked = [_checked_factor(W, i, name) for i, W in enumerate(factors, 1)]
+    for i, (W, W_next) in enumerate(pairwise(checked), 1):
         if W_next.shape[-1] != W.shape[-2] or W_next.shape[:-2] != W.shape[:-2]:
             raise ValueError(
                 f"{name}: expected W_{i + 1} of shape (…, {W.shape[-2]}) in the batch "
                 f"{tuple(W.shape[:-2])} after W_{i} of {tuple(W.shape)}, got {tuple(W_next.shape)}"
             )
+        if W_next.device != W.device:
+            raise ValueError(f"{name}: expected W_{i + 1} on {W.device}, got it on {W_next.device}")
+    return checked
+
+
+def _checked_factor(W: object, i: int, name: str) -> Tensor:
+    if not isinstance(W, Tensor):
+        raise TypeError(f"{name}: expected W_{i} to be a tensor, got {type(W).__name__}")
+    if W.dtype != torch.float64:
+        raise TypeError(f"{name}: expected W_{i} in torch.float64, got {W.dtype}")
+    W = checked_tensor(W, f"{name}, W_{i}")
+    if W.ndim < 2:
+        raise ValueError(f"{name}: expected W_{i} to be a matrix, got shape {tuple(W.shape)}")
+    if 0 in W.shape:
+        raise ValueError(f"{name}: expected positive widths, got W_{i} of {tuple(W.shape)}")
+    return W
+
+
+def check_factors(factors: object, name: str = "factors") -> None:
+    """Reject what :func:`checked_factors` would, for a caller who keeps the graph.
+
+    Raises:
+        TypeError: As there.
+        ValueError: As there.
+    """
+    checked_factors(factors, name)
 
 
 def widths(factors: Factors) -> tuple[int, ...]:

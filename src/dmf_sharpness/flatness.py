@@ -16,8 +16,22 @@ The *spectral products* of a minimizer are ``p_i = ‖L_i‖₂ ‖R_i‖₂``; 
 import torch
 from torch import Tensor
 
-from dmf_sharpness.factors import Factors, check_factors, end_to_end, left_factors, right_factors
+from dmf_sharpness.arguments import checked_integer, checked_number, checked_tensor, shown
+from dmf_sharpness.curvature import check_single
+from dmf_sharpness.factors import (
+    Factors,
+    check_factors,
+    checked_factors,
+    end_to_end,
+    left_factors,
+    right_factors,
+)
+from dmf_sharpness.result import plain
+from dmf_sharpness.scaling import TINY, exponents, scaled_problem, times_power
 from dmf_sharpness.sharpness import sharpness
+
+ORDINARY_BITS = 200
+"""Products of norms within ``2^{±200}`` are computed as they are."""
 
 
 def spectral_norm(matrices: Tensor) -> Tensor:
@@ -29,35 +43,71 @@ def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
     """``λ_flat = 2 L ‖M‖₂^{2−2/L}``, the least sharpness of all minimizers.
 
     Args:
-        target: ``M``, shape ``(…, d_L, d_0)``. A zero target has ``λ_flat = 0`` from depth 2 on,
-            attained by zero factors.
+        target: ``M``, shape ``(…, d_L, d_0)``, of any real floating-point type; it is computed in
+            float64. A zero target has ``λ_flat = 0`` from depth 2 on, attained by zero factors.
         depth: ``L ≥ 1``.
 
     Returns:
-        A float, or for a batch of targets a tensor ``(…)``.
+        A float, or for a batch of targets a tensor ``(…)``; there NaN beyond the range.
 
     Raises:
-        ValueError: ``depth`` is not positive, or the target is not finite.
+        TypeError: The target is no tensor of real floating-point numbers, or ``depth`` no integer.
+        ValueError: ``depth`` is not positive, the target is no matrix, empty or not finite, or
+            ``λ_flat`` of a single target is beyond the range of float64, 2.2e-308 to 1.8e308 and zero.
 
     >>> round(flat_sharpness(torch.tensor([[0.5]]), depth=3), 3)
     2.381
     """
-    if depth < 1:
-        raise ValueError(f"depth: expected a positive integer, got {depth}")
-    if not bool(torch.isfinite(target).all()):
-        raise ValueError("target: expected finite values, got NaN or Inf")
-    value = 2 * depth * spectral_norm(target) ** (2 - 2 / depth)
-    return float(value) if value.ndim == 0 else value
+    depth = checked_integer(depth, "depth", least=1)
+    if not isinstance(target, Tensor) or not target.dtype.is_floating_point:
+        raise TypeError(f"target: expected a tensor of real numbers, got {shown(target)}")
+    matrix = checked_tensor(target, "target", dtype=target.dtype).to(torch.float64)
+    if matrix.ndim < 2 or 0 in matrix.shape:
+        raise ValueError(f"target: expected a matrix, got shape {tuple(matrix.shape)}")
+    value = _least_sharpness(matrix, depth)
+    beyond = ~(((value >= TINY) & (value < torch.inf)) | (matrix == 0).all(-1).all(-1))
+    if value.ndim == 0 and bool(beyond):
+        raise ValueError(
+            f"target: expected one whose λ_flat float64 holds, got a norm of {spectral_norm(matrix):.3g}"
+        )
+    return plain(value.masked_fill(beyond, torch.nan))
+
+
+def _least_sharpness(target: Tensor, depth: int) -> Tensor:
+    return 2 * depth * spectral_norm(target) ** (2 - 2 / depth)
 
 
 def spectral_products(factors: Factors) -> Tensor:
-    """``‖L_i‖₂ ‖R_i‖₂`` of each layer, shape ``(…, L)``.
+    """``‖L_i‖₂ ‖R_i‖₂`` of each layer, shape ``(…, L)``; it can be differentiated.
+
+    Raises:
+        TypeError: A factor is not a float64 tensor.
+        ValueError: Shapes do not fit, values are not finite, or a product of a single minimizer is
+            beyond the range of float64, 2.2e-308 to 1.8e308 and zero. In a batch it is NaN.
 
     >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     >>> spectral_products([W, W, W])
     tensor([4., 4., 4.], dtype=torch.float64)
     """
     check_factors(factors)
+    units = [exponents(W.detach()) for W in factors]
+    if sum(int(unit.abs().max()) for unit in units) <= ORDINARY_BITS:
+        return _spectral_products(factors)
+    # Each product is homogeneous in every factor but its own: L_i and R_i of factors of size 1.
+    scaled = [times_power(W, -e[..., None, None]) for W, e in zip(factors, units, strict=True)]
+    exponent = torch.stack(units, -1)
+    small = _spectral_products(scaled)
+    products = times_power(small, exponent.sum(-1, keepdim=True) - exponent)
+    beyond = ~(((products >= TINY) & (products < torch.inf)) | (small == 0))
+    if products.ndim == 1 and bool(beyond.any()):
+        raise ValueError(
+            "factors: expected spectral products between 2.2e-308 and 1.8e308, got "
+            f"{shown(products.tolist())}"
+        )
+    return products.masked_fill(beyond, torch.nan)
+
+
+def _spectral_products(factors: Factors) -> Tensor:
     pairs = zip(left_factors(factors), right_factors(factors), strict=True)
     return torch.stack([spectral_norm(L) * spectral_norm(R) for L, R in pairs], dim=-1)
 
@@ -94,14 +144,34 @@ def least_excess(x: Tensor, depth: int) -> Tensor:
 def is_flat(factors: Factors, rtol: float = 1e-10) -> bool:
     """Whether a minimizer attains the least sharpness, ``λ_max ≤ (1 + rtol) λ_flat``.
 
-    The factors are taken to be a minimizer of their own end-to-end product.
+    The factors are taken to be a minimizer of their own end-to-end product. Both sides are homogeneous
+    in the factors, so they are compared at a common scale and may be of any size.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
+        rtol: Relative excess that counts as none, not negative.
+
+    Raises:
+        TypeError: A factor is not a float64 tensor, or ``rtol`` is no number.
+        ValueError: Shapes do not fit, values are not finite, a batch was given, ``rtol`` is negative,
+            or the sharpness cannot be computed: the factors are too uneven, or it did not converge.
 
     >>> W_1 = torch.diag(torch.tensor([2.0, 0.5], dtype=torch.float64))
     >>> W_2 = torch.diag(torch.tensor([2.0, 2.0], dtype=torch.float64))
     >>> is_flat([W_1, W_2]), is_flat([2 * W_1, W_2 / 2])
     (True, False)
     """
-    value = sharpness(factors).value
-    if isinstance(value, Tensor):
-        raise ValueError(f"factors: expected a single minimizer, got a batch {tuple(value.shape)}")
-    return bool(value <= (1 + rtol) * flat_sharpness(end_to_end(factors), len(factors)))
+    factors = checked_factors(factors)
+    check_single(factors)
+    rtol = checked_number(rtol, "rtol", least=0)
+    scaled = scaled_problem(factors)
+    s = sharpness(scaled.factors)
+    assert isinstance(s.value, float)
+    if not scaled.possible or not s.converged:
+        raise ValueError(
+            "factors: expected some whose sharpness can be computed, got too uneven ones"
+            if not scaled.possible
+            else f"factors: expected a sharpness that converges, got a residual of {s.residual:.2g}"
+        )
+    least = float(_least_sharpness(end_to_end(scaled.factors), len(factors)))
+    return s.value <= (1 + rtol) * least

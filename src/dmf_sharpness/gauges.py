@@ -1,5 +1,6 @@
 """Paths through the set of minimizers, and the minimizer on one that has a given sharpness."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,8 +8,20 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
+from dmf_sharpness.arguments import checked_number
 from dmf_sharpness.flatness import flat_sharpness
-from dmf_sharpness.minimizers import check_request, checked, flat_minimizer, polished
+from dmf_sharpness.minimizers import (
+    IllConditionedError,
+    check_request,
+    checked,
+    checked_target,
+    checked_widths,
+    flat_minimizer,
+    polished,
+    scale_of,
+)
+from dmf_sharpness.randomness import random_generator
+from dmf_sharpness.scaling import times_power
 from dmf_sharpness.sharpness import sharpness as sharpness_of
 from dmf_sharpness.targets import Seed, orthogonal_matrix
 
@@ -26,29 +39,44 @@ def minimizer_with_sharpness(
     that is too far for float64 (some from ``10⁴ λ_flat``), the ``A_i`` are multiples of the identity.
 
     Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of a size whose ``λ_flat`` float64 holds.
         widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
-        sharpness: Wanted ``λ_max``, at least ``λ_flat``.
+        sharpness: Wanted ``λ_max``, from ``λ_flat`` to ``1e30 λ_flat``: a number, or a tensor of one.
         seed: Seed of the draw.
 
     Raises:
-        TypeError: The target is not a float64 tensor.
-        ValueError: As :func:`balanced_minimizer`; or the sharpness is below ``λ_flat``, or
-            above ``1e30 λ_flat``.
+        TypeError: As :func:`balanced_minimizer`, or the sharpness is no real number.
+        ValueError: As :func:`balanced_minimizer`; ``λ_flat`` is beyond the range of float64; the
+            sharpness is below it, above ``1e30`` times it or not finite; or float64 does not reach it.
     """
-    check_request(target, widths)
+    M, hidden = checked_target(target), checked_widths(widths)
+    depth = len(hidden) + 1
+    check_request(M, hidden)
+    wanted = checked_number(sharpness, "sharpness")
+    least = flat_sharpness(M, depth)
+    assert isinstance(least, float)
+    if wanted < least * (1 - 1e-12):
+        raise ValueError(
+            f"sharpness: expected a finite number of at least λ_flat = {least:.12g}, got {wanted}"
+        )
+    if wanted / FARTHEST > least:
+        raise ValueError(
+            f"sharpness: expected at most {FARTHEST:.0e} λ_flat, λ_flat = {least:.3g}, got {wanted}"
+        )
+    # Where squares of the target leave the range, for 2^{−Lq} M, and each factor times 2^q.
+    q = M.new_tensor(scale_of(M, depth))
+    there = float(times_power(M.new_tensor(wanted), -2 * (depth - 1) * q))
+    made = _with_sharpness(times_power(M, -depth * q), hidden, there, random_generator(seed))
+    return [times_power(W, q).to(target.device) for W in made]
+
+
+def _with_sharpness(
+    target: Tensor, widths: Sequence[int], sharpness: float, rng: np.random.Generator
+) -> list[Tensor]:
+    """:func:`minimizer_with_sharpness` at an ordinary scale."""
+    start = flat_minimizer(target, widths, rng)
     least = flat_sharpness(target, len(widths) + 1)
     assert isinstance(least, float)
-    if not np.isfinite(sharpness) or sharpness < least * (1 - 1e-12):
-        raise ValueError(
-            f"sharpness: expected a finite number of at least λ_flat = {least:.12g}, got {sharpness}"
-        )
-    if sharpness > FARTHEST * least:
-        raise ValueError(
-            f"sharpness: expected at most {FARTHEST:.0e} λ_flat = {FARTHEST * least:.3g}, got {sharpness}"
-        )
-    rng = np.random.default_rng(seed)
-    start = flat_minimizer(target, widths, rng)
     if sharpness <= least * (1 + 1e-12):
         return start
     failure = None
@@ -58,7 +86,7 @@ def minimizer_with_sharpness(
             return checked(_at_sharpness(path, sharpness), target)
         except ArithmeticError as error:
             failure = error  # far up, gauges that mix directions cancel digits; scales do not
-    raise ArithmeticError(
+    raise IllConditionedError(
         f"sharpness: expected one that float64 reaches, got {sharpness}: {failure}"
     )
 
@@ -69,6 +97,8 @@ def _at_sharpness(path: Callable[[float], list[Tensor]], sharpness: float) -> li
     def excess(t: float) -> float:
         value = sharpness_of(path(t)).value
         assert isinstance(value, float)
+        if not math.isfinite(value):
+            raise ArithmeticError(f"sharpness: expected {sharpness}, reached {value}")
         return value / sharpness - 1
 
     end = 1e-3

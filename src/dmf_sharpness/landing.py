@@ -22,7 +22,9 @@ import torch
 from scipy.special import lambertw
 from torch import Tensor
 
-from dmf_sharpness.factors import Factors, check_factors
+from dmf_sharpness.arguments import checked_flag, checked_number, checked_tensor, shown
+from dmf_sharpness.curvature import checked_inputs
+from dmf_sharpness.factors import Factors, checked_factors
 from dmf_sharpness.jets import gradient_jet
 from dmf_sharpness.manifold import (
     curvature_of,
@@ -32,12 +34,15 @@ from dmf_sharpness.manifold import (
     tangential,
 )
 from dmf_sharpness.reduced_map import reduced_map
+from dmf_sharpness.scaling import scaled_problem, times_power
 
 # Taylor coefficients of the conjugation w ↦ w_e of (w − 1) e^w at its minimum, from w² on: the branch
 # exchange of the Lambert function (Corless et al., Adv. Comput. Math. 5, 1996, section 4).
 _EXCHANGE = (2 / 3, 4 / 9, 44 / 135, 104 / 405, 40 / 189, 7648 / 42525)
 # Where the series is used: both it and the Lambert function are good to about 1e-12 here.
 _SERIES_BELOW = 0.02
+# Members whose largest eigenvalue is within 2^{±60} stay at their scale.
+ORDINARY_BITS = 60
 # How far to walk for the change of the drift, relative to the minimizer's norm: the central difference
 # is off by about the square.
 _WALK = 1e-4
@@ -66,13 +71,15 @@ class LandingTerms:
         return self.coefficient + 1.5 - self.drift_slope
 
 
-def _checked(factors: Factors, target: Tensor, input_root: Tensor | None) -> None:
-    check_factors(factors)
-    expected = (factors[-1].shape[-2], (factors[0] if input_root is None else input_root).shape[-1])
-    if target.shape[-2:] != expected:
-        raise ValueError(f"target: expected shape {expected}, got {tuple(target.shape[-2:])}")
-    if not bool(torch.isfinite(target).all()):
-        raise ValueError("target: expected finite values, got NaN or Inf")
+def _checked(
+    factors: Factors, target: object, input_root: object
+) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    W = checked_factors(factors)
+    S = None if input_root is None else checked_inputs(input_root, W)
+    shape = W[-1].shape[-2], (W[0] if S is None else S).shape[-1]
+    batch = W[0].shape[:-2]
+    T = checked_tensor(target, "target", shape, (*batch, *shape), device=W[0].device)
+    return W, T.expand(*batch, *shape), S
 
 
 def sharpness_slope(
@@ -102,7 +109,8 @@ def landing_terms(
         ``a_3 = (η/2) Σ_{k≠1} T[v,v,v_k]²/λ_k − (η/6) Q[v,v,v,v]``.
 
     These derivatives are exact (:func:`dmf_sharpness.jets.gradient_jet`). ``b`` is the central difference
-    of ``ln β`` over that of ``ηλ`` between two minimizers a little way up and down the drift.
+    of ``ln β`` over that of ``ηλ`` between two minimizers a little way up and down the drift. The factors
+    may be of any size: ``β`` and ``κ`` go like its square, inverted, ``a`` and ``b`` do not depend on it.
 
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
@@ -110,10 +118,39 @@ def landing_terms(
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
 
     Raises:
-        TypeError: A factor is not a float64 tensor.
-        ValueError: Shapes do not fit, or a value is not finite.
+        TypeError: A factor, the target or the root is not a float64 tensor.
+        ValueError: Shapes do not fit, or a value is not finite; or the Hessian of a single minimizer is
+            zero, or its factors too uneven for it (a member of a batch has NaN then).
     """
-    _checked(factors, target, input_root)
+    W, T, S = _checked(factors, target, input_root)
+    scaled = scaled_problem(W, S, ordinary=ORDINARY_BITS)
+    k = scaled.factor_exponent
+    T = times_power(T, (len(W) * k + scaled.root_exponent)[..., None, None])
+    usable = scaled.possible & ~scaled.zero & torch.isfinite(T).all(-1).all(-1)
+    if usable.ndim == 0 and not usable:
+        raise ValueError(
+            "factors: expected a minimizer of positive sharpness that float64 holds, got "
+            + ("a Hessian of zeros" if scaled.zero else "factors too uneven to compute it")
+        )
+    W = scaled.factors
+    if usable.all():
+        terms = _landing_terms(W, T, scaled.input_root)
+    elif usable.any():
+        terms = _landing_terms([w[usable] for w in W], T[usable], scaled.input_root)
+    else:
+        terms = LandingTerms(*[T.new_empty(0)] * 4)
+    drift, cubic, coefficient, drift_slope = (
+        part if usable.all() else T.new_full(usable.shape, torch.nan).masked_scatter(usable, part)
+        for part in (terms.drift, terms.cubic, terms.coefficient, terms.drift_slope)
+    )
+    # Displacements are 2^k times as large there.
+    return LandingTerms(
+        times_power(drift, 2 * k), times_power(cubic, 2 * k), coefficient, drift_slope
+    )
+
+
+def _landing_terms(factors: Factors, target: Tensor, input_root: Tensor | None) -> LandingTerms:
+    """:func:`landing_terms` at a scale where nothing leaves the range."""
     reduced = reduced_map(factors, target, input_root)
     value, slope = sharpness_slope(factors, target, input_root)
     eta, squared = 2 / value, inner(slope, slope)
@@ -146,9 +183,11 @@ def landing_coefficient(
         A float; for a batch a tensor ``(…)``.
 
     Raises:
-        TypeError: A factor is not a float64 tensor.
-        ValueError: Shapes do not fit, or a value is not finite.
+        TypeError: A factor, the target or the root is not a float64 tensor.
+        ValueError: Shapes do not fit, or a value is not finite; or the Hessian of a single minimizer is
+            zero, or its factors too uneven for it (a member of a batch has NaN then).
     """
+    refined = checked_flag(refined, "refined")
     terms = landing_terms(factors, target, input_root)
     a = terms.refined if refined else terms.coefficient
     return float(a) if a.ndim == 0 else a
@@ -163,37 +202,57 @@ def predict_landing(a: float | Tensor, step_ratio: float | Tensor) -> float | Te
     mirror image ``2 − c``.
 
     Args:
-        a: :func:`landing_coefficient`, finite.
-        step_ratio: ``c = ηλ/2`` at the start, finite and at least 1.
+        a: :func:`landing_coefficient`, any finite number, or a tensor of real numbers.
+        step_ratio: ``c = ηλ/2`` at the start, finite and at least 1, likewise.
 
     Returns:
-        ``c_end``, broadcast; a float if both arguments are. NaN where ``w_0 ≥ 1``: there the
-        growth outruns the drift, and the law has no landing.
+        ``c_end``, broadcast; a float if neither argument is a tensor or an array. NaN where ``w_0 ≥ 1``:
+        there the growth outruns the drift, and the law has no landing.
 
     Raises:
-        ValueError: A coefficient is not finite, or a step ratio is below 1.
+        TypeError: An argument is not of real numbers.
+        ValueError: A coefficient is not finite, a step ratio is below 1, or shapes do not broadcast.
 
     >>> predict_landing(0.0, 1.25)
     0.75
     >>> round(predict_landing(-100.0, 1.01), 6)
     0.995893
     """
-    scalar = not isinstance(a, Tensor) and not isinstance(step_ratio, Tensor)
-    coefficient = np.asarray(a, dtype=np.float64)
-    ratio = np.asarray(step_ratio, dtype=np.float64)
+    coefficient, ratio = _real_numbers(a, "a"), _real_numbers(step_ratio, "step_ratio")
     if not np.isfinite(coefficient).all():
-        raise ValueError(f"a: expected finite numbers, got {a}")
+        raise ValueError(f"a: expected finite numbers, got {shown(a)}")
     if not (np.isfinite(ratio) & (ratio >= 1)).all():
-        raise ValueError(f"step_ratio: expected finite numbers of at least 1, got {step_ratio}")
-    coefficient, ratio = np.broadcast_arrays(coefficient, ratio)
+        raise ValueError(
+            f"step_ratio: expected finite numbers of at least 1, got {shown(step_ratio)}"
+        )
+    try:
+        coefficient, ratio = np.broadcast_arrays(coefficient, ratio)
+    except ValueError:
+        raise ValueError(
+            f"step_ratio: expected a shape that fits {coefficient.shape} of a, got {ratio.shape}"
+        ) from None
     delta = ratio - 1
-    w = 2 * coefficient * delta
 
     # c_end = 1 + δ w_e/w_0, with w_e/w_0 = −(1 + 2w/3 + 4w²/9 + …) next to the branch point.
-    series = -np.polynomial.polynomial.polyval(w, [1.0, *_EXCHANGE])
     with np.errstate(all="ignore"):
-        argument = np.where(w < 1, (w - 1) * np.exp(w - 1), np.nan)
+        w = 2 * coefficient * delta
+        series = -np.polynomial.polynomial.polyval(w, [1.0, *_EXCHANGE])
+        # Far below zero, where the exponential is zero, w_e is 1.
+        argument = np.where(w < -800, 0.0, np.where(w < 1, (w - 1) * np.exp(w - 1), np.nan))
         u = np.where(w > 0, lambertw(argument, -1).real, lambertw(argument, 0).real)
         quotient = np.where(np.abs(w) < _SERIES_BELOW, series, (u + 1) / w)
-    end = 1 + delta * quotient
-    return float(end) if scalar else torch.from_numpy(np.array(end))
+        end = 1 + delta * quotient
+    tensors = isinstance(a, Tensor | np.ndarray) or isinstance(step_ratio, Tensor | np.ndarray)
+    return torch.from_numpy(np.array(end)) if tensors else float(end)
+
+
+def _real_numbers(value: object, name: str) -> np.ndarray:
+    """A number, an array or a tensor of real numbers as an array of float64."""
+    if isinstance(value, Tensor):
+        if value.dtype == torch.bool or value.dtype.is_complex:
+            raise TypeError(f"{name}: expected real numbers, got {shown(value)}")
+        value = checked_tensor(value, name, dtype=value.dtype, finite=False).cpu()
+        return value.to(torch.float64).numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        return value.astype(np.float64)
+    return np.asarray(checked_number(value, name, finite=False))

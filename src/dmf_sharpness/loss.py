@@ -14,7 +14,12 @@ choice of factors can remove. What the data does to the landscape is one fixed l
 import torch
 from torch import Tensor
 
+from dmf_sharpness.arguments import checked_tensor
 from dmf_sharpness.factors import Factors, end_to_end, left_factors, right_factors
+from dmf_sharpness.scaling import exponents, times_power
+
+ORDINARY_NORMS = 2.0**-400, 2.0**400
+"""Between these, squares of norms stay in the range of float64."""
 
 
 def residual(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> Tensor:
@@ -41,15 +46,17 @@ def gradient(factors: Factors, target: Tensor, input_root: Tensor | None = None)
 
 
 def check_orthogonal_residual(
-    factors: Factors, solution: Tensor, input_root: Tensor | None = None, rtol: float = 1e-10
+    factors: Factors, solution: object, input_root: Tensor | None = None, rtol: float = 1e-10
 ) -> None:
     """Make sure that the residual does not enter the Hessian: ``(W_{L:1} − M) S = 0``.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
-        solution: ``M``, the target, or with data any least-squares solution, shape ``(…, d_L, d_0)``.
+        solution: ``M``, the target, or with data any least-squares solution, shape ``(d_L, d_0)`` or
+            ``(…, d_L, d_0)``.
         input_root: ``S`` with ``S Sᵀ`` the input Gram matrix, or None.
-        rtol: What ``‖(W_{L:1} − M) S‖_F`` may be relative to ``‖M S‖_F``.
+        rtol: What ``‖(W_{L:1} − M) S‖_F`` may be relative to ``‖M S‖_F``, or, where that is zero, to
+            ``‖S‖_F Π_i ‖W_i‖_F``.
 
     Raises:
         TypeError: ``solution`` is not a float64 tensor.
@@ -57,13 +64,11 @@ def check_orthogonal_residual(
             norm of the gradient in the message: where that is zero, the point is a saddle or the
             minimum over a bottleneck.
     """
-    check_target(factors, solution)
-    E = residual(factors, _seen(solution, input_root), input_root)
-    scale = torch.linalg.matrix_norm(_seen(solution, input_root))
-    relative = torch.linalg.matrix_norm(E) / torch.where(scale > 0, scale, torch.ones_like(scale))
+    target = checked_target(factors, solution)
+    relative = _relative_residual(factors, target, input_root)
     worst = float(relative.max())
     if not worst <= rtol:
-        parts = gradient(factors, _seen(solution, input_root), input_root)
+        parts = gradient(factors, _seen(target, input_root), input_root)
         norm = torch.stack([g.square().sum((-2, -1)) for g in parts]).sum(0).sqrt().max()
         raise ValueError(
             f"target: expected factors whose product fits it to a relative {rtol:.0e}, so that the "
@@ -72,25 +77,46 @@ def check_orthogonal_residual(
         )
 
 
+def _relative_residual(factors: Factors, target: Tensor, input_root: Tensor | None) -> Tensor:
+    """``‖(W_{L:1} − M) S‖_F / ‖M S‖_F``, shape ``(…)``."""
+    seen = _seen(target, input_root)
+    error = torch.linalg.matrix_norm(residual(factors, seen, input_root))
+    scale = torch.linalg.matrix_norm(seen)
+    low, high = ORDINARY_NORMS
+    if float(scale.min()) > low and float(scale.max()) < high and bool(torch.isfinite(error).all()):
+        return error / scale
+    # A square left the range, or the target is zero: every matrix in a power of two of its own.
+    matrices = [*factors, target] if input_root is None else [*factors, target, input_root]
+    units = [exponents(W) for W in matrices]
+    scaled = [times_power(W, -e[..., None, None]) for W, e in zip(matrices, units, strict=True)]
+    depth = len(factors)
+    root = None if input_root is None else scaled[-1]
+    product, wanted = _seen(end_to_end(scaled[:depth]), root), _seen(scaled[depth], root)
+    unit = torch.stack(units[:depth]).sum(0) - units[depth]
+    error = torch.linalg.matrix_norm(times_power(product, unit[..., None, None]) - wanted)
+    scale = torch.linalg.matrix_norm(wanted)
+    # Beside a zero target rounding is relative to the norms of what cancels.
+    sizes = [torch.linalg.matrix_norm(W) for W in scaled[:depth]]
+    largest = torch.stack(sizes).prod(0) * (1.0 if root is None else torch.linalg.matrix_norm(root))
+    error = torch.where(scale > 0, error, torch.linalg.matrix_norm(product))
+    scale = torch.where(scale > 0, scale, largest)
+    return error / torch.where(scale > 0, scale, 1.0)
+
+
 def _seen(solution: Tensor, input_root: Tensor | None) -> Tensor:
     return solution if input_root is None else solution @ input_root
 
 
-def check_target(factors: Factors, target: Tensor) -> None:
-    """Reject a target that does not fit the factors.
+def checked_target(factors: Factors, target: object) -> Tensor:
+    """A target that fits the factors, shape ``(d_L, d_0)`` or with their batch, without a graph.
 
     Raises:
         TypeError: It is not a float64 tensor.
         ValueError: Its shape is not that of the end-to-end product, or it is not finite.
     """
-    if not isinstance(target, Tensor) or target.dtype != torch.float64:
-        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
-        raise TypeError(f"target: expected a float64 tensor, got {got}")
     shape = (factors[-1].shape[-2], factors[0].shape[-1])
-    if tuple(target.shape[-2:]) != shape:
-        raise ValueError(f"target: expected shape {shape}, got {tuple(target.shape)}")
-    if not bool(torch.isfinite(target).all()):
-        raise ValueError("target: expected finite values, got NaN or Inf")
+    batch = factors[0].shape[:-2]
+    return checked_tensor(target, "target", shape, (*batch, *shape), device=factors[0].device)
 
 
 def hessian_vector_product(

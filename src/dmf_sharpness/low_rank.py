@@ -36,6 +36,7 @@ from dmf_sharpness.certificate import defect_low_rank
 from dmf_sharpness.chains import Chain
 from dmf_sharpness.eigensolvers import top_eigenvector
 from dmf_sharpness.operators import stacked_operator
+from dmf_sharpness.randomness import gaussian
 
 MOST_RANK = 320
 """Directions of a basis before it is compressed to half as many."""
@@ -244,5 +245,4 @@ def second_curvature(layers: Chain, first: LowRankPair, tolerance: float) -> flo
 
 
 def _noise(left: Basis, right: Basis, generator: torch.Generator) -> Tensor:
-    shape = left.size, right.size
-    return torch.randn(shape, dtype=torch.float64, generator=generator).to(left.U.device)
+    return gaussian((left.size, right.size), generator, left.U.device)

@@ -5,20 +5,33 @@ of width ``d_i ≥ r`` carries the ``r`` signals in some orthonormal frame of it
 its other ``d_i − r`` dimensions hold must not reach the output.
 """
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dmf_sharpness.arguments import checked_integer, checked_number, checked_tensor, shown
 from dmf_sharpness.factors import end_to_end, left_factors, right_factors
+from dmf_sharpness.randomness import random_generator
+from dmf_sharpness.scaling import exponents, times_power
 from dmf_sharpness.targets import Seed, gaussian_matrix, orthogonal_matrix
+
+Maker = TypeVar("Maker", bound=Callable[..., list[Tensor]])
 
 # Singular values below this share of the largest count as zero.
 RANK_TOLERANCE = 1e-12
 # A minimizer's residual, relative to the target, when it is only rounding.
 RESIDUAL_TOLERANCE = 1e-12
+# Of targets with entries within 2^{±200} norms stay in the range of float64.
+ORDINARY_BITS = 200
+
+
+class IllConditionedError(ArithmeticError, ValueError):
+    """A minimizer that float64 does not hold to rounding."""
 
 
 def target_rank(target: Tensor) -> int:
@@ -26,15 +39,66 @@ def target_rank(target: Tensor) -> int:
     return int(torch.linalg.matrix_rank(target, rtol=RANK_TOLERANCE))
 
 
-def _check_target(target: Tensor) -> int:
-    if not isinstance(target, Tensor) or target.dtype != torch.float64:
-        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
-        raise TypeError(f"target: expected a float64 tensor, got {got}")
-    if target.ndim != 2 or not bool(torch.isfinite(target).all()):
-        raise ValueError(
-            f"target: expected a finite matrix, got shape {tuple(target.shape)}"
-            + ("" if bool(torch.isfinite(target).all()) else " with NaN or Inf")
-        )
+def checked_target(target: object) -> Tensor:
+    """A finite float64 matrix, on the CPU and without a graph.
+
+    Raises:
+        TypeError: It is no float64 tensor.
+        ValueError: It is no matrix, empty, or not finite.
+    """
+    matrix = checked_tensor(target, "target", (None, None))
+    if 0 in matrix.shape:
+        raise ValueError(f"target: expected a matrix with entries, got shape {tuple(matrix.shape)}")
+    return matrix.cpu()
+
+
+def checked_widths(widths: object) -> list[int]:
+    """Hidden widths as a list of positive integers.
+
+    Raises:
+        TypeError: No list of integers.
+        ValueError: One is not positive, or there is none.
+    """
+    if not isinstance(widths, Iterable) or isinstance(widths, str | bytes | dict | set):
+        raise TypeError(f"widths: expected a list of integers, got {shown(widths)}")
+    if isinstance(widths, Tensor | np.ndarray) and widths.ndim == 0:
+        raise TypeError(f"widths: expected a list of integers, got {shown(widths)}")
+    checked = [checked_integer(width, "widths", least=1) for width in widths]
+    if not checked:
+        raise ValueError("widths: expected at least one hidden width, got none")
+    return checked
+
+
+def scale_of(target: Tensor, depth: int) -> int:
+    """The power of two of a layer, ``q``, that makes ``2^{−Lq} M`` ordinary; 0 if it is."""
+    bits = int(exponents(target))
+    return round(bits / depth) if abs(bits) > ORDINARY_BITS else 0
+
+
+def at_any_scale(make: Maker) -> Maker:
+    """Check the target and the widths, and make the minimizer at an ordinary scale.
+
+    If ``2^{−Lq} M`` is the product of ``W_i``, then ``M`` is that of ``2^q W_i``: no digit changes.
+    """
+
+    @functools.wraps(make)
+    def scaled(
+        target: Tensor, widths: Sequence[int], *args: object, **kwargs: object
+    ) -> list[Tensor]:
+        M, hidden = checked_target(target), checked_widths(widths)
+        depth = len(hidden) + 1
+        q = scale_of(M, depth)
+        if q:
+            M = times_power(M, M.new_tensor(-depth * q))
+        made = make(M, hidden, *args, **kwargs)
+        if q:
+            made = [times_power(W, W.new_tensor(q)) for W in made]
+        return [W.to(target.device) for W in made]
+
+    return cast(Maker, scaled)
+
+
+def _positive_rank(target: Tensor) -> int:
     rank = target_rank(target)
     if rank == 0:
         raise ValueError("target: expected a matrix that is not zero, got rank 0")
@@ -43,10 +107,8 @@ def _check_target(target: Tensor) -> int:
 
 def check_request(target: Tensor, widths: Sequence[int]) -> int:
     """The target's rank, after making sure that factors of these hidden widths can reach it."""
-    rank = _check_target(target)
-    if not widths:
-        raise ValueError("widths: expected at least one hidden width, got none")
-    if min(widths) < rank:
+    rank = _positive_rank(checked_target(target))
+    if min(checked_widths(widths)) < rank:
         raise ValueError(
             f"widths: expected every hidden width to be at least {rank}, the target's rank, "
             f"got {list(widths)}"
@@ -59,9 +121,9 @@ def checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
     error = torch.linalg.matrix_norm(end_to_end(factors) - target)
     relative = float(error / torch.linalg.matrix_norm(target))
     if not relative <= RESIDUAL_TOLERANCE:
-        raise ArithmeticError(
-            f"the factors miss the target by {relative:.2g} of its norm, expected at most "
-            f"{RESIDUAL_TOLERANCE:.0e}: the minimizer is too ill-conditioned for float64"
+        raise IllConditionedError(
+            f"target: expected factors that fit it to {RESIDUAL_TOLERANCE:.0e} of its norm, got ones "
+            f"that miss it by {relative:.2g}: the minimizer is too ill-conditioned for float64"
         )
     return factors
 
@@ -69,9 +131,17 @@ def checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
 def polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
     """Take up at the two ends what rounding left of the residual: ``W_L += E R_L⁺``, then ``W_1``."""
     W = list(factors)
-    W[-1] = W[-1] + (target - end_to_end(W)) @ torch.linalg.pinv(right_factors(W)[-1], rtol=1e-10)
-    W[0] = W[0] + torch.linalg.pinv(left_factors(W)[0], rtol=1e-10) @ (target - end_to_end(W))
+    W[-1] = W[-1] + (target - end_to_end(W)) @ _pseudoinverse(right_factors(W)[-1])
+    W[0] = W[0] + _pseudoinverse(left_factors(W)[0]) @ (target - end_to_end(W))
     return W
+
+
+def _pseudoinverse(matrix: Tensor) -> Tensor:
+    if not bool(torch.isfinite(matrix).all()):
+        raise IllConditionedError(
+            "spread: expected one that float64 reaches, got factors whose products overflow"
+        )
+    return torch.linalg.pinv(matrix, rtol=1e-10)
 
 
 def in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
@@ -86,7 +156,7 @@ def frames_of(
     """Full singular bases of the target at both ends, random (or standard) frames between."""
     U, _, Vt = torch.linalg.svd(target, full_matrices=True)
     if rng is None:
-        hidden = [torch.eye(width, dtype=torch.float64) for width in widths]
+        hidden = [torch.eye(width, dtype=torch.float64, device="cpu") for width in widths]
     else:
         hidden = [orthogonal_matrix(width, rng) for width in widths]
     return [Vt.mT, *hidden, U]
@@ -99,25 +169,27 @@ def diagonal_cores(
     sizes = [target.shape[1], *widths, target.shape[0]]
     cores = []
     for (d_in, d_out), diagonal in zip(itertools.pairwise(sizes), diagonals, strict=True):
-        core = torch.zeros(d_out, d_in, dtype=torch.float64)
+        core = torch.zeros(d_out, d_in, dtype=torch.float64, device="cpu")
         torch.diagonal(core)[: len(diagonal)] = diagonal
         cores.append(core)
     return cores
 
 
+@at_any_scale
 def balanced_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed | None = None
 ) -> list[Tensor]:
     """The minimizer whose factors all have the singular values ``σ^{1/L}``; it is flat.
 
     Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of any size that float64 holds.
         widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
         seed: Draws the frames of the hidden layers; None takes the first coordinates.
 
     Raises:
-        TypeError: The target is not a float64 tensor.
-        ValueError: The target is zero or not finite, or a width cannot hold its rank.
+        TypeError: The target is not a float64 tensor, a width no integer, or the seed none.
+        ValueError: The target is zero, no matrix or not finite, a width cannot hold its rank, or the
+            seed is negative.
 
     >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     >>> W_1, W_2 = balanced_minimizer(M, [2])
@@ -127,11 +199,12 @@ def balanced_minimizer(
     rank = check_request(target, widths)
     depth = len(widths) + 1
     signal = torch.linalg.svdvals(target)[:rank] ** (1 / depth)
-    rng = None if seed is None else np.random.default_rng(seed)
+    rng = None if seed is None else random_generator(seed)
     cores = diagonal_cores(target, widths, [signal] * depth)
     return checked(in_frames(cores, frames_of(target, widths, rng)), target)
 
 
+@at_any_scale
 def flat_minimizer(
     target: Tensor,
     widths: Sequence[int],
@@ -146,7 +219,7 @@ def flat_minimizer(
     carry no signal hold noise of spectral norm below ``s`` which one layer cuts off.
 
     Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of any size that float64 holds.
         widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
         seed: Seed of the draw.
         frobenius_imbalance: Wanted ratio of the largest to the smallest Frobenius norm. An inner
@@ -154,11 +227,13 @@ def flat_minimizer(
             the size it takes; it needs two neighbouring hidden layers wider than the rank.
 
     Raises:
-        TypeError: The target is not a float64 tensor.
+        TypeError: As :func:`balanced_minimizer`, or the imbalance is no number.
         ValueError: As :func:`balanced_minimizer`, or the imbalance cannot be had.
     """
     rank = check_request(target, widths)
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
+    if frobenius_imbalance is not None:
+        frobenius_imbalance = checked_number(frobenius_imbalance, "frobenius_imbalance", least=1)
     depth = len(widths) + 1
     singular_values = torch.linalg.svdvals(target)[:rank]
     top = float(singular_values[0]) ** (1 / depth)
@@ -205,6 +280,7 @@ def _add_hidden_block(
     block.copy_(draw * (size / torch.linalg.matrix_norm(draw)))
 
 
+@at_any_scale
 def random_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 0.3
 ) -> list[Tensor]:
@@ -224,22 +300,25 @@ def random_minimizer(
     minimizers form several pieces: which layer takes the rank.
 
     Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of any size that float64 holds.
         widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
         seed: Seed of the draw.
         spread: Standard deviation of the logarithm of the gauges' singular values, and size of the
-            unseen components relative to the factors' spectral norm.
+            unseen components relative to the factors' spectral norm; not negative.
 
     Raises:
-        TypeError: The target is not a float64 tensor.
-        ValueError: As :func:`balanced_minimizer`.
+        TypeError: As :func:`balanced_minimizer`, or the spread is no number.
+        ValueError: As :func:`balanced_minimizer`; the spread is negative, or so large that float64 does
+            not hold the minimizer (some from 3).
     """
     check_request(target, widths)
-    rng = np.random.default_rng(seed)
+    spread = checked_number(spread, "spread", least=0)
+    rng = random_generator(seed)
     factors = balanced_minimizer(target, widths, rng)
     for i, width in enumerate(widths):
         left, right = orthogonal_matrix(width, rng), orthogonal_matrix(width, rng)
-        stretch = torch.from_numpy(np.exp(spread * rng.standard_normal(width)))
+        with np.errstate(over="ignore", under="ignore"):
+            stretch = torch.from_numpy(np.exp(spread * rng.standard_normal(width)))
         factors[i] = (left * stretch) @ right @ factors[i]
         factors[i + 1] = factors[i + 1] @ (right.mT / stretch) @ left.mT
     for i in rng.permutation(len(factors)):
@@ -259,11 +338,12 @@ def _unseen_component(
 
 def unseen_part(Z: Tensor, L: Tensor, R: Tensor) -> Tensor:
     """``Z − L⁺L Z R R⁺``, what of a change ``Z`` of a layer leaves the end-to-end product alone."""
-    row_space = torch.linalg.pinv(L, rtol=1e-10) @ L
-    column_space = R @ torch.linalg.pinv(R, rtol=1e-10)
+    row_space = _pseudoinverse(L) @ L
+    column_space = R @ _pseudoinverse(R)
     return Z - row_space @ Z @ column_space
 
 
+@at_any_scale
 def bottlenecked_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 0.3
 ) -> list[Tensor]:
@@ -280,16 +360,16 @@ def bottlenecked_minimizer(
         spread: As in :func:`random_minimizer`.
 
     Raises:
-        TypeError: The target is not a float64 tensor.
-        ValueError: The target is zero or not finite, or no width is below its rank.
+        TypeError: As :func:`random_minimizer`.
+        ValueError: The target is zero, no matrix or not finite, no width is below its rank; or, of the
+            seed and the spread, as :func:`random_minimizer`.
 
     >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     >>> end_to_end(bottlenecked_minimizer(M, [1, 3], seed=0)).round(decimals=9).abs()
     tensor([[4., 0.],
             [0., 0.]], dtype=torch.float64)
     """
-    _check_target(target)
-    rank, k = target_rank(target), min(widths, default=0)
+    rank, k = _positive_rank(target), min(widths)
     if not 0 < k < rank:
         raise ValueError(
             f"widths: expected a least hidden width of 1 to {rank - 1}, below the target's rank, "

@@ -13,6 +13,8 @@ from dmf_sharpness.eigensolvers import top_eigenvector
 from dmf_sharpness.factors import Factors
 from dmf_sharpness.low_rank import LowRankPair, second_curvature
 from dmf_sharpness.operators import curvature_operator
+from dmf_sharpness.randomness import gaussian
+from dmf_sharpness.scaling import times_power
 
 SECOND_TOLERANCE = 1e-3
 """Of the second eigenvector of the low-rank method."""
@@ -26,12 +28,14 @@ class Sharpness:
 
     Attributes:
         value: ``λ_max``. A float; for a batch a tensor ``(…)``, as are ``residual``, ``converged``,
-            ``gap`` and ``upper_bound``.
+            ``gap`` and ``upper_bound``. Beyond the range of float64 it is ``inf``, zero or subnormal, or
+            NaN where the factors are too uneven for any scale.
         residual: ``‖H U − λ U‖ / λ`` in parameter space, with derivatives of the end-to-end product by
             the chain rule and not with the operator that was solved. By the theorem of Bauer and
             Fike an eigenvalue of the Hessian lies within ``residual · λ`` of ``value``; if it is the
-            largest, then by that of Kato and Temple within ``residual² λ² / gap``.
-        converged: Whether ``residual ≤ tolerance``. If not, ``value`` is only a lower bound.
+            largest, then by that of Kato and Temple within ``residual² λ² / gap``. NaN beyond the range.
+        converged: Whether ``residual ≤ tolerance``. If not, ``value`` is only a lower bound, or beyond
+            the range.
         tolerance: What ``residual`` was to be at most.
         method: How the value was computed.
     """
@@ -45,6 +49,8 @@ class Sharpness:
     _root: Tensor | None = field(repr=False, compare=False)
     _pair: Tensor | LowRankPair = field(repr=False, compare=False)
     _second: Tensor | None = field(repr=False, compare=False, default=None)
+    _exponent: Tensor | None = field(repr=False, compare=False, default=None)
+    """``e``: eigenvalues are ``2^e`` times those of ``_factors``; NaN beyond the range, None for 0."""
 
     @cached_property
     def eigenmatrix(self) -> Tensor:
@@ -61,7 +67,8 @@ class Sharpness:
     def eigenvector(self) -> list[Tensor]:
         """``[U_1 … U_L]``, the unit top eigenvector of the Hessian, shaped like the factors.
 
-        As large as the factors; :attr:`eigenvector_pairs` has it in less memory.
+        Zero where the Hessian is zero. As large as the factors; :attr:`eigenvector_pairs` has it in
+        less memory.
         """
         if isinstance(self._pair, LowRankPair):
             return [V @ X.mT for V, X in self.eigenvector_pairs]
@@ -79,6 +86,7 @@ class Sharpness:
         P, Q = self._pair.P, self._pair.Q
         layers = chain(self._factors, self._root)
         norm = pull_back_norm(layers, P, Q)
+        norm = torch.where(norm > 0, norm, 1.0)
         rights = push_right(layers, Q)
         if self._root is not None:
             # The root stands in front: R_i S Q from the second layer of the chain on.
@@ -93,17 +101,22 @@ class Sharpness:
         The iterations find the second eigenvalue with the first eigenpair taken out, when this is
         first asked for; ``low-rank`` to about ``1e-5 λ_1``.
         """
+        return self._scaled_back(self._gap())
+
+    def _gap(self) -> Tensor:
+        """:attr:`gap`, at the scale of ``_factors``."""
         if isinstance(self._pair, LowRankPair):
             layers = chain(self._factors, self._root)
             second = second_curvature(layers, self._pair, SECOND_TOLERANCE)
-            return max(0.0, self._pair.value - second)
+            return self._factors[0].new_tensor(max(0.0, self._pair.value - second))
+        values = torch.as_tensor(self.value, dtype=torch.float64, device=self._pair.device)
+        if self._exponent is not None:
+            values = times_power(values, -self._exponent)
         if self._second is not None:
-            first = torch.as_tensor(self.value, dtype=torch.float64, device=self._second.device)
-            return plain((first - self._second).clamp(min=0))
-        values = torch.as_tensor(self.value, dtype=torch.float64)
+            return (values - self._second).clamp(min=0)
         if self.method == "batched":
             second_values = closed_forms.dense(self._factors, self._root).second
-            return plain((values.to(second_values.device) - second_values).clamp(min=0))
+            return (values - second_values).clamp(min=0)
         # One minimizer after another; a single one is a stack of one.
         batch = values.shape
         pairs = self._pair.reshape(-1, *self._pair.shape[-2:])
@@ -112,7 +125,7 @@ class Sharpness:
             value - _second_eigenvalue([W[b] for W in layers_of], self._root, value, pairs[b])
             for b, value in enumerate(values.reshape(-1).tolist())
         ]
-        return plain(torch.tensor(gaps, dtype=torch.float64).clamp(min=0).reshape(batch))
+        return values.new_tensor(gaps).clamp(min=0).reshape(batch)
 
     @cached_property
     def upper_bound(self) -> float | Tensor:
@@ -120,15 +133,18 @@ class Sharpness:
 
         It forms Gram matrices of all intermediate factors: costly for wide square networks.
         """
-        total = torch.zeros(self._factors[0].shape[:-2], dtype=torch.float64)
-        total = total.to(self._factors[0].device)
+        total = self._factors[0].new_zeros(self._factors[0].shape[:-2])
         for A, B in zip(*layer_grams(self._factors, self._root), strict=True):
             term = torch.ones_like(total)
             for gram in (A, B):
                 if gram is not None:
                     term = term * torch.linalg.eigvalsh(gram)[..., -1]
             total = total + term
-        return plain(2 * total)
+        return self._scaled_back(2 * total)
+
+    def _scaled_back(self, values: Tensor) -> float | Tensor:
+        """From the scale of ``_factors`` to that of the factors themselves."""
+        return plain(values if self._exponent is None else times_power(values, self._exponent))
 
 
 def _second_eigenvalue(factors: Factors, root: Tensor | None, value: float, first: Tensor) -> float:
@@ -137,9 +153,7 @@ def _second_eigenvalue(factors: Factors, root: Tensor | None, value: float, firs
     def remainder(Y: Tensor) -> Tensor:
         return operator(Y) - value * (first * Y).sum() * first
 
-    generator = torch.Generator().manual_seed(1)
-    start = torch.randn(first.shape, dtype=first.dtype, generator=generator).to(first.device)
-    return max(0.0, top_eigenvector(remainder, start, 1e-6)[0])
+    return max(0.0, top_eigenvector(remainder, gaussian(first.shape, 1, first.device), 1e-6)[0])
 
 
 def plain(values: Tensor) -> float | Tensor:

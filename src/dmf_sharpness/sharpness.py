@@ -18,23 +18,28 @@ the whole matrices that this forms take less than a gigabyte; beyond that the re
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from dataclasses import replace
+from functools import partial
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from dmf_sharpness import closed_forms
+from dmf_sharpness.arguments import checked_choice, checked_number
 from dmf_sharpness.batched import batched_top_pair
 from dmf_sharpness.certificate import direction_residual, eigenmatrix_residual, low_rank_residual
 from dmf_sharpness.chains import chain
 from dmf_sharpness.closed_forms import TopPair
 from dmf_sharpness.curvature import checked_root, parameter_direction, signed
 from dmf_sharpness.eigensolvers import top_eigenvector
-from dmf_sharpness.factors import Factors, widths
+from dmf_sharpness.factors import Factors, checked_factors, widths
 from dmf_sharpness.loss import check_orthogonal_residual
 from dmf_sharpness.low_rank import largest_curvature
 from dmf_sharpness.operators import curvature_operator
+from dmf_sharpness.randomness import gaussian
 from dmf_sharpness.result import Sharpness, plain
+from dmf_sharpness.scaling import Scaled, at_safe_scale, times_power
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
 
@@ -63,27 +68,39 @@ def sharpness(
     factors: Factors,
     input_gram: Tensor | None = None,
     *,
+    input_root: Tensor | None = None,
     target: Tensor | None = None,
     method: Method = "auto",
     tolerance: float | None = None,
 ) -> Sharpness:
     """The exact largest Hessian eigenvalue at a minimizer of ``‖Y − W_{L:1} X‖_F²``.
 
+    The range is that of float64: ``λ_max`` from 2.2e-308 to 1.8e308, and exactly zero, for factors
+    that differ in size as long as, at the common scale that makes ``λ_max`` about 1, no product ``L_i``
+    or ``R_i`` passes 1e120. Beyond, ``converged`` is false and ``residual`` NaN; ``value`` is ``inf``
+    where it is too large, zero or subnormal where it is too small, and NaN where the factors are too
+    uneven. Nothing is raised then, and no member of a batch changes another's result.
+
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64
             (single precision is refused). A stack of minimizers of one shape is evaluated at once.
+            They may require gradients; the result carries none.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization. It may be singular.
-        target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape
-            ``(…, d_L, d_0)``. If given, the factors are checked to be what the expression is exact
+        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``
+            itself. It keeps the digits of nearly collinear inputs that their Gram matrix loses.
+        target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape ``(d_L, d_0)``
+            or ``(…, d_L, d_0)``. If given, the factors are checked to be what the expression is exact
             for; without it they are taken to be a minimizer of their own product.
         method: One of the table above; ``auto`` chooses by size.
-        tolerance: Wanted :attr:`Sharpness.residual`. None is ``1e-10``, and ``1e-5`` for ``low-rank``,
-            which settles the value to about the square of that.
+        tolerance: Wanted :attr:`Sharpness.residual`, positive. None is ``1e-10``, and ``1e-5`` for
+            ``low-rank``, which settles the value to about the square of that.
 
     Raises:
-        TypeError: A factor, the Gram matrix or the target is not a float64 tensor.
-        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix, the method is
-            unknown or does not fit the shapes, or the residual is not orthogonal to the inputs
+        TypeError: A factor, the Gram matrix, its root or the target is not a float64 tensor, or the
+            tolerance is no number.
+        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix, ``G`` and a
+            root are both given, the method is unknown or does not fit the shapes, the tolerance is not
+            positive, or the residual is not orthogonal to the inputs
             (:func:`dmf_sharpness.sharpness_at` takes such points).
 
     Examples:
@@ -103,13 +120,21 @@ def sharpness(
         >>> round(sharpness([e_1, rotation, e_1.mT]).value, 12)
         6.0
     """
-    root = checked_root(factors, input_gram)
+    factors = checked_factors(factors)
+    root = checked_root(factors, input_gram, input_root)
     if target is not None:
         check_orthogonal_residual(factors, target, root)
-    if method not in get_args(Method):
-        raise ValueError(f"method: expected one of {list(get_args(Method))}, got {method!r}")
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance: expected a positive number, got {tolerance}")
+    method = cast(Method, checked_choice(method, "method", get_args(Method)))
+    if tolerance is not None:
+        tolerance = checked_number(tolerance, "tolerance", above=0)
+    solve = partial(_solved, method=method, tolerance=tolerance)
+    result, scaled = at_safe_scale(factors, root, solve, lambda solved: solved.value)
+    return result if scaled is None else _scaled_back(result, scaled)
+
+
+def _solved(
+    factors: Factors, root: Tensor | None, method: Method, tolerance: float | None
+) -> Sharpness:
     chosen = _choose(factors, tolerance) if method == "auto" else method
     batch = factors[0].shape[:-2]
     if chosen in _ITERATIVE and batch:
@@ -124,6 +149,23 @@ def sharpness(
         # More columns than it is good for: go on from there with whole matrices.
         return _lanczos(factors, root, result.tolerance, result.eigenmatrix)
     return result
+
+
+def _scaled_back(solved: Sharpness, scaled: Scaled) -> Sharpness:
+    """The result for the factors themselves from that for scaled ones."""
+    there = torch.as_tensor(solved.value, dtype=torch.float64, device=scaled.exponent.device)
+    value = times_power(there, scaled.exponent)
+    value = torch.where(scaled.possible, value.masked_fill(scaled.zero, 0.0), torch.nan)
+    faithful = scaled.faithful(value, there)
+    residual = torch.as_tensor(solved.residual, dtype=torch.float64, device=value.device)
+    converged = faithful & torch.as_tensor(solved.converged, device=value.device)
+    return replace(
+        solved,
+        value=plain(value),
+        residual=plain(torch.where(faithful, residual, torch.nan)),
+        converged=converged if value.ndim else bool(converged),
+        _exponent=torch.where(faithful, scaled.exponent, torch.nan),
+    )
 
 
 _DIRECT: dict[str, Callable[[Factors, Tensor | None], TopPair]] = {
@@ -177,9 +219,8 @@ def _direct_result(
 ) -> Sharpness:
     size = sum(W.shape[-1] * W.shape[-2] for W in factors)
     if top.value.ndim == 0 and size > DIRECT_PARAMETERS:
-        residual = torch.tensor(
-            eigenmatrix_residual(factors, top.eigenmatrix, float(top.value), root)
-        )
+        found = eigenmatrix_residual(factors, top.eigenmatrix, float(top.value), root)
+        residual = top.value.new_tensor(found)
     else:
         direction = parameter_direction(factors, top.eigenmatrix, root)
         residual = direction_residual(factors, direction, top.value, root)
@@ -202,8 +243,7 @@ def _lanczos(
 ) -> Sharpness:
     if start is None:
         shape = chain(factors, root).shape
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn(shape, dtype=torch.float64, generator=generator).to(factors[0].device)
+        start = gaussian(shape, 0, factors[0].device)
     operator = curvature_operator(factors, root)
     value, Y = top_eigenvector(operator, start, tolerance / 4, KRYLOV)
     residual = eigenmatrix_residual(factors, Y, value, root)

@@ -3,9 +3,12 @@
 All of it comes from the operator of order ``d_0 d_L`` in :mod:`dmf_sharpness.curvature`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from dmf_sharpness.arguments import checked_integer, checked_number
 from dmf_sharpness.curvature import (
     check_single,
     checked_root,
@@ -17,8 +20,11 @@ from dmf_sharpness.curvature import (
     unstacked,
 )
 from dmf_sharpness.eigensolvers import top_eigenvectors
-from dmf_sharpness.factors import Factors, flatten
+from dmf_sharpness.factors import Factors, checked_factors, flatten
 from dmf_sharpness.operators import curvature_operator
+from dmf_sharpness.randomness import gaussian
+from dmf_sharpness.result import plain
+from dmf_sharpness.scaling import at_safe_scale, scaled_back, times_power, told
 
 # Eigenvalues below this share of the largest are zeros that rounding moved.
 ROUNDING_LEVEL = 1e-13
@@ -26,16 +32,32 @@ ROUNDING_LEVEL = 1e-13
 DENSE_ORDER = 1024
 
 
-def operator_spectrum(factors: Factors, input_gram: Tensor | None = None) -> Tensor:
+def operator_spectrum(
+    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+) -> Tensor:
     """All ``d_0 d_L`` eigenvalues of ``2 J Jᵀ``, descending, zeros included; shape ``(…, d_0 d_L)``.
 
-    The batched companion of :func:`hessian_spectrum`, whose result has no common length.
+    The batched companion of :func:`hessian_spectrum`, whose result has no common length. Of a member
+    whose largest eigenvalue is beyond the range of float64 all are NaN.
     """
-    input_root = checked_root(factors, input_gram)
-    return torch.linalg.eigvalsh(curvature_matrix(factors, input_root)).flip(-1).clamp(min=0)
+    factors = checked_factors(factors)
+    root = checked_root(factors, input_gram, input_root)
+    values, scaled = at_safe_scale(factors, root, _operator_spectrum, lambda found: found[..., 0])
+    if scaled is None:
+        return values
+    # Smaller ones are right to the same absolute error as the largest, which is within the range.
+    beyond = scaled_back(values[..., 0], scaled).isnan()
+    values = times_power(values, scaled.exponent[..., None])
+    return values.masked_fill(beyond[..., None], torch.nan)
 
 
-def hessian_spectrum(factors: Factors, input_gram: Tensor | None = None) -> Tensor:
+def _operator_spectrum(factors: Factors, root: Tensor | None) -> Tensor:
+    return torch.linalg.eigvalsh(curvature_matrix(factors, root)).flip(-1).clamp(min=0)
+
+
+def hessian_spectrum(
+    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+) -> Tensor:
     """All nonzero Hessian eigenvalues at a minimizer, descending, multiplicities included.
 
     Eigenvalues below ``1e-13 λ_max`` are zeros that rounding moved, and are left out.
@@ -43,19 +65,22 @@ def hessian_spectrum(factors: Factors, input_gram: Tensor | None = None) -> Tens
     Args:
         factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
+        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Raises:
-        TypeError: A factor or the Gram matrix is not a float64 tensor.
-        ValueError: As :func:`dmf_sharpness.sharpness`; or a batch was given
-            (:func:`operator_spectrum` takes one).
+        TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
+        ValueError: As :func:`dmf_sharpness.sharpness`; a batch was given (:func:`operator_spectrum`
+            takes one); or the largest eigenvalue is beyond the range that is stated there.
 
     Examples:
         >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
         >>> hessian_spectrum([W, W])
         tensor([16., 10., 10.,  4.], dtype=torch.float64)
     """
-    eigenvalues = operator_spectrum(factors, input_gram)
+    factors = checked_factors(factors)
     check_single(factors)
+    eigenvalues = operator_spectrum(factors, input_gram, input_root=input_root)
+    told(eigenvalues[0])
     return eigenvalues[eigenvalues > ROUNDING_LEVEL * eigenvalues[0]]
 
 
@@ -64,6 +89,8 @@ def hessian_eigenvectors(
     input_gram: Tensor | None = None,
     count: int | None = None,
     tolerance: float = 1e-10,
+    *,
+    input_root: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The nonzero Hessian eigenvalues at a minimizer, descending, with their eigenvectors.
 
@@ -72,14 +99,17 @@ def hessian_eigenvectors(
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         count: How many of the largest; None takes all.
         tolerance: ``‖H v − λ v‖ / λ`` to stop at where a few of many are iterated for.
+        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
         Eigenvalues ``(K,)``, and orthonormal vectors in parameter space ``(K, N)``, in the order of
         :func:`dmf_sharpness.factors.flatten`. The vectors orthogonal to all of these span the kernel.
 
     Raises:
-        TypeError: A factor or the Gram matrix is not a float64 tensor.
-        ValueError: As :func:`dmf_sharpness.sharpness`; a batch was given; ``count`` is not positive.
+        TypeError: A factor, the Gram matrix or its root is not a float64 tensor, ``count`` is no
+            integer or the tolerance no number.
+        ValueError: As :func:`hessian_spectrum`; ``count`` or the tolerance is not positive; or the
+            iteration does not reach the tolerance.
 
     Examples:
         >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
@@ -87,45 +117,66 @@ def hessian_eigenvectors(
         >>> values, vectors.shape
         (tensor([16., 10.], dtype=torch.float64), torch.Size([2, 8]))
     """
-    input_root = checked_root(factors, input_gram)
+    factors = checked_factors(factors)
     check_single(factors)
-    if count is not None and count < 1:
-        raise ValueError(f"count: expected a positive integer, got {count}")
+    root = checked_root(factors, input_gram, input_root)
+    if count is not None:
+        count = checked_integer(count, "count", least=1)
+    tolerance = checked_number(tolerance, "tolerance", above=0)
+
+    def solve(W: Factors, S: Tensor | None) -> tuple[Tensor, Tensor]:
+        return _top_eigenpairs(W, S, count, tolerance)
+
+    (values, Y), scaled = at_safe_scale(factors, root, solve, lambda pairs: pairs[0][0])
+    if scaled is not None:
+        factors, root = scaled.factors, scaled.input_root
+        told(scaled_back(values[0], scaled))
+    kept = values > ROUNDING_LEVEL * values[0]
+    batch = [W.expand(int(kept.sum()), *W.shape) for W in factors]
+    vectors = flatten(parameter_direction(batch, signed(Y[kept]), root))
+    return values[kept] if scaled is None else times_power(values[kept], scaled.exponent), vectors
+
+
+def _top_eigenpairs(
+    factors: Factors, root: Tensor | None, count: int | None, tolerance: float
+) -> tuple[Tensor, Tensor]:
     d_0, d_L = factors[0].shape[-1], factors[-1].shape[-2]
     order = d_0 * d_L
     if count is None or order <= DENSE_ORDER or 4 * count > order:
-        eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, input_root))
-        values, Y = eigenvalues.flip(0)[:count], unstacked(eigenvectors.mT.flip(0)[:count], factors)
-    else:
-        operator = curvature_operator(factors, input_root)
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn((d_L, d_0), dtype=torch.float64, generator=generator)
-        values, Y = top_eigenvectors(operator, start.to(factors[0].device), count, tolerance / 4)
-    kept = values > ROUNDING_LEVEL * values[0]
-    batch = [W.expand(int(kept.sum()), *W.shape) for W in factors]
-    return values[kept], flatten(parameter_direction(batch, signed(Y[kept]), input_root))
+        eigenvalues, eigenvectors = torch.linalg.eigh(curvature_matrix(factors, root))
+        return eigenvalues.flip(0)[:count], unstacked(eigenvectors.mT.flip(0)[:count], factors)
+    start = gaussian((d_L, d_0), 0, factors[0].device)
+    return top_eigenvectors(curvature_operator(factors, root), start, count, tolerance / 4)
 
 
-def hessian_trace(factors: Factors, input_gram: Tensor | None = None) -> float | Tensor:
+def hessian_trace(
+    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+) -> float | Tensor:
     """The trace of the Hessian at a minimizer, ``2 Σ_i ‖L_i‖_F² ‖R_i‖_F²``; no eigenproblem.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
+        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
-        A float; for a batch a tensor ``(…)``.
+        A float; for a batch a tensor ``(…)``, NaN for a member beyond the range.
+
+    Raises:
+        TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
+        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix, or the trace
+            of a single minimizer is beyond the range of float64, 2.2e-308 to 1.8e308 and zero.
 
     >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     >>> hessian_trace([W, W])
     40.0
     """
-    terms = [_trace(A) * _trace(B) for A, B in _whole_grams(factors, input_gram)]
-    total = 2 * sum(terms[1:], start=terms[0])
-    return float(total) if total.ndim == 0 else total
+    return _of_grams(_trace, factors, input_gram, input_root)
 
 
-def hessian_frobenius_norm(factors: Factors, input_gram: Tensor | None = None) -> float | Tensor:
+def hessian_frobenius_norm(
+    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+) -> float | Tensor:
     """``‖H‖_F`` at a minimizer, from ``‖H‖_F² = 4 Σ_ij ⟨A_i, A_j⟩ ⟨B_i, B_j⟩``.
 
     ``A_i = L_iL_iᵀ`` and ``B_i = R_iᵀR_i``: inner products of Kronecker products multiply.
@@ -133,28 +184,54 @@ def hessian_frobenius_norm(factors: Factors, input_gram: Tensor | None = None) -
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
+        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
-        A float; for a batch a tensor ``(…)``.
+        A float; for a batch a tensor ``(…)``, NaN for a member beyond the range.
+
+    Raises:
+        TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
+        ValueError: As :func:`hessian_trace`.
 
     >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     >>> hessian_frobenius_norm([W, W]) ** 2 - (16**2 + 10**2 + 10**2 + 4**2)
     0.0
     """
-    pairs = _whole_grams(factors, input_gram)
-    terms = [(A * C).sum((-2, -1)) * (B * D).sum((-2, -1)) for A, B in pairs for C, D in pairs]
-    total = 2 * sum(terms[1:], start=terms[0]).sqrt()
-    return float(total) if total.ndim == 0 else total
+    return _of_grams(_frobenius_norm, factors, input_gram, input_root)
 
 
-def _trace(matrix: Tensor) -> Tensor:
+def _of_grams(
+    compute: Callable[[list[tuple[Tensor, Tensor]]], Tensor],
+    factors: Factors,
+    input_gram: Tensor | None,
+    input_root: Tensor | None,
+) -> float | Tensor:
+    """What ``compute`` makes of the pairs ``(A_i, B_i)``, of the order of the Hessian."""
+    factors = checked_factors(factors)
+    root = checked_root(factors, input_gram, input_root)
+
+    def solve(W: Factors, S: Tensor | None) -> Tensor:
+        ends = [identity(size, W) for size in (W[-1].shape[-2], W[0].shape[-1])]
+        return compute(
+            [
+                (ends[0] if A is None else A, ends[1] if B is None else B)
+                for A, B in zip(*layer_grams(W, S), strict=True)
+            ]
+        ).expand(W[0].shape[:-2])
+
+    values, scaled = at_safe_scale(factors, root, solve, lambda found: found)
+    return plain(values if scaled is None else told(scaled_back(values, scaled)))
+
+
+def _trace(grams: list[tuple[Tensor, Tensor]]) -> Tensor:
+    terms = [_diagonal_sum(A) * _diagonal_sum(B) for A, B in grams]
+    return 2 * sum(terms[1:], start=terms[0])
+
+
+def _diagonal_sum(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def _whole_grams(factors: Factors, input_gram: Tensor | None) -> list[tuple[Tensor, Tensor]]:
-    input_root = checked_root(factors, input_gram)
-    d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
-    return [
-        (identity(d_L, factors) if A is None else A, identity(d_0, factors) if B is None else B)
-        for A, B in zip(*layer_grams(factors, input_root), strict=True)
-    ]
+def _frobenius_norm(grams: list[tuple[Tensor, Tensor]]) -> Tensor:
+    terms = [(A * C).sum((-2, -1)) * (B * D).sum((-2, -1)) for A, B in grams for C, D in grams]
+    return 2 * sum(terms[1:], start=terms[0]).sqrt()

@@ -181,7 +181,7 @@ def test_depth_1_is_defined():
 @pytest.mark.parametrize(
     ("gram", "message"),
     [
-        (torch.ones(2, 3, dtype=torch.float64), r"expected a square matrix, got shape \(2, 3\)"),
+        (torch.ones(2, 3, dtype=torch.float64), r"expected shape \(3, 3\), got \(2, 3\)"),
         (torch.eye(2, dtype=torch.float64), r"expected shape \(3, 3\), got \(2, 2\)"),
         (torch.ones(3, 3, dtype=torch.float64).triu(), "expected a symmetric matrix"),
         (-torch.eye(3, dtype=torch.float64), "expected a positive semidefinite matrix"),

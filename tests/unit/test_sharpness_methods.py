@@ -250,19 +250,19 @@ def test_bad_requests():
     factors = random_point((3, 4, 2), 0)
     with pytest.raises(ValueError, match=r"method: expected one of .*, got 'magic'"):
         dmf.sharpness(factors, method="magic")
-    with pytest.raises(ValueError, match="tolerance: expected a positive number, got 0"):
+    with pytest.raises(ValueError, match="tolerance: expected .*above 0, got 0"):
         dmf.sharpness(factors, tolerance=0)
     with pytest.raises(ValueError, match=r"method: expected one that fits .*, got 'scalar'"):
         dmf.sharpness(factors, method="scalar")
-    with pytest.raises(ValueError, match="count: expected a positive integer, got 0"):
+    with pytest.raises(ValueError, match="count: expected .*at least 1, got 0"):
         dmf.hessian_eigenvectors(factors, count=0)
     with pytest.raises(ValueError, match="input_gram: expected finite values"):
         dmf.sharpness(factors, torch.full((3, 3), torch.nan).double())
     with pytest.raises(ValueError, match="input_gram: expected a matrix that is not zero"):
         dmf.sharpness(factors, torch.zeros(3, 3).double())
-    with pytest.raises(TypeError, match="input_gram: expected a tensor, got ndarray"):
+    with pytest.raises(TypeError, match="input_gram: expected a tensor, got an array"):
         dmf.sharpness(factors, np.eye(3))
-    with pytest.raises(TypeError, match=r"input_gram: expected torch.float64, got torch.float32"):
+    with pytest.raises(TypeError, match=r"input_gram: expected a tensor of torch.float64, got torch.float32"):
         dmf.sharpness(factors, torch.eye(3))
 
 
@@ -275,7 +275,7 @@ def test_target_is_checked():
         dmf.sharpness(factors, target=target + 1e-3)
     with pytest.raises(ValueError, match=r"target: expected shape \(2, 3\), got \(3, 2\)"):
         dmf.sharpness(factors, target=target.mT)
-    with pytest.raises(TypeError, match=r"target: expected a float64 tensor, got torch.float32"):
+    with pytest.raises(TypeError, match=r"target: expected a tensor of torch.float64, got torch.float32"):
         dmf.sharpness(factors, target=target.float())
     with pytest.raises(ValueError, match="target: expected finite values"):
         dmf.sharpness(factors, target=target * torch.nan)
