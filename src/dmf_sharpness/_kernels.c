@@ -9,6 +9,14 @@
  */
 #include "_lanes.h"
 
+#include <float.h>
+
+/* The digest of the sources that this library was built from: the caller compares it with those at hand. */
+#ifndef DMF_SOURCES
+#define DMF_SOURCES ""
+#endif
+const char *source_digest(void) { return DMF_SOURCES; }
+
 /* W ← W − η A B, and what momentum makes of it. */
 CLONES static void descend_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
                                  int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
@@ -48,6 +56,15 @@ CLONES static void scale_by_two(int64_t n, lanes *P)
         P[i] += P[i];
 }
 
+/* At step 0: a limit of at least so many times the loss, and finite, so that an infinite loss is above. */
+CLONES static void raise_limit(const lanes *loss, double growth, lanes *limit)
+{
+    const lanes zero = {0};
+    lanes grown = growth * *loss;
+    grown = select_lanes(grown <= DBL_MAX, grown, zero + DBL_MAX);
+    *limit = select_lanes(grown > *limit, grown, *limit);
+}
+
 /* Squared distance from a reference, and components along directions, one after the other. */
 CLONES static void observe(int64_t n, const lanes *w, const lanes *reference, int64_t axes,
                            const lanes *directions, lanes *out)
@@ -77,9 +94,10 @@ typedef struct {
     double *velocity;         /* (b, N, 8), updated; NULL without momentum */
     const double *target;     /* (b, d_L r, 8) */
     const double *eta;        /* (b, 8) */
-    const double *limit;      /* (b, 8): a run with a loss above it, or NaN, has diverged */
+    double *limit;            /* (b, 8): a run with a loss above it, or NaN, has diverged; updated */
     const double *floor;      /* (b, 8): a run with a loss below it, not growing, has converged */
     double *previous;         /* (b, 8): the loss at the last look at convergence, updated */
+    double growth;            /* what the limit is at least, in units of the loss at step 0 */
     double momentum;
     int64_t nesterov;
     int64_t first_step;
@@ -203,9 +221,8 @@ int descend(const problem *p, int64_t from, int64_t to, double *scratch)
     for (int64_t b = from; b < to; b++) {
         lanes *W = (lanes *)p->weights + b * N;
         const lanes *T = (const lanes *)p->target + b * d[L] * r;
-        const lanes eta = ((const lanes *)p->eta)[b], limit = ((const lanes *)p->limit)[b];
-        const lanes floor = ((const lanes *)p->floor)[b];
-        lanes *previous = (lanes *)p->previous + b;
+        const lanes eta = ((const lanes *)p->eta)[b], floor = ((const lanes *)p->floor)[b];
+        lanes *limit = (lanes *)p->limit + b, *previous = (lanes *)p->previous + b;
         mask *taken = (mask *)p->taken + b, *outcome = (mask *)p->outcome + b;
         mask live = *outcome == 0;
         update u = {p->velocity ? (lanes *)p->velocity + b * N : 0, &eta, &live, p->momentum};
@@ -217,10 +234,13 @@ int descend(const problem *p, int64_t from, int64_t to, double *scratch)
             if (ending && !p->final)
                 break;
             if (p->observe_every && step % p->observe_every == 0) {
-                int64_t first = (p->first_step + p->observe_every - 1) / p->observe_every;
-                record(p, step / p->observe_every - first, b, W, &loss);
+                const int64_t every = p->observe_every;
+                const int64_t first = p->first_step / every + (p->first_step % every != 0);
+                record(p, step / every - first, b, W, &loss);
             }
-            mask diverged = live & ~(loss <= limit);
+            if (step == 0)
+                raise_limit(&loss, p->growth, limit);
+            mask diverged = live & ~(loss <= *limit);
             *outcome += diverged & 2;
             live &= ~diverged;
             if (step % p->check_every == 0 || ending) {

@@ -14,8 +14,10 @@
 typedef double lanes __attribute__((vector_size(8 * LANES)));
 typedef int64_t mask __attribute__((vector_size(8 * LANES)));
 
-/* One binary for old and new processors: the loader picks the clone that the machine can run. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+/* One binary for old and new processors: the loader picks the clone that the machine can run.
+ * It does so before a sanitizer is ready, so a build with sanitizers defines DMF_NO_CLONES. */
+#if !defined(DMF_NO_CLONES) && defined(__x86_64__) && defined(__linux__) \
+    && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define CLONES

@@ -38,7 +38,7 @@ def batched_top_pair(factors: Factors, input_root: Tensor | None, compiled: bool
     stack = [W.reshape(-1, *W.shape[-2:]) for W in factors]
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(
-        widths(stack)[-1], widths(stack)[0], dtype=torch.float64, generator=generator
+        widths(stack)[-1], widths(stack)[0], dtype=torch.float64, generator=generator, device="cpu"
     )
     start = (start / torch.linalg.vector_norm(start)).to(stack[0].device)
     if compiled and start.device.type == "cpu" and available():

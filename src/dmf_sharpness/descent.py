@@ -1,16 +1,26 @@
 """Gradient descent on an ensemble: many runs of one shape at once, each with its own step size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Literal
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dmf_sharpness import engines, kernels
+from dmf_sharpness.arguments import checked_tensor, memory_told
+from dmf_sharpness.descent_arguments import (
+    LEAST_LOSS,
+    Engine,
+    Measure,
+    Request,
+    checked_request,
+    zero_starts,
+)
 from dmf_sharpness.engines import Method, Minibatch, Observed, Runs
-from dmf_sharpness.factors import Factors, check_factors, flatten, unflatten, widths
+from dmf_sharpness.factors import Factors, flatten, unflatten
+from dmf_sharpness.lanes import EngineName
 
 CHECK_EVERY = 100
 CONVERGED_LOSS = 1e-20
@@ -20,18 +30,20 @@ STRETCH = 2000
 # Numbers that the observations of one stretch may take: 128 MB.
 OBSERVED_NUMBERS = 2**24
 
-Engine = Literal["auto", "compiled", "torch"]
-
 
 class Outcome(IntEnum):
-    """How a run ended. Losses are relative to ``‖T‖_F²``."""
+    """How a run ended."""
 
     STEP_LIMIT = engines.RUNNING
     """Still moving after the last step."""
     CONVERGED = engines.CONVERGED
-    """The loss is at most 1e-20, and did not grow over the last 100 steps."""
+    """The loss is at most 1e-20 of ``‖T‖_F²``, and did not grow over the last 100 steps.
+
+    With a target of zero, at most 1e-20 of the loss at the start. A run that starts at zero has
+    converged at once; one that starts below 1e-280, where squares underflow, is never taken for it.
+    """
     DIVERGED = engines.DIVERGED
-    """The loss passed 1e10 or is not finite."""
+    """The loss passed 1e10 times the larger of ``‖T‖_F²`` and the loss at the start, or is not finite."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class DescentRun:
         steps: ``(B,)``, how many steps were taken.
         outcome: ``(B,)``, integer codes of :class:`Outcome`.
         trajectory: What was observed on the way, if it was asked for.
+        engine: What computed: the ``compiled`` kernels, or ``torch``.
     """
 
     factors: list[Tensor]
@@ -72,81 +85,27 @@ class DescentRun:
     steps: Tensor
     outcome: Tensor
     trajectory: Trajectory | None = None
+    engine: EngineName = "torch"
 
 
-def _checked_problem(
-    factors: Factors, target: Tensor, step_size: Tensor | float, steps: int
-) -> tuple[Tensor, Tensor]:
-    check_factors(factors)
-    if factors[0].ndim != 3:
-        raise ValueError(
-            f"factors: expected a batch, each of shape (B, d_i, d_i-1), got W_1 of "
-            f"{tuple(factors[0].shape)}"
-        )
-    batch = factors[0].shape[0]
-    eta = torch.as_tensor(step_size, dtype=torch.float64, device=factors[0].device)
-    if eta.ndim == 0:
-        eta = eta.expand(batch)
-    if eta.shape != (batch,):
-        raise ValueError(f"step_size: expected shape ({batch},), got {tuple(eta.shape)}")
-    if not bool((torch.isfinite(eta) & (eta > 0)).all()):
-        raise ValueError(f"step_size: expected positive finite numbers, got {eta.tolist()[:5]}")
-    if steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {steps}")
-    if target.ndim not in (2, 3) or (target.ndim == 3 and target.shape[0] not in (1, batch)):
-        raise ValueError(
-            f"target: expected shape (d_L, r) or ({batch}, d_L, r), got {tuple(target.shape)}"
-        )
-    if not bool(torch.isfinite(target).all()):
-        raise ValueError("target: expected finite values, got NaN or Inf")
-    return eta, target.expand(batch, *target.shape[-2:])
-
-
-def _checked_method(
-    factors: Factors,
-    target: Tensor,
-    input_root: Tensor | None,
-    momentum: float,
-    nesterov: bool,
-    minibatch: Minibatch | None,
-) -> Method:
-    shape = (factors[-1].shape[-2], (factors[0] if input_root is None else input_root).shape[-1])
-    if input_root is not None and input_root.shape[-2:-1] != factors[0].shape[-1:]:
-        raise ValueError(
-            f"input_root: expected {factors[0].shape[-1]} rows, got {tuple(input_root.shape)}"
-        )
-    if target.shape[-2:] != shape:
-        raise ValueError(f"target: expected shape {shape}, got {tuple(target.shape[-2:])}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum: expected a number in [0, 1), got {momentum}")
-    if nesterov and momentum == 0:
-        raise ValueError("nesterov: expected with a positive momentum, got momentum 0")
-    if minibatch is not None:
-        count = minibatch.inputs.shape[-1]
-        if not 1 <= minibatch.size <= count:
-            raise ValueError(f"minibatch: expected a size from 1 to {count}, got {minibatch.size}")
-    return Method(momentum, nesterov, input_root, CHECK_EVERY, minibatch)
-
-
-def _chosen_engine(engine: Engine, method: Method, factors: Factors) -> Engine:
+def _chosen_engine(request: Request) -> EngineName:
     """The engine to use: the compiled one if it was built and can do what is asked."""
-    fitting = (
-        factors[0].device.type == "cpu"
-        and method.minibatch is None
-        and len(factors) <= kernels.MOST_LAYERS
+    reasons = (
+        ("tensors on the CPU", request.target.device.type == "cpu"),
+        ("no minibatch", request.minibatch is None),
+        (f"at most {kernels.MOST_LAYERS} layers", len(request.factors) <= kernels.MOST_LAYERS),
+        ("a kernel that was built and loads", kernels.available()),
     )
-    if engine == "compiled" and not (fitting and kernels.available()):
-        reason = "a kernel that was built" if fitting else "tensors on the CPU and no minibatch"
-        raise ValueError(f"engine: expected {reason} for 'compiled', got none")
-    if engine == "auto":
-        return "compiled" if fitting and kernels.available() else "torch"
-    return engine
+    missing = [reason for reason, met in reasons if not met]
+    if request.engine == "compiled" and missing:
+        raise ValueError(f"engine: expected {' and '.join(missing)} for 'compiled', got none")
+    return "torch" if request.engine == "torch" or missing else "compiled"
 
 
 def gradient_descent(
     factors: Factors,
     target: Tensor,
-    step_size: Tensor | float,
+    step_size: Tensor | ArrayLike,
     steps: int,
     *,
     input_root: Tensor | None = None,
@@ -154,7 +113,7 @@ def gradient_descent(
     reference: Tensor | None = None,
     directions: Tensor | None = None,
     keep_path: bool = False,
-    measure: Callable[[list[Tensor]], Tensor] | None = None,
+    measure: Measure | None = None,
     momentum: float = 0.0,
     nesterov: bool = False,
     minibatch: Minibatch | None = None,
@@ -171,18 +130,25 @@ def gradient_descent(
     Nesterov's, for ``ηλ_max < (2 + 2β)/(1 + 2β)``. The iterates of the latter are the points at which
     it takes the gradient.
 
+    All is computed in float64, and sums of squares are part of it: where they overflow, the run has
+    diverged, and displacements below 1e-150 may be recorded as zero. Results carry no graph.
+
     Args:
         factors: Starts, ``W_i`` of shape ``(B, d_i, d_{i-1})``, float64.
-        target: ``T``, shape ``(d_L, r)`` or ``(B, d_L, r)``.
-        step_size: ``η``, a number or one per run, ``(B,)``.
+        target: ``T``, shape ``(d_L, r)`` or ``(B, d_L, r)``, float64; zero, or of a Frobenius norm from
+            1e-140 to 1e140.
+        step_size: ``η``, a number or one per run, ``(B,)``: a tensor, an array or a list of real numbers
+            of any type, each taken as it is.
         steps: Most steps to take.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
         observe_every: Record the trajectory every so many steps; None records nothing.
-        reference: Point that the distance is measured from, flattened, ``(B, N)``; default the start.
+        reference: Point that the distance is measured from, flattened, ``(B, N)`` or one for all,
+            ``(N,)``; default the start.
         directions: Directions to project the displacement on, ``(B, P, N)``.
         keep_path: Record the iterates themselves, too: ``K B N`` numbers.
         measure: Record what this makes of the iterates, too, such as their sharpness: a function
-            from finite factors ``(n, d_i, d_{i-1})`` to ``(n, Q)`` numbers. No path is kept for it.
+            from finite factors ``(n, d_i, d_{i-1})`` to a float64 tensor ``(n, Q)``. No path is kept
+            for it.
         momentum: ``β`` of the heavy ball, in ``[0, 1)``.
         nesterov: Nesterov's method in place of the heavy ball.
         minibatch: Take each step on part of the data; losses stay those of ``T`` and ``S``.
@@ -190,71 +156,114 @@ def gradient_descent(
             it was built and the tensors are on the CPU. They differ by rounding.
 
     Raises:
-        TypeError: A factor is not a float64 tensor.
-        ValueError: Shapes do not fit, a value is not finite, a step size or ``steps`` is not
-            positive, the momentum is not in ``[0, 1)``, or the engine cannot do what is asked.
+        TypeError: A tensor is not a float64 tensor, or another argument is not of its type.
+        ValueError: Shapes or devices do not fit, a value is not finite, a number is out of its range, or
+            the engine cannot do what is asked.
+        MemoryError: What is to be observed does not fit into memory.
     """
-    eta, target = _checked_problem(factors, target, step_size, steps)
-    method = _checked_method(factors, target, input_root, momentum, nesterov, minibatch)
-    advance = (
-        kernels.advance
-        if _chosen_engine(engine, method, factors) == "compiled"
-        else engines.advance
+    request = checked_request(
+        factors,
+        target,
+        step_size,
+        steps,
+        input_root=input_root,
+        observe_every=observe_every,
+        reference=reference,
+        directions=directions,
+        keep_path=keep_path,
+        measure=measure,
+        momentum=momentum,
+        nesterov=nesterov,
+        minibatch=minibatch,
+        engine=engine,
     )
-    follow = keep_path or measure is not None
-    if follow and observe_every is None:
-        raise ValueError("observe_every: expected a number of steps beside keep_path or measure")
-    batch = len(eta)
-    w = flatten(factors).clone()
-    if directions is not None and directions.shape[::2] != w.shape:
-        got = tuple(directions.shape)
-        raise ValueError(f"directions: expected shape ({batch}, P, {w.shape[1]}), got {got}")
-    scale = target.square().sum((-2, -1))
+    with memory_told("gradient_descent"):
+        return _descended(request, _chosen_engine(request))
+
+
+def _starting(request: Request) -> Runs:
+    """The runs before their first step."""
+    w, eta = flatten(request.factors), request.step_size
+    batch, N = w.shape
+    reference, directions = request.reference, request.directions
     runs = Runs(
-        widths=widths(factors),
+        widths=request.widths,
         w=w,
-        velocity=torch.zeros_like(w) if momentum else None,
-        target=target.contiguous(),
+        velocity=torch.zeros_like(w) if request.momentum else None,
+        target=request.target.contiguous(),
         eta=eta.contiguous(),
-        limit=DIVERGED_LOSS * scale,
-        floor=CONVERGED_LOSS * scale,
+        limit=DIVERGED_LOSS * request.scale,
+        floor=CONVERGED_LOSS * request.scale,
         previous=torch.full_like(eta, -torch.inf),  # a start is never taken for an end
         outcome=torch.full((batch,), engines.RUNNING, device=w.device),
         taken=torch.zeros(batch, dtype=torch.int64, device=w.device),
         loss=torch.full_like(eta, torch.nan),
-        reference=w.clone() if reference is None else reference.expand_as(w),
-        directions=w.new_zeros(batch, 0, w.shape[1]) if directions is None else directions,
+        reference=w.clone() if reference is None else reference,
+        directions=w.new_zeros(batch, 0, N) if directions is None else directions,
     )
-    done = replace(runs, w=w.clone(), outcome=runs.outcome.clone(), taken=runs.taken.clone())
+    zero = request.scale == 0
+    if bool(zero.any()):
+        start, there = zero_starts(request.factors, request.input_root)
+        # No loss is below −1.
+        floor = torch.where(
+            start >= LEAST_LOSS, CONVERGED_LOSS * start, torch.where(there, 0.0, -1.0)
+        )
+        runs.floor = torch.where(zero, floor, runs.floor)
+        runs.limit = torch.where(zero, DIVERGED_LOSS * LEAST_LOSS, runs.limit)
+        runs.previous = torch.where(zero & there, 0.0, runs.previous)
+    return runs
+
+
+def _descended(request: Request, engine: EngineName) -> DescentRun:
+    advance = kernels.advance if engine == "compiled" else engines.advance
+    method = Method(
+        momentum=request.momentum,
+        nesterov=request.nesterov,
+        input_root=request.input_root,
+        check_every=CHECK_EVERY,
+        growth=DIVERGED_LOSS,
+        minibatch=request.minibatch,
+    )
+    steps, observe_every, measure = request.steps, request.observe_every, request.measure
+    follow = request.keep_path or measure is not None
+    runs = _starting(request)
+    batch, w = runs.w.shape[0], runs.w
     alive = torch.arange(batch, device=w.device)
     pieces: list[tuple[range, Tensor, Observed]] = []
+    parts: list[tuple[Tensor, ...]] = []  # those that have ended: which, and what became of them
     taken = 0
-    while len(alive):
+    while True:
         stretch = min(_stretch(runs, observe_every, follow), steps - taken)
         final = taken + stretch == steps
         seen = advance(runs, method, taken, stretch, final, observe_every, follow)
         if seen is not None and observe_every is not None:
             times = engines.observation_steps(taken, stretch, final, observe_every)
             if measure is not None:
-                seen = replace(seen, measured=_measured(seen, measure, runs.widths))
-            pieces.append((times, alive, seen if keep_path else replace(seen, path=None)))
+                before = pieces[0][2].measured if pieces else None
+                columns = None if before is None else before.shape[2]
+                seen = replace(seen, measured=_measured(seen, measure, runs.widths, columns))
+            pieces.append((times, alive, seen if request.keep_path else replace(seen, path=None)))
         taken += stretch
-        ended = (
-            torch.ones_like(runs.outcome, dtype=torch.bool)
-            if final
-            else runs.outcome != engines.RUNNING
-        )
-        leaving = alive[ended]
-        done.w[leaving], done.loss[leaving] = runs.w[ended], runs.loss[ended]
-        done.outcome[leaving], done.taken[leaving] = runs.outcome[ended], runs.taken[ended]
+        state = (alive, runs.w, runs.loss, runs.taken, runs.outcome)
+        ended = runs.outcome != engines.RUNNING
+        if final or bool(ended.all()):
+            parts.append(state)
+            break
         if bool(ended.any()):
+            parts.append(tuple(values[ended] for values in state))
             alive, runs = alive[~ended], runs.select(~ended)
-    trajectory = None
-    if observe_every is not None:
-        trajectory = _assemble(pieces, batch)
-    return DescentRun(
-        unflatten(done.w, runs.widths), done.loss, done.taken, done.outcome, trajectory
-    )
+    w, loss, count, outcome = _in_order(parts)
+    trajectory = None if observe_every is None else _assemble(pieces, batch)
+    return DescentRun(unflatten(w, runs.widths), loss, count, outcome, trajectory, engine)
+
+
+def _in_order(parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+    """What became of the runs, in their order, from parts that begin with the numbers of their runs."""
+    if len(parts) == 1:
+        return list(parts[0][1:])
+    numbers, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    order = numbers.argsort()
+    return [column[order] for column in columns]
 
 
 def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
@@ -267,12 +276,19 @@ def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
 
 
 def _measured(
-    seen: Observed, measure: Callable[[list[Tensor]], Tensor], shape: tuple[int, ...]
+    seen: Observed, measure: Measure, shape: tuple[int, ...], columns: int | None
 ) -> Tensor:
     """What ``measure`` makes of the iterates seen, ``(K, B, Q)``; NaN where a run had ended."""
     assert seen.path is not None
     there = torch.isfinite(seen.path).all(-1)
-    numbers = measure(unflatten(seen.path[there], shape))
+    points = seen.path[there]
+    if len(points):
+        numbers = checked_tensor(
+            measure(unflatten(points, shape)), "measure", (len(points), columns),
+            device=points.device, finite=False,
+        )  # fmt: skip
+    else:  # no time of observation lies in this stretch
+        numbers = points.new_empty(0, columns or 0)
     measured = seen.loss.new_full((*seen.loss.shape, numbers.shape[-1]), torch.nan)
     measured[there] = numbers
     return measured
@@ -294,7 +310,7 @@ def _assemble(pieces: Sequence[tuple[range, Tensor, Observed]], batch: int) -> T
 
     first = pieces[0][2]
     return Trajectory(
-        torch.tensor(steps[:kept]),
+        torch.tensor(steps[:kept], dtype=torch.int64, device="cpu"),
         gathered("loss"),
         gathered("distance"),
         gathered("projections"),

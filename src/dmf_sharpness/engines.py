@@ -55,6 +55,7 @@ class Method:
         nesterov: Take the gradient at the point that the momentum alone would reach.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
         check_every: Steps between two looks at convergence.
+        growth: A run's limit is at least so many times its loss at step 0.
         minibatch: Draws part of the data for each step; None uses all of it.
     """
 
@@ -62,6 +63,7 @@ class Method:
     nesterov: bool
     input_root: Tensor | None
     check_every: int
+    growth: float
     minibatch: Minibatch | None = None
 
 
@@ -75,7 +77,7 @@ class Runs:
         velocity: Of momentum, ``(B, N)``; None without.
         target: ``T``, shape ``(B, d_L, r)``.
         eta: Step sizes, ``(B,)``.
-        limit: A run with a loss above it, or NaN, has diverged; ``(B,)``.
+        limit: A run with a loss above it, or NaN, has diverged; ``(B,)``, raised at step 0.
         floor: A run with a loss not above it, not growing, has converged; ``(B,)``.
         previous: The loss at the last look at convergence, ``(B,)``.
         outcome: 0 running, 1 converged, 2 diverged; ``(B,)``, int64.
@@ -186,6 +188,10 @@ def advance(
         live = runs.outcome == RUNNING
         if observe_every is not None and step % observe_every == 0:
             rows.append(_observation(runs, live, keep_path))
+        if step == 0:
+            # A finite limit, so that an infinite loss is above it.
+            grown = (method.growth * runs.loss).clamp(max=torch.finfo(w.dtype).max)
+            runs.limit = torch.maximum(runs.limit, grown)
         runs.outcome[live & ~(runs.loss <= runs.limit)] = DIVERGED
         if step % method.check_every == 0 or ending:
             settled = (runs.loss <= runs.floor) & (runs.loss <= runs.previous)

@@ -1,11 +1,13 @@
 """The compiled engine: ``_kernels.c`` behind :func:`advance`, on as many threads as PyTorch may use."""
 
 import ctypes
+from itertools import pairwise
 
 import torch
 
 from dmf_sharpness.engines import Method, Observed, Runs, observation_steps
 from dmf_sharpness.lanes import (
+    CPU,
     LANES,
     Address,
     Integer,
@@ -40,6 +42,7 @@ class _Problem(ctypes.Structure):
         ("limit", Address),
         ("floor", Address),
         ("previous", Address),
+        ("growth", ctypes.c_double),
         ("momentum", ctypes.c_double),
         ("nesterov", Integer),
         ("first_step", Integer),
@@ -71,47 +74,78 @@ def advance(
     """Take runs from step ``first`` to ``first + steps``, in place; as :func:`engines.advance`."""
     compiled = library()
     assert compiled is not None
-    batch, N = runs.w.shape
-    blocks = -(-batch // LANES)
-    depth, r = len(runs.widths) - 1, runs.target.shape[-1]
-    shape = torch.tensor(runs.widths, dtype=torch.int64)
-    axes = runs.directions.shape[1]
-    root = None
-    if method.input_root is not None:
-        root = broadcast(method.input_root)
+    sizes = runs.widths
+    depth, r, batch = len(sizes) - 1, runs.target.shape[-1], len(runs.w)
+    N = sum(rows * columns for columns, rows in pairwise(sizes))
+    blocks, axes = -(-batch // LANES), runs.directions.shape[1]
+    shape = torch.tensor(sizes, dtype=torch.int64, device=CPU)
     times = (
         range(0) if observe_every is None else observation_steps(first, steps, final, observe_every)
     )
-    observed = aligned(len(times), blocks, 2 + axes, LANES).fill_(torch.nan)
-    path = aligned(len(times), blocks, N, LANES).fill_(torch.nan) if keep_path else None
+    root = None if method.input_root is None else broadcast(method.input_root)
     w, loss = packed(runs.w), aligned(blocks, 1, LANES)
     velocity = None if runs.velocity is None else packed(runs.velocity)
-    taken, outcome, previous = map(packed, (runs.taken, runs.outcome, runs.previous))
-    held = [packed(x) for x in (runs.target, runs.eta, runs.limit, runs.floor)]
-    seen = [packed(x) for x in (runs.reference, runs.directions)] if observe_every else [None] * 2
+    target, eta, limit, floor = map(packed, (runs.target, runs.eta, runs.limit, runs.floor))
+    previous, taken, outcome = map(packed, (runs.previous, runs.taken, runs.outcome))
     problem = _Problem(
-        depth, shape.data_ptr(), r, address(root), N, w.data_ptr(), address(velocity),
-        *map(address, held), previous.data_ptr(), method.momentum, method.nesterov,
-        first, steps, final, method.check_every, taken.data_ptr(), outcome.data_ptr(),
-        loss.data_ptr(), observe_every or 0, axes, *map(address, seen), observed.data_ptr(),
-        address(path), blocks,
-    )  # fmt: skip
+        depth=depth,
+        widths=address(shape, depth + 1, dtype=torch.int64),
+        columns=r,
+        input_root=None if root is None else address(root, sizes[0], r, LANES),
+        parameters=N,
+        weights=address(w, blocks, N, LANES),
+        velocity=None if velocity is None else address(velocity, blocks, N, LANES),
+        target=address(target, blocks, sizes[-1] * r, LANES),
+        eta=address(eta, blocks, 1, LANES),
+        limit=address(limit, blocks, 1, LANES),
+        floor=address(floor, blocks, 1, LANES),
+        previous=address(previous, blocks, 1, LANES),
+        growth=method.growth,
+        momentum=method.momentum,
+        nesterov=method.nesterov,
+        first_step=first,
+        steps=steps,
+        final=final,
+        check_every=method.check_every,
+        taken=address(taken, blocks, 1, LANES, dtype=torch.int64),
+        outcome=address(outcome, blocks, 1, LANES, dtype=torch.int64),
+        loss=address(loss, blocks, 1, LANES),
+        observe_every=0,
+        axes=axes,
+        blocks=blocks,
+    )
+    if observe_every is not None:
+        reference, directions = packed(runs.reference), packed(runs.directions)
+        observed = aligned(len(times), blocks, 2 + axes, LANES).fill_(torch.nan)
+        path = aligned(len(times), blocks, N, LANES).fill_(torch.nan) if keep_path else None
+        problem.observe_every = observe_every
+        problem.reference = address(reference, blocks, N, LANES)
+        problem.directions = address(directions, blocks, axes * N, LANES)
+        problem.observed = address(observed, len(times), blocks, 2 + axes, LANES)
+        if path is not None:
+            problem.path = address(path, len(times), blocks, N, LANES)
 
     def work(first_block: int, last_block: int) -> None:
-        scratch = aligned(compiled.scratch_size(depth, shape.data_ptr(), r))
-        compiled.descend(ctypes.byref(problem), first_block, last_block, scratch.data_ptr())
+        size = compiled.scratch_size(depth, problem.widths, r)
+        scratch = aligned(size)
+        refused = compiled.descend(
+            ctypes.byref(problem), first_block, last_block, address(scratch, size)
+        )
+        if refused:
+            raise ValueError(f"factors: expected at most {MOST_LAYERS} layers, got {depth}")
 
     shared(work, blocks)
     runs.w = unpacked(w, batch)
     runs.velocity = None if velocity is None else unpacked(velocity, batch)
-    runs.taken, runs.outcome, runs.previous, runs.loss = (
-        unpacked(x, batch)[:, 0].contiguous() for x in (taken, outcome, previous, loss)
+    runs.taken, runs.outcome, runs.previous, runs.limit, runs.loss = (
+        unpacked(x, batch)[:, 0].contiguous() for x in (taken, outcome, previous, limit, loss)
     )
     if observe_every is None:
         return None
-    rows = observed.transpose(2, 3).reshape(len(times), blocks * LANES, 2 + axes)[:, :batch]
-    points = None if path is None else path.transpose(2, 3).reshape(len(times), -1, N)[:, :batch]
-    ended = torch.tensor(times)[:, None] > runs.taken
+    K, padded = len(times), blocks * LANES
+    rows = observed.transpose(2, 3).reshape(K, padded, 2 + axes)[:, :batch]
+    points = None if path is None else path.transpose(2, 3).reshape(K, padded, N)[:, :batch]
+    ended = torch.tensor(times, dtype=torch.int64, device=CPU)[:, None] > runs.taken
     rows = rows.masked_fill(ended[..., None], torch.nan)
     if points is not None:
         points = points.masked_fill(ended[..., None], torch.nan)

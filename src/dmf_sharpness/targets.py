@@ -8,6 +8,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from dmf_sharpness.arguments import checked_tensor
+
 Seed = int | Sequence[int] | Generator
 
 
@@ -78,7 +80,19 @@ def regression(inputs: Tensor, outputs: Tensor) -> Regression:
 
     Directions in which the inputs do not vary (singular values below ``1e-12`` of the first) are
     left out.
+
+    Args:
+        inputs: ``X``, shape ``(d_0, n)``, float64 (single precision is refused).
+        outputs: ``Y``, shape ``(d_L, n)``, float64.
+
+    Raises:
+        TypeError: One of the two is not a float64 tensor.
+        ValueError: Shapes or devices do not fit, or a value is not finite.
     """
+    inputs = checked_tensor(inputs, "inputs", (None, None))
+    if 0 in inputs.shape:
+        raise ValueError(f"inputs: expected rows and columns, got shape {tuple(inputs.shape)}")
+    outputs = checked_tensor(outputs, "outputs", (None, inputs.shape[1]), device=inputs.device)
     U, values, Vt = torch.linalg.svd(inputs, full_matrices=False)
     kept = values > 1e-12 * values[0]
     U, values, V = U[:, kept], values[kept], Vt[kept].mT

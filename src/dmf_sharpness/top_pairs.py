@@ -1,12 +1,14 @@
 """The compiled route to the top eigenpairs of many small minimizers: ``_top_pairs.c``."""
 
 import ctypes
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from dmf_sharpness.factors import Factors, flatten, widths
 from dmf_sharpness.lanes import (
+    CPU,
     LANES,
     Address,
     Integer,
@@ -58,21 +60,32 @@ def lanczos(
     compiled = library()
     assert compiled is not None
     sizes = widths(stack)
-    batch, order = len(stack[0]), sizes[0] * sizes[-1]
-    shape = torch.tensor(sizes, dtype=torch.int64)
+    depth, order, batch = len(stack), sizes[0] * sizes[-1], len(stack[0])
+    N = sum(rows * columns for columns, rows in pairwise(sizes))
+    shape = torch.tensor(sizes, dtype=torch.int64, device=CPU)
     root = None if input_root is None else broadcast(input_root)
     w, first = packed(flatten(stack)), broadcast(start.reshape(-1))
     blocks = len(w)
     value, residual = aligned(blocks, 1, LANES), aligned(blocks, 1, LANES)
     Y = aligned(blocks, order, LANES)
     problem = _Pairs(
-        len(stack), shape.data_ptr(), address(root), w.shape[1], w.data_ptr(), first.data_ptr(),
-        tolerance, RUNS, value.data_ptr(), Y.data_ptr(), residual.data_ptr(),
-    )  # fmt: skip
+        depth=depth,
+        widths=address(shape, depth + 1, dtype=torch.int64),
+        input_root=None if root is None else address(root, sizes[0], sizes[0], LANES),
+        parameters=N,
+        weights=address(w, blocks, N, LANES),
+        start=address(first, order, LANES),
+        tolerance=tolerance,
+        runs=RUNS,
+        value=address(value, blocks, 1, LANES),
+        eigenmatrix=address(Y, blocks, order, LANES),
+        residual=address(residual, blocks, 1, LANES),
+    )
 
     def work(first_block: int, last_block: int) -> None:
-        scratch = aligned(compiled.top_pairs_scratch(len(stack), shape.data_ptr()))
-        compiled.top_pairs(ctypes.byref(problem), first_block, last_block, scratch.data_ptr())
+        size = compiled.top_pairs_scratch(depth, problem.widths)
+        scratch = aligned(size)
+        compiled.top_pairs(ctypes.byref(problem), first_block, last_block, address(scratch, size))
 
     shared(work, blocks)
     matrices = unpacked(Y, batch).reshape(batch, sizes[-1], sizes[0])
