@@ -7,6 +7,7 @@ versions, in what time and with how much memory.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import math
@@ -33,6 +34,8 @@ log = logging.getLogger("dmf_sharpness")
 Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 10.0
+
+_UNWRITTEN = "standard output: expected to be able to write it, got: {}"
 
 # Ctrl-C ends a script at once, and in silence: files are written under another name and renamed, so
 # there is nothing to tidy up, and Python would first finish a call into compiled code.
@@ -134,7 +137,9 @@ def run(main: Callable[[], int | None]) -> None:
         given = error.object[error.start : error.end]
         _end(f"expected file names in UTF-8, got {given!r}; if they are, run it with PYTHONUTF8=1")
     except OSError as error:
-        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        unwritten = error.filename is None and error.errno in (errno.ENOSPC, errno.EPIPE)
+        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _end(_UNWRITTEN.format(error.strerror) if unwritten else named)
     except MemoryError:
         _end("out of memory: give the job more of it, or the experiment fewer minimizers or starts")
     except RuntimeError as error:
@@ -171,9 +176,7 @@ def _flush_output() -> None:
     except OSError as error:
         # What could not be written is given up, or Python tries again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise UserError(
-            f"standard output: expected to be able to write it, got: {error.strerror}"
-        ) from None
+        raise UserError(_UNWRITTEN.format(error.strerror)) from None
 
 
 def _end(message: str) -> None:

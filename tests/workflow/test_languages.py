@@ -129,13 +129,19 @@ def test_a_terminal_shows_a_question_mark_for_what_it_does_not_have(finished):
     assert heading.split() == ["claim", "value", "?", "n", "control", "what", "is", "claimed"]
 
 
+@pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_behind_standard_output_is_one_line(finished):
+def test_a_full_disk_behind_standard_output_is_one_line(finished, buffered):
     project, _ = finished
-    command = [sys.executable, "workflow/scripts/check_verdict.py", "results/claims.json"]
+    options = [] if buffered else ["-u"]
+    command = [sys.executable, *options, "workflow/scripts/check_verdict.py", "results/claims.json"]
     with Path("/dev/full").open("wb") as full:
         run = subprocess.run(
-            command, cwd=project, env=environment(project, {}), stdout=full, stderr=subprocess.PIPE
+            command,
+            cwd=project,
+            env=environment(project, {"PYTHONUNBUFFERED": ""}),
+            stdout=full,
+            stderr=subprocess.PIPE,
         )
     assert run.returncode == 2
     assert run.stderr.decode().splitlines() == [
@@ -147,7 +153,7 @@ def test_a_reader_who_leaves_early_is_no_traceback(finished):
     project, _ = finished
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "workflow/scripts/check_verdict.py", "results/claims.json"]
+    command = [sys.executable, "-u", "workflow/scripts/check_verdict.py", "results/claims.json"]
     run = subprocess.run(
         command, cwd=project, env=environment(project, {}), stdout=writer, stderr=subprocess.PIPE
     )
