@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND := Agg
+# Snakemake does not start without a cache folder, which it looks for in the home folder.
+ifneq ($(shell test -w "$$HOME" && echo writable),writable)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
 
 .DEFAULT_GOAL := help
 CONFIG ?= config/full.yaml

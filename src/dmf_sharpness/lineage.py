@@ -36,12 +36,12 @@ PIPELINE = ("minimizers", "sharpness", "bottleneck", "escape", "trajectories", "
 
 ENDS = {
     ".png": b"IEND\xaeB`\x82",
-    ".pdf": b"%%EOF\n",
-    ".svg": b"</svg>\n",
+    ".pdf": b"%%EOF",
+    ".svg": b"</svg>",
     ".gif": b"\x3b",
-    ".html": b"</html>\n",
-    ".json": b"]\n",
-    ".md": b"-->\n",
+    ".html": b"</html>",
+    ".json": b"]",
+    ".md": b"-->",
 }
 """How a whole file of a format ends: Snakemake may put back half a file when the disk is full."""
 
@@ -214,7 +214,7 @@ def fingerprint_in(path: Path) -> str | None:
     if not path.is_file():
         return None
     content = path.read_bytes()
-    if not content.endswith(ENDS.get(path.suffix, b"")):
+    if not content.rstrip().endswith(ENDS.get(path.suffix, b"")):
         return None
     found = _FINGERPRINT.search(content)
     return found.group(1).decode() if found else None

@@ -13,8 +13,9 @@ SMOKE = Path(__file__).parent / "smoke"
 Run = Callable[..., subprocess.CompletedProcess]
 
 
-def run_in(folder: Path) -> Run:
-    """A function that runs a command in ``folder`` and returns what came of it."""
+def run_in(folder: Path, project: Path | None = None) -> Run:
+    """A function that runs a command in ``folder``, of a project there or elsewhere."""
+    source = (project or folder) / "src"
 
     def run(*command: str, check: bool = True) -> subprocess.CompletedProcess:
         first, *rest = command
@@ -25,7 +26,7 @@ def run_in(folder: Path) -> Run:
             [*tool, *rest],
             cwd=folder,
             # The copy's own package, so that a test may break it.
-            env=os.environ | {"PYTHONPATH": str(folder / "src")},
+            env=os.environ | {"PYTHONPATH": str(source)},
             capture_output=True,
             text=True,
             timeout=600,

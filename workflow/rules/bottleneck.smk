@@ -14,7 +14,7 @@ rule measure_bottleneck:
     benchmark:
         "results/benchmarks/measure_bottleneck/{experiment}{replica}.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,

@@ -18,7 +18,7 @@ rule judge_claims:
     benchmark:
         "results/benchmarks/judge_claims.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     shell:
         "job python {input.script:q} {output.json}"
         " --sharpness {input.sharpness} --escape {input.escape}"
@@ -39,7 +39,7 @@ rule render_report:
     log:
         "logs/render_report.log",
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     params:
         config=json.dumps(config),
     shell:
@@ -65,7 +65,7 @@ rule verdict:
     log:
         "logs/verdict.log",
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     shell:
         # The verdict into its file; into the log, which is shown, only if it is against the paper.
         "job python {input.script:q} {input.claims} > {output} 2> {log}"

@@ -29,6 +29,7 @@ shell.prefix(
 )
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
+ENVIRONMENT = braced((PROJECT / "workflow" / "envs" / "replication.yaml").absolute())
 
 # An input of every rule: a folder that is older than any result but those that were set back
 # (freshness.smk). That these are older than a script or an experiment would not do: Snakemake takes a file

@@ -18,7 +18,7 @@ rule simulate_escape:
     benchmark:
         "results/benchmarks/simulate_escape/{experiment}{replica}.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
@@ -46,7 +46,7 @@ rule map_landscape:
     benchmark:
         "results/benchmarks/map_landscape/{experiment}{replica}.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,
@@ -74,7 +74,7 @@ rule study_escape:
     benchmark:
         "results/benchmarks/study_escape/{study}.{experiment}{replica}.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2500 * attempt,
         runtime=60,

@@ -21,7 +21,7 @@ rule render_figure:
     benchmark:
         "results/benchmarks/render_figure/{figure}.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     params:
         options=figure_options,
         stem=lambda wildcards, output: output.png.removesuffix(".png"),
@@ -47,7 +47,7 @@ rule animation:
     benchmark:
         "results/benchmarks/animation.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     shell:
         "job python {input.script:q} {output} --trajectories {input.trajectories}"
         " --landscape {input.landscape} &> {log}"

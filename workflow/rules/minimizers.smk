@@ -14,7 +14,7 @@ rule generate_minimizers:
     benchmark:
         "results/benchmarks/generate_minimizers/{experiment}{replica}.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=20,

@@ -14,7 +14,7 @@ rule evaluate_sharpness:
     benchmark:
         "results/benchmarks/evaluate_sharpness/{experiment}{replica}.tsv"
     conda:
-        "../envs/replication.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,

@@ -86,9 +86,9 @@ def _opened(path: Path) -> tuple[Mapping[str, str], int, int]:
     """The texts in a PNG, its width and its height."""
     try:
         with Image.open(path) as image:
-            opened = image.text, image.width, image.height  # type: ignore[attr-defined]
-            image.verify()
-            return opened
+            image.verify()  # Every byte; what is read next is only the beginning.
+        with Image.open(path) as image:
+            return image.text, image.width, image.height  # type: ignore[attr-defined]
     except (OSError, AttributeError, SyntaxError):
         raise ArtifactError(path, "figure", "expected a readable PNG") from None
 
