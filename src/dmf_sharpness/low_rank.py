@@ -16,6 +16,7 @@ When little leaves on either side the full defect ``2JJᵀY − λY`` is compute
 its directions are taken in and the iteration goes on.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -190,6 +191,9 @@ def largest_curvature(
         tolerance: Wanted ``‖2JJᵀY − λY‖ / λ``.
         most_rank: Directions of a basis at most.
         most_steps: Steps at most.
+
+    Raises:
+        torch.linalg.LinAlgError: A product of layers in the middle overflowed.
     """
     generator = torch.Generator().manual_seed(0)
     left, right = starting_bases(layers, generator)
@@ -226,6 +230,13 @@ def largest_curvature(
             return best
         search = replace(search, left=larger[0], right=larger[1])
         goal = 0.5 * goal
+
+
+def nothing_found(layers: Chain) -> LowRankPair:
+    """NaN with an eigenmatrix of zeros, where there is nothing better."""
+    P, Q = (layers.layers[0].new_zeros(end, 1) for end in layers.shape)
+    one = P.new_zeros(1)
+    return LowRankPair(math.nan, P, Q, math.nan, 0, (P, one, Q), (P, one[None], Q))
 
 
 def second_curvature(layers: Chain, first: LowRankPair, tolerance: float) -> float:

@@ -1,5 +1,6 @@
 """What :func:`dmf_sharpness.sharpness` returns: value and certificate, and what follows on demand."""
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -106,9 +107,11 @@ class Sharpness:
     def _gap(self) -> Tensor:
         """:attr:`gap`, at the scale of ``_factors``."""
         if isinstance(self._pair, LowRankPair):
-            layers = chain(self._factors, self._root)
-            second = second_curvature(layers, self._pair, SECOND_TOLERANCE)
-            return self._factors[0].new_tensor(max(0.0, self._pair.value - second))
+            first, second = self._pair.value, math.nan
+            if not math.isnan(first):
+                layers = chain(self._factors, self._root)
+                second = second_curvature(layers, self._pair, SECOND_TOLERANCE)
+            return self._factors[0].new_tensor(first - second).clamp(min=0)
         values = torch.as_tensor(self.value, dtype=torch.float64, device=self._pair.device)
         if self._exponent is not None:
             values = times_power(values, -self._exponent)

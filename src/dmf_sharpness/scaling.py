@@ -143,16 +143,18 @@ def scaled_problem(
     rights, lefts = _product_bits(factors, input_root)
     bits = 1 + 2 * (rights + lefts).amax(0)
     zero = torch.isneginf(bits)
-    k = torch.zeros_like(bits)
+    largest = torch.stack([exponents(W) for W in factors]).amax(0).to(bits.dtype)
     if depth > 1:
+        k = torch.where(bits.abs() <= ordinary, 0.0, -(bits / (2 * (depth - 1))).round())
         # A Hessian of zeros stays one at any scale: its factors need only be harmless.
-        largest = torch.stack([exponents(W) for W in factors]).amax(0).to(bits.dtype)
-        k = torch.where(zero, -largest, -(bits / (2 * (depth - 1))).round())
-        k = torch.where(bits.abs() <= ordinary, 0.0, k)
+        k = torch.where(zero, -largest, k)
+    else:
+        # That of a single factor does not depend on it.
+        k = torch.where(largest.abs() <= ordinary, 0.0, -largest)
     steps = torch.arange(depth, dtype=bits.dtype, device=bits.device).reshape(-1, *[1] * k.ndim)
     peaks = torch.maximum(rights + steps * k, lefts + steps.flip(0) * k).amax(0)
-    entries = torch.stack([exponents(W) for W in factors]).amax(0) + k
-    possible = zero | ((peaks <= LARGEST_PRODUCT_BITS) & (entries <= LARGEST_FACTOR_BITS))
+    uneven = (peaks > LARGEST_PRODUCT_BITS) | (largest + k > LARGEST_FACTOR_BITS)
+    possible = zero | ~uneven
     scaled = [times_power(W, k[..., None, None]) for W in factors]
     scaled = [torch.where(possible[..., None, None], W, 0.0) for W in scaled]
     return Scaled(scaled, input_root, k, t, zero, possible)

@@ -17,6 +17,7 @@ The derivation is in :mod:`dmf_sharpness.curvature`: the sharpness is the larges
 the whole matrices that this forms take less than a gigabyte; beyond that the result says that it missed.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -35,7 +36,7 @@ from dmf_sharpness.curvature import checked_root, parameter_direction, signed
 from dmf_sharpness.eigensolvers import top_eigenvector
 from dmf_sharpness.factors import Factors, checked_factors, widths
 from dmf_sharpness.loss import check_orthogonal_residual
-from dmf_sharpness.low_rank import largest_curvature
+from dmf_sharpness.low_rank import largest_curvature, nothing_found
 from dmf_sharpness.operators import curvature_operator
 from dmf_sharpness.randomness import gaussian
 from dmf_sharpness.result import Sharpness, plain
@@ -147,7 +148,8 @@ def _solved(
     result = _low_rank(factors, root, tolerance or LOW_RANK_TOLERANCE)
     if method == "auto" and not result.converged and _whole_bytes(factors) <= LARGEST_WHOLE:
         # More columns than it is good for: go on from there with whole matrices.
-        return _lanczos(factors, root, result.tolerance, result.eigenmatrix)
+        start = None if math.isnan(cast(float, result.value)) else result.eigenmatrix
+        return _lanczos(factors, root, result.tolerance, start)
     return result
 
 
@@ -253,8 +255,15 @@ def _lanczos(
 
 
 def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
-    pair = largest_curvature(chain(factors, root), tolerance)
-    residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
+    layers = chain(factors, root)
+    try:
+        pair = largest_curvature(layers, tolerance)
+    except torch.linalg.LinAlgError:
+        # Of uneven factors a product in the middle may overflow although none from an end does.
+        pair = nothing_found(layers)
+    residual = math.nan
+    if not math.isnan(pair.value):
+        residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
     return Sharpness(
         value=pair.value,
         residual=residual,
