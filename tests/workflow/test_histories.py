@@ -75,7 +75,7 @@ class State:
 
 
 CODE = tuple(
-    f"src/dmf_sharpness/{name}.py" for name in ("evaluation", "figures/flatness", "ledger")
+    f"src/dmf_sharpness/{name}.py" for name in ("escape", "figures/flatness", "ledger")
 )
 STATES = st.builds(State, st.sampled_from([3, 4]), st.sampled_from(["", *CODE]), st.booleans())
 
@@ -157,7 +157,7 @@ def warm() -> Iterator[Warm]:
 def test_a_job_killed_after_an_edit_is_run_again_by_the_same_command(warm, script, tmp_path):
     project = tmp_path / "project"
     shutil.copytree(warm.finished(State()), project, copy_function=shutil.copy2)
-    edited = State(seed=4)
+    edited = State(seed=4, code=CODE[0])
     write(project, edited)
     word = JOBS[script][0]
     fate = {"script": script, "of": word, "moment": "start", "way": "kill"}
