@@ -1,76 +1,41 @@
-"""Killed at random moments, the same command finishes the work with the same result.
+"""Killed anywhere, the same command finishes the work with the same result.
 
 Four kills by default; DMF_KILLS=50 makes 50. Ctrl-C ends a run at once, in silence, and costs no more.
 """
 
 import os
-import queue
 import random
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.workflow.conftest import make_project
+from tests.workflow.held import HeldRun, Moment, has_ended, wait_until
 
 pytestmark = pytest.mark.pipeline
 
 KILLS = int(os.environ.get("DMF_KILLS", "4"))
-
-
-def start(project: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--conda-not-block-search-path-envvars"],
-        cwd=project,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def watched(process: subprocess.Popen) -> "queue.SimpleQueue[str | None]":
-    """What a process says, line by line, and None at its end."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        with process.stdout as said:  # until the last of the orphans has ended, too
-            for line in said:
-                lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    return lines
-
-
-def wait_for_jobs(lines: "queue.SimpleQueue[str | None]", count: int) -> str | None:
-    """Wait until so many more jobs have finished; all that was said if the process ended before."""
-    said = []
-    while count > 0:
-        line = lines.get(timeout=600)
-        if line is None:
-            return "".join(said)
-        said.append(line)
-        count -= line.startswith("Finished jobid")
-    return None
-
-
-def kill(process: subprocess.Popen, jobs_too: bool) -> None:
-    """SIGKILL to the pipeline, and to its jobs or not: orphans then go on writing."""
-    family = psutil.Process(process.pid).children(recursive=True) if jobs_too else []
-    process.send_signal(signal.SIGKILL)
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    process.wait()
+OUTPUTS = {
+    "generate_minimizers": "results/minimizers/scalar.safetensors",
+    "evaluate_sharpness": "results/sharpness/scalar.parquet",
+    "simulate_escape": "results/escape/scalar.parquet",
+    "map_landscape": "results/landscape/scalar.safetensors",
+    "judge_claims": "results/claims.json",
+    "render_figure": "figures/exactness.png",
+    "render_report": "results/report.html",
+    "check_verdict": "results/verdict.txt",
+}
+"""The scripts, and a file that each writes."""
+EVENTS = (
+    "shell",  # the shell of the job has started
+    'before "$@"',  # it is about to start the script
+    "start",  # Python starts, and has not read its command line yet
+    "import argparse",  # the first import of our own
+    "import pandas.core",  # in the middle of a long import, which most scripts need for their last words
+    "open .yaml",  # the first input of a stage
+    "open .json",  # the first input of the others
+)
+"""Moments in a job, in their order."""
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -86,44 +51,76 @@ def written(folder: Path) -> dict[str, bytes]:
 def test_killed_anywhere_the_same_command_finishes(finished, tmp_path):
     undisturbed = written(finished[0])
     rng = random.Random(20250930)
+    # In a job, or in the plan of the first ones.
+    moments = [Moment(script, event) for script in OUTPUTS for event in EVENTS]
+    moments += [Moment("snakemake", "import dmf_sharpness.experiments")] * len(EVENTS)
     killed, projects = 0, 0
     while killed < KILLS:
         project = make_project(tmp_path / str(projects))
         projects += 1
-        said = None
-        while said is None:
-            process = start(project)
-            lines = watched(process)
-            if killed == KILLS:
-                said = wait_for_jobs(lines, sys.maxsize)
+        orphaned = []
+        while True:
+            run = HeldRun(project, rng.choice(moments) if killed < KILLS else None)
+            if not run.reaches():  # the moment did not come in what was left to do
                 break
-            # Anywhere in a job, in the plan of the next ones, or before the first of them.
-            said = wait_for_jobs(lines, rng.randrange(4))
-            if said is None:
-                time.sleep(rng.uniform(0.0, 4.0))
-                if process.poll() is None:
-                    kill(process, jobs_too=rng.random() < 0.7)
-                    killed += 1
-        assert process.wait() == 0, f"project {projects}, {killed} kills:\n{said}"
+            orphaned.append(run.held_process())
+            run.kill(jobs_too=rng.random() < 0.7)
+            killed += 1
+            run.let_go()
+        assert run.ended() == 0, f"project {projects}, {killed} kills:\n{run.said}"
+        for orphan in orphaned:
+            wait_until(lambda orphan=orphan: has_ended(orphan), "the end of an orphan")
         assert written(project) == undisturbed, f"project {projects}, {killed} kills"
         print(f"{killed} kills in {projects} projects: all recovered", flush=True)
 
 
-def test_ctrl_c_ends_a_run_in_silence_and_the_same_command_finishes(finished, tmp_path):
+INTERRUPTED = [
+    *(Moment("evaluate_sharpness", event) for event in EVENTS[:-1]),
+    Moment("evaluate_sharpness", "import torch"),
+    Moment("generate_minimizers", "open .yaml"),
+    Moment("simulate_escape", "import numpy"),
+    Moment("map_landscape", "start"),
+    Moment("judge_claims", "import pandas.core"),
+    Moment("render_figure", "import matplotlib.figure"),
+    Moment("render_report", "open claims.json"),
+    Moment("check_verdict", "start"),
+    Moment("check_verdict", "open claims.json"),
+]
+
+
+@pytest.mark.parametrize("moment", INTERRUPTED, ids=str)
+def test_ctrl_c_ends_a_job_in_silence_at_any_moment_and_the_same_command_finishes(
+    finished, replica, moment
+):
+    output = OUTPUTS[moment.word]
+    expected = (replica / output).read_bytes()
+    (replica / output).unlink()
+    for log in replica.glob("logs/**/*.log"):
+        log.unlink()
+    run = HeldRun(replica, moment, output)
+    assert run.reaches(), run.said
+    job = run.held_process()
+    run.interrupt()
+    assert run.ended() != 0
+    wait_until(lambda: has_ended(job), "the end of the job")
+    assert "Traceback" not in run.said
+    logs = [log.read_text(encoding="utf-8") for log in replica.glob("logs/**/*.log")]
+    assert "".join(logs) == "" or moment.event.startswith(("open", "import pandas"))
+    assert not any(word in log for log in logs for word in ("Traceback", "Error", "unbound"))
+    again = HeldRun(replica, None, output)
+    assert again.ended() == 0, again.said
+    if output != "results/report.html":  # which says when it was written
+        assert (replica / output).read_bytes() == expected
+    assert written(replica) == written(finished[0]) or output == "results/verdict.txt"
+
+
+def test_ctrl_c_before_the_first_job_costs_nothing(finished, tmp_path):
     project = make_project(tmp_path / "project")
-    for jobs in (0, 3):
-        process = start(project)
-        lines = watched(process)
-        while "Execute" not in lines.get(timeout=60):
-            continue
-        assert wait_for_jobs(lines, jobs) is None
-        time.sleep(1.0)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the pipeline and its jobs
-        said = wait_for_jobs(lines, sys.maxsize)
-        assert process.wait(timeout=60) != 0
-        assert "Traceback" not in said
-        assert not [log for log in project.glob("logs/**/*.log") if "Traceback" in log.read_text()]
-    again = start(project)
-    said, _ = again.communicate(timeout=600)
-    assert again.returncode == 0, said
+    run = HeldRun(project, Moment("generate_minimizers", "start"))
+    assert run.reaches(), run.said
+    run.interrupt()
+    assert run.ended() != 0
+    assert "Traceback" not in run.said
+    again = HeldRun(project)
+    assert again.ended() == 0, again.said
     assert written(project) == written(finished[0])

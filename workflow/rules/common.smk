@@ -25,7 +25,7 @@ def braced(text):
 shell.prefix(
     "set -euo pipefail; "
     f"export PATH={braced(shlex.quote(str(Path(sys.executable).parent)))}:$PATH OMP_NUM_THREADS=1; "
-    "job() {{ trap 'kill $! 2> /dev/null; exit 130' INT TERM; \"$@\" & wait $!; }}; "
+    "job() {{ trap 'kill ${{!:-}} 2> /dev/null || :; exit 130' INT TERM; \"$@\" & wait $!; }}; "
 )
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
