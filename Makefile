@@ -1,7 +1,9 @@
-# Everything runs in .venv, built once from requirements.lock.
+# Everything runs in .venv, built once from requirements.lock by the Python of your choice: make PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND := Agg
+# File names and texts are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
 # Snakemake does not start without a cache folder, which it looks for in the home folder.
 ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
@@ -33,7 +35,7 @@ readme: replicate ## Put the measured claims table into the README
 	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
 
 plan: .venv/ready ## What the large sweep takes, without running it; CONFIG=... for another
-	@$(BIN)/python workflow/scripts/plan.py $(CONFIG)
+	@$(BIN)/python workflow/scripts/plan.py "$(CONFIG)"
 
 check-reproducible: .venv/ready ## 1 core, 2 cores, Slurm if there is one: the same results? FULL=1 for all experiments
 	@$(BIN)/python workflow/scripts/check_reproducible.py $(if $(FULL),config,tests/workflow/smoke)
@@ -67,8 +69,31 @@ check: .venv/ready ## Linters, formatters, type checker
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
+# .venv is kept if it is whole and, where PYTHON was given, of that version; else it is made anew.
+VERSION := import sys; print("%d.%d.%d" % sys.version_info[:3])
+PRESENT := $(if $(wildcard .venv/ready),$(shell $(BIN)/python -c '$(VERSION)' 2>/dev/null))
+ifeq ($(origin PYTHON),file)
+CHOSEN := $(PRESENT)
+else
+CHOSEN := $(shell "$(PYTHON)" -c '$(VERSION)' 2>/dev/null)
+endif
+
 .venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/dmf_sharpness/_*.[ch])
-	$(PYTHON) -m venv .venv
+	@rm -f $@
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+ifeq ($(and $(PRESENT),$(filter $(PRESENT),$(CHOSEN))),)
+.venv/ready: new-environment
+endif
+
+.PHONY: new-environment
+new-environment:
+	@found=$$("$(PYTHON)" -c '$(VERSION)' 2>&1 | head -n 1); case "$$found" in \
+	  3.1[1-9]*|3.[2-9][0-9]*) ;; \
+	  *) echo "PYTHON: expected Python 3.11 or newer, got $$found; choose another: make PYTHON=python3.12" >&2; exit 1 ;; \
+	esac
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "PYTHON: expected one with the modules venv and ensurepip, got $(PYTHON); on Debian: apt install python3-venv" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear .venv
