@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dmf_sharpness.arguments import checked_number
-from dmf_sharpness.curvature import check_single, checked_root
+from dmf_sharpness.arguments import checked_number, checked_tensor
+from dmf_sharpness.curvature import check_single, checked_root, in_root_coordinates
 from dmf_sharpness.eigensolvers import top_eigenvector
 from dmf_sharpness.factors import Factors, checked_factors, flatten, unflatten, widths
 from dmf_sharpness.loss import checked_target, gradient, hessian_vector_product
@@ -60,9 +60,12 @@ def sharpness_at(
 ) -> PointSharpness:
     """The largest Hessian eigenvalue of ``‖Y − W_{L:1} X‖_F²`` at any point.
 
-    With data the residual ``(W_{L:1} − M) X`` decides about the digits. Let ``κ`` be the condition number
-    of ``X``: from ``input_root`` the value is right to about ``1e-16 κ``, from ``input_gram`` only to
-    ``1e-16 κ²``, and directions below 1e-8 of the largest are lost. Neither error shows in ``residual``.
+    How many digits nearly collinear inputs leave depends on what is given. Let ``κ`` be the condition
+    number of ``X``. A solution ``Y X⁺`` may be as large as ``κ``, and so is its rounding error: the value
+    is right to about ``1e-16 κ``. The Gram matrix besides loses directions of the inputs below 1e-8 of
+    the largest. With ``input_root=X`` and the outputs ``Y`` as the target neither happens, and the value
+    is right to rounding whatever ``κ`` is. None of these errors shows in ``residual``, which is that of
+    the eigenproblem.
 
     The range is that of float64 for the value, its ``|λ|`` from 2.2e-308 to 1.8e308 and exactly zero,
     and for the target at the scale of the factors that makes ``|λ|`` about 1; beyond, ``converged`` is
@@ -70,7 +73,8 @@ def sharpness_at(
 
     Args:
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64; no batch.
-        target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape ``(d_L, d_0)``.
+        target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape ``(d_L, d_0)``; or,
+            beside an input root of ``n ≠ d_0`` columns, the outputs ``Y`` themselves, shape ``(d_L, n)``.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
         tolerance: Wanted ``‖H v − λ v‖ / |λ|``, positive.
@@ -90,37 +94,51 @@ def sharpness_at(
     factors = checked_factors(factors)
     check_single(factors)
     root = checked_root(factors, input_gram, input_root)
-    target = checked_target(factors, target)
+    seen = _seen(factors, target, root, input_root)
     tolerance = checked_number(tolerance, "tolerance", above=0)
+    # The Hessian at 2^k W, 2^t S, 2^{Lk+t} T is 2^{2(L−1)k + 2t} times that at W, S, T.
     depth = len(factors)
     t = 0.0 if root is None else -float(exponents(root))
     t = t if abs(t) > ORDINARY_BITS / 2 else 0.0
-    root = None if root is None else _times(root, t)
-    bits = _bound_bits(factors, target, root)
+    root, seen = None if root is None else _times(root, t), _times(seen, t)
+    bits = _bound_bits(factors, seen, root)
     k = -_per_layer(_unless_ordinary(bits), depth)
-    found = _largest([_times(W, k) for W in factors], _times(target, depth * k), root, tolerance)
+    found = _largest([_times(W, k) for W in factors], _times(seen, depth * k), root, tolerance)
     if depth > 1 and 0 < abs(found.value) < SMALLEST:
         # Far below its bound: again, at the scale of what was found.
         k -= _per_layer(math.log2(abs(found.value)), depth)
         W = [_times(W, k) for W in factors]
-        found = _largest(W, _times(target, depth * k), root, tolerance)
+        found = _largest(W, _times(seen, depth * k), root, tolerance)
     unit = 2 * (depth - 1) * k + 2 * t
-    value = float(_times(target.new_tensor(found.value), -unit))
+    value = float(_times(seen.new_tensor(found.value), -unit))
     faithful = found.value == 0 or (abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf)
     return replace(
         found,
         value=value,
         residual=found.residual if faithful else math.nan,
         converged=faithful and found.converged,
-        gradient_norm=float(_times(target.new_tensor(found.gradient_norm), -unit - k)),
+        gradient_norm=float(_times(seen.new_tensor(found.gradient_norm), -unit - k)),
     )
 
 
+def _seen(factors: Factors, target: object, root: Tensor | None, input_root: object) -> Tensor:
+    """``T``, what the inputs show of the target: ``M S``, or the outputs in the root's coordinates."""
+    if root is not None and isinstance(input_root, Tensor):
+        (d_0, n), d_L = input_root.shape, factors[-1].shape[-2]
+        if n != d_0 and isinstance(target, Tensor) and target.shape[-1:] == (n,):
+            Y = checked_tensor(target, "target", (d_L, n), device=root.device)
+            return in_root_coordinates(Y, input_root.detach())
+    M = checked_target(factors, target)
+    if root is None:
+        return M
+    unit = float(exponents(M))
+    return _times(_times(M, -unit) @ root, unit)
+
+
 def _largest(
-    factors: Factors, target: Tensor, root: Tensor | None, tolerance: float
+    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
 ) -> PointSharpness:
     """:func:`sharpness_at` at a scale where nothing is huge or tiny."""
-    seen = target if root is None else target @ root
     sizes = widths(factors)
 
     def apply(vector: Tensor) -> Tensor:
@@ -153,14 +171,14 @@ def _largest(
     )
 
 
-def _bound_bits(factors: Factors, target: Tensor, root: Tensor | None) -> float:
+def _bound_bits(factors: Factors, seen: Tensor, root: Tensor | None) -> float:
     """``log₂`` of a bound on the Hessian's eigenvalues, from the norms; ``−∞`` if it is zero."""
     sizes = sorted(_norm_bits(W) for W in factors)
-    data = 0.0 if root is None else 2 * _norm_bits(root)
-    bounds = [2 * sum(sizes[1:])]
+    data = 0.0 if root is None else _norm_bits(root)
+    bounds = [2 * sum(sizes[1:]) + 2 * data]
     if len(factors) > 1:
-        bounds.append(max(sum(sizes), _norm_bits(target)) + sum(sizes[2:]))
-    return max(bounds) + data
+        bounds.append(max(sum(sizes) + data, _norm_bits(seen)) + data + sum(sizes[2:]))
+    return max(bounds)
 
 
 def _norm_bits(matrix: Tensor) -> float:

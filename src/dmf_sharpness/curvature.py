@@ -86,6 +86,19 @@ def square_root(input_root: Tensor) -> Tensor:
     return torch.nn.functional.pad(input_root, (0, d_0 - n)) if n < d_0 else input_root
 
 
+def in_root_coordinates(outputs: Tensor, inputs: Tensor) -> Tensor:
+    """``T`` with ``‖T − W S‖_F² = ‖Y − W X‖_F²`` but for a constant, ``S`` the :func:`square_root` of ``X``.
+
+    Args:
+        outputs: ``Y``, shape ``(d_L, n)``.
+        inputs: ``X``, shape ``(d_0, n)``.
+    """
+    d_0, n = inputs.shape
+    if n > d_0:
+        return outputs @ torch.linalg.qr(inputs.mT)[0]
+    return torch.nn.functional.pad(outputs, (0, d_0 - n))
+
+
 def checked_root(
     factors: Factors, input_gram: object = None, input_root: object = None
 ) -> Tensor | None:

@@ -68,7 +68,7 @@ def top_eigenvectors(
 
         fresh = gaussian(start.shape, len(values), start.device)
         value, vector = _arpack(remainder, fresh, 1, max(tolerance, 1e-12), krylov)
-        if float(value[0]) <= float(values[count - 1]) * (1 + 1e-12):
+        if not float(value[0]) > float(values[count - 1]) * (1 + 1e-12):
             break
         values, vectors = torch.cat([values, value]), torch.cat([vectors, vector])
         place = values.argsort(descending=True)

@@ -11,15 +11,17 @@ Every function takes leading batch dimensions: a stack of ``B`` factorizations o
 list of tensors ``(B, d_i, d_{i-1})``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from dmf_sharpness.arguments import checked_tensor
+from dmf_sharpness.arguments import checked_tensor, shown
 
 Factors = Sequence[Tensor]
+Products = TypeVar("Products", Tensor, list[Tensor])
 
 
 def checked_factors(factors: object, name: str = "factors") -> list[Tensor]:
@@ -87,7 +89,18 @@ def times(W: Tensor, X: Tensor) -> Tensor:
 
 
 def right_factors(factors: Factors) -> list[Tensor]:
-    """The right intermediate factors ``[R_1 … R_L]``, ``R_i = W_{i-1:1}``, ``R_1`` the identity."""
+    """The right intermediate factors ``[R_1 … R_L]``, ``R_i = W_{i-1:1}``, ``R_1`` the identity.
+
+    Plain products, of tensors of any one type; they can be differentiated.
+
+    Raises:
+        TypeError: ``factors`` is no list of tensors.
+        ValueError: They are no matrices that can be multiplied.
+    """
+    return _multiplied(_right_factors, factors)
+
+
+def _right_factors(factors: Factors) -> list[Tensor]:
     W_1 = factors[0]
     identity = torch.eye(W_1.shape[-1], dtype=W_1.dtype, device=W_1.device)
     products = [identity.expand(*W_1.shape[:-2], -1, -1)]
@@ -98,22 +111,62 @@ def right_factors(factors: Factors) -> list[Tensor]:
 
 
 def left_factors(factors: Factors) -> list[Tensor]:
-    """The left intermediate factors ``[L_1 … L_L]``, ``L_i = W_{L:i+1}``, ``L_L`` the identity."""
+    """The left intermediate factors ``[L_1 … L_L]``, ``L_i = W_{L:i+1}``, ``L_L`` the identity.
+
+    Plain products, of tensors of any one type; they can be differentiated.
+
+    Raises:
+        TypeError: ``factors`` is no list of tensors.
+        ValueError: They are no matrices that can be multiplied.
+    """
+    return _multiplied(_left_factors, factors)
+
+
+def _left_factors(factors: Factors) -> list[Tensor]:
     transposed = [W.mT for W in reversed(factors)]
-    return [R.mT for R in reversed(right_factors(transposed))]
+    return [R.mT for R in reversed(_right_factors(transposed))]
 
 
 def end_to_end(factors: Factors) -> Tensor:
     """The end-to-end product ``W_{L:1} = W_L ⋯ W_1``, shape ``(…, d_L, d_0)``.
 
+    A plain product, of tensors of any one type; it can be differentiated.
+
+    Raises:
+        TypeError: ``factors`` is no list of tensors.
+        ValueError: They are no matrices that can be multiplied.
+
     >>> W_1, W_2 = torch.ones(3, 2), torch.ones(1, 3)
     >>> end_to_end([W_1, W_2])
     tensor([[3., 3.]])
     """
+    return _multiplied(_end_to_end, factors)
+
+
+def _end_to_end(factors: Factors) -> Tensor:
     product = factors[0]
     for W in factors[1:]:
         product = W @ product
     return product
+
+
+def _multiplied(multiply: Callable[[Factors], Products], factors: Factors) -> Products:
+    """``multiply(factors)``, or an error of one line that says why they cannot be multiplied."""
+    if not isinstance(factors, Sequence | torch.nn.ParameterList):
+        raise TypeError(f"factors: expected a list of tensors, got {shown(factors)}")
+    for i, W in enumerate(factors, 1):
+        if not isinstance(W, Tensor):
+            raise TypeError(f"factors: expected W_{i} to be a tensor, got {shown(W)}")
+    try:
+        if len(factors) and all(W.ndim >= 2 for W in factors):
+            return multiply(factors)
+        cause = None
+    except (RuntimeError, NotImplementedError) as error:
+        cause = error
+    raise ValueError(
+        "factors: expected dense matrices of one type that can be multiplied, got "
+        f"{[tuple(matrix.shape) for matrix in factors if not matrix.is_nested]}"
+    ) from cause
 
 
 def flatten(factors: Factors) -> Tensor:

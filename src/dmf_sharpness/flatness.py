@@ -32,6 +32,8 @@ from dmf_sharpness.sharpness import sharpness
 
 ORDINARY_BITS = 200
 """Products of norms within ``2^{±200}`` are computed as they are."""
+ORDINARY_VALUES = 2.0**-200, 2.0**200
+"""Sharpness that is compared at the scale of the factors."""
 
 
 def spectral_norm(matrices: Tensor) -> Tensor:
@@ -90,9 +92,10 @@ def spectral_products(factors: Factors) -> Tensor:
     tensor([4., 4., 4.], dtype=torch.float64)
     """
     check_factors(factors)
-    units = [exponents(W.detach()) for W in factors]
-    if sum(int(unit.abs().max()) for unit in units) <= ORDINARY_BITS:
+    norms = torch.stack([torch.linalg.vector_norm(W.detach(), dim=(-2, -1)) for W in factors])
+    if bool((norms.log2().abs().sum(0) <= ORDINARY_BITS).all()):
         return _spectral_products(factors)
+    units = [exponents(W.detach()) for W in factors]
     # Each product is homogeneous in every factor but its own: L_i and R_i of factors of size 1.
     scaled = [times_power(W, -e[..., None, None]) for W, e in zip(factors, units, strict=True)]
     exponent = torch.stack(units, -1)
@@ -164,14 +167,15 @@ def is_flat(factors: Factors, rtol: float = 1e-10) -> bool:
     factors = checked_factors(factors)
     check_single(factors)
     rtol = checked_number(rtol, "rtol", least=0)
-    scaled = scaled_problem(factors)
-    s = sharpness(scaled.factors)
-    assert isinstance(s.value, float)
-    if not scaled.possible or not s.converged:
+    s = sharpness(factors)
+    if not s.converged or not ORDINARY_VALUES[0] < s.value < ORDINARY_VALUES[1]:
+        scaled = scaled_problem(factors)
+        if not scaled.possible:
+            raise ValueError("factors: expected some of similar size, got too uneven ones")
+        factors, s = scaled.factors, sharpness(scaled.factors)
+    if not s.converged:
         raise ValueError(
-            "factors: expected some whose sharpness can be computed, got too uneven ones"
-            if not scaled.possible
-            else f"factors: expected a sharpness that converges, got a residual of {s.residual:.2g}"
+            f"factors: expected a sharpness that converges, got a residual of {s.residual:.2g}"
         )
-    least = float(_least_sharpness(end_to_end(scaled.factors), len(factors)))
-    return s.value <= (1 + rtol) * least
+    least = float(_least_sharpness(end_to_end(factors), len(factors)))
+    return float(s.value) <= (1 + rtol) * least

@@ -26,6 +26,7 @@ from dmf_sharpness.arguments import checked_flag, checked_number, checked_tensor
 from dmf_sharpness.curvature import checked_inputs
 from dmf_sharpness.factors import Factors, checked_factors
 from dmf_sharpness.jets import gradient_jet
+from dmf_sharpness.loss import residual
 from dmf_sharpness.manifold import (
     curvature_of,
     inner,
@@ -43,6 +44,8 @@ _EXCHANGE = (2 / 3, 4 / 9, 44 / 135, 104 / 405, 40 / 189, 7648 / 42525)
 _SERIES_BELOW = 0.02
 # Members whose largest eigenvalue is within 2^{±60} stay at their scale.
 ORDINARY_BITS = 60
+# How far from the target a minimizer's product may be, relatively.
+FIT = 1e-6
 # How far to walk for the change of the drift, relative to the minimizer's norm: the central difference
 # is off by about the square.
 _WALK = 1e-4
@@ -119,20 +122,22 @@ def landing_terms(
 
     Raises:
         TypeError: A factor, the target or the root is not a float64 tensor.
-        ValueError: Shapes do not fit, or a value is not finite; or the Hessian of a single minimizer is
-            zero, or its factors too uneven for it (a member of a batch has NaN then).
+        ValueError: Shapes do not fit, or a value is not finite; or a single minimizer is none to a
+            relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN).
     """
     W, T, S = _checked(factors, target, input_root)
     scaled = scaled_problem(W, S, ordinary=ORDINARY_BITS)
     k = scaled.factor_exponent
     T = times_power(T, (len(W) * k + scaled.root_exponent)[..., None, None])
-    usable = scaled.possible & ~scaled.zero & torch.isfinite(T).all(-1).all(-1)
+    W = scaled.factors
+    missed = torch.linalg.matrix_norm(residual(W, T, scaled.input_root))
+    fits = torch.isfinite(missed) & (missed <= FIT * torch.linalg.matrix_norm(T))
+    usable = scaled.possible & ~scaled.zero & fits
     if usable.ndim == 0 and not usable:
         raise ValueError(
-            "factors: expected a minimizer of positive sharpness that float64 holds, got "
-            + ("a Hessian of zeros" if scaled.zero else "factors too uneven to compute it")
+            "factors: expected a minimizer of the target, of positive sharpness that float64 holds, got "
+            + ("a Hessian of zeros" if scaled.zero else "too uneven ones" if fits else "none")
         )
-    W = scaled.factors
     if usable.all():
         terms = _landing_terms(W, T, scaled.input_root)
     elif usable.any():
@@ -184,8 +189,8 @@ def landing_coefficient(
 
     Raises:
         TypeError: A factor, the target or the root is not a float64 tensor.
-        ValueError: Shapes do not fit, or a value is not finite; or the Hessian of a single minimizer is
-            zero, or its factors too uneven for it (a member of a batch has NaN then).
+        ValueError: Shapes do not fit, or a value is not finite; or a single minimizer is none to a
+            relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN).
     """
     refined = checked_flag(refined, "refined")
     terms = landing_terms(factors, target, input_root)

@@ -137,11 +137,15 @@ def polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
 
 
 def _pseudoinverse(matrix: Tensor) -> Tensor:
+    return torch.linalg.pinv(_finite(matrix), rtol=1e-10)
+
+
+def _finite(matrix: Tensor) -> Tensor:
     if not bool(torch.isfinite(matrix).all()):
         raise IllConditionedError(
             "spread: expected one that float64 reaches, got factors whose products overflow"
         )
-    return torch.linalg.pinv(matrix, rtol=1e-10)
+    return matrix
 
 
 def in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
@@ -233,7 +237,9 @@ def flat_minimizer(
     rank = check_request(target, widths)
     rng = random_generator(seed)
     if frobenius_imbalance is not None:
-        frobenius_imbalance = checked_number(frobenius_imbalance, "frobenius_imbalance", least=1)
+        frobenius_imbalance = checked_number(
+            frobenius_imbalance, "frobenius_imbalance", least=1, most=1e100
+        )
     depth = len(widths) + 1
     singular_values = torch.linalg.svdvals(target)[:rank]
     top = float(singular_values[0]) ** (1 / depth)
@@ -330,7 +336,7 @@ def _unseen_component(
     factors: list[Tensor], i: int, size: float, rng: np.random.Generator
 ) -> Tensor:
     """A random change of layer ``i`` that leaves the end-to-end product alone."""
-    L, R, W = left_factors(factors)[i], right_factors(factors)[i], factors[i]
+    L, R, W = left_factors(factors)[i], right_factors(factors)[i], _finite(factors[i])
     scale = size * torch.linalg.matrix_norm(W, ord=2) / max(W.shape) ** 0.5
     Z = scale * gaussian_matrix(W.shape[0], W.shape[1], rng)
     return unseen_part(Z, L, R)

@@ -27,10 +27,10 @@ Solved = TypeVar("Solved")
 
 SAFE_BITS = 240
 """Products of norms below ``2^240`` cannot overflow: the fourth powers of a certificate are below 2^960."""
-SMALLEST = 2.0**-300
+SMALLEST = 2.0**-250
 """Above this eigenvalue squares of what rounding leaves of it do not underflow."""
-ORDINARY_BITS = 250
-"""Factors whose eigenvalue is estimated within ``2^{±250}`` stay as they are."""
+ORDINARY_BITS = 200
+"""Factors whose eigenvalue is estimated within ``2^{±200}`` stay as they are."""
 LARGEST_PRODUCT_BITS = 400
 """Beside an eigenvalue of 1. One Gram matrix is below ``2^800`` then: another's underflow does no harm."""
 LARGEST_FACTOR_BITS = 900
@@ -95,6 +95,7 @@ def at_safe_scale(
     input_root: Tensor | None,
     solve: Callable[[Factors, Tensor | None], Solved],
     size: Callable[[Solved], Tensor | float],
+    safe_bits: float = SAFE_BITS,
 ) -> tuple[Solved, Scaled | None]:
     """``solve`` at the factors themselves or, where they may leave the range, at scaled ones.
 
@@ -103,24 +104,25 @@ def at_safe_scale(
         input_root: ``S``, or None for the identity.
         solve: Computes something of the order of the Hessian.
         size: How large that is, shape ``(…)``.
+        safe_bits: ``log₂`` of products of norms from which on to look closer.
 
     Returns:
         What ``solve`` made, and of which scaled problem; None if of the factors as they are.
     """
-    if not may_overflow(factors, input_root):
+    if not may_overflow(factors, input_root, safe_bits):
         result = solve(factors, input_root)
         least = size(result)
-        if (least if isinstance(least, float) else float(least.min())) >= SMALLEST:
+        if float(least.min() if isinstance(least, Tensor) and least.ndim else least) >= SMALLEST:
             return result, None
     scaled = scaled_problem(factors, input_root)
     return solve(scaled.factors, scaled.input_root), scaled
 
 
-def may_overflow(factors: Factors, input_root: Tensor | None) -> bool:
+def may_overflow(factors: Factors, input_root: Tensor | None, safe_bits: float) -> bool:
     """Whether norms are so large that a product of squares might overflow; of a batch, of any member."""
     matrices = factors if input_root is None else [input_root, *factors]
     norms = [float(torch.linalg.vector_norm(W)) for W in matrices]
-    return not sum(math.log2(norm) for norm in norms if norm > 1) < SAFE_BITS
+    return not sum(math.log2(norm) for norm in norms if norm > 1) < safe_bits
 
 
 def scaled_problem(

@@ -258,7 +258,7 @@ def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpn
     layers = chain(factors, root)
     try:
         pair = largest_curvature(layers, tolerance)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         # Of uneven factors a product in the middle may overflow although none from an end does.
         pair = nothing_found(layers)
     residual = math.nan

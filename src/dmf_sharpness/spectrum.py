@@ -24,10 +24,12 @@ from dmf_sharpness.factors import Factors, checked_factors, flatten
 from dmf_sharpness.operators import curvature_operator
 from dmf_sharpness.randomness import gaussian
 from dmf_sharpness.result import plain
-from dmf_sharpness.scaling import at_safe_scale, scaled_back, times_power, told
+from dmf_sharpness.scaling import at_safe_scale, exponents, scaled_back, times_power, told
 
 # Eigenvalues below this share of the largest are zeros that rounding moved.
 ROUNDING_LEVEL = 1e-13
+# Here squares of Gram matrices are taken: a tighter limit than elsewhere.
+SAFE_BITS = 100
 # Up to this order all eigenvalues at once are cheaper than a few by iteration.
 DENSE_ORDER = 1024
 
@@ -210,17 +212,22 @@ def _of_grams(
     factors = checked_factors(factors)
     root = checked_root(factors, input_gram, input_root)
 
-    def solve(W: Factors, S: Tensor | None) -> Tensor:
-        ends = [identity(size, W) for size in (W[-1].shape[-2], W[0].shape[-1])]
-        return compute(
-            [
-                (ends[0] if A is None else A, ends[1] if B is None else B)
-                for A, B in zip(*layer_grams(W, S), strict=True)
-            ]
-        ).expand(W[0].shape[:-2])
+    values, scaled = at_safe_scale(
+        factors, root, lambda W, S: compute(_whole_grams(W, S)), lambda found: found, SAFE_BITS
+    )
+    if scaled is not None:
+        grams = _whole_grams(scaled.factors, scaled.input_root)
+        values = compute([_balanced(A, B) for A, B in grams]).expand(factors[0].shape[:-2])
+        values = told(scaled_back(values, scaled))
+    return plain(values.expand(factors[0].shape[:-2]))
 
-    values, scaled = at_safe_scale(factors, root, solve, lambda found: found)
-    return plain(values if scaled is None else told(scaled_back(values, scaled)))
+
+def _whole_grams(factors: Factors, root: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
+    return [
+        (identity(d_L, factors) if A is None else A, identity(d_0, factors) if B is None else B)
+        for A, B in zip(*layer_grams(factors, root), strict=True)
+    ]
 
 
 def _trace(grams: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -235,3 +242,9 @@ def _diagonal_sum(matrix: Tensor) -> Tensor:
 def _frobenius_norm(grams: list[tuple[Tensor, Tensor]]) -> Tensor:
     terms = [(A * C).sum((-2, -1)) * (B * D).sum((-2, -1)) for A, B in grams for C, D in grams]
     return 2 * sum(terms[1:], start=terms[0]).sqrt()
+
+
+def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    """``2^a A`` and ``2^{−a} B``, the same ``A ⊗ B``, of about the same size: their squares stay in the range."""
+    a = ((exponents(B) - exponents(A)) / 2).floor()[..., None, None]
+    return times_power(A, a), times_power(B, -a)
