@@ -12,7 +12,7 @@ endif
 .DEFAULT_GOAL := help
 CONFIG ?= config/full.yaml
 
-.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test check
+.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test fuzz check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
@@ -61,6 +61,9 @@ docs: .venv/ready ## The API as web pages: docs/api/
 
 test: .venv/ready ## Run the test suite
 	$(BIN)/python -m pytest
+
+fuzz: .venv/ready ## 20,000 calls of the library with arguments nobody checked; CALLS=... for another number
+	@$(BIN)/python -m tests.fuzz --calls $(or $(CALLS),20000)
 
 check: .venv/ready ## Linters, formatters, type checker
 	$(BIN)/ruff check .

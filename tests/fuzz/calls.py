@@ -1,0 +1,479 @@
+"""Calls of each public function: plain, in another dress, extreme, or spoiled."""
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from dmf_sharpness.engines import Minibatch
+
+TENSOR = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: what is given, and the same before anything was done to it."""
+
+    function: str
+    kind: str
+    given: dict[str, Any]
+    plain: dict[str, Any]
+
+    def __repr__(self):
+        given = ", ".join(f"{name}={told(value)}" for name, value in self.given.items())
+        return f"{self.function}({given})  # {self.kind}"
+
+
+def told(value):
+    """A value in one line."""
+    if isinstance(value, TENSOR):
+        try:
+            numbers = value.detach().double().flatten()[:4].tolist()
+        except Exception:
+            numbers = "…"
+        grad = ", grad" if value.requires_grad else ""
+        return f"<{value.dtype} {tuple(value.shape)} {value.layout} {numbers}{grad}>"
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}({', '.join(map(told, value))})"
+    if isinstance(value, Minibatch):
+        return f"Minibatch({', '.join(told(v) for v in vars(value).values())})"
+    try:
+        return " ".join(f"{type(value).__name__} {value!r}".split())[:200]
+    except ValueError:  # an integer of thousands of digits
+        return type(value).__name__
+
+
+def matrices(seed, *shapes):
+    """Tensors of normal numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+seeds = st.integers(0, 10_000)
+
+
+@st.composite
+def networks(draw, least=1, most=4, widest=4):
+    """Widths of 1 to 4 layers."""
+    return tuple(draw(st.lists(st.integers(1, widest), min_size=least + 1, max_size=most + 1)))
+
+
+@st.composite
+def chains(draw, widths, batch=(), scale=1.0):
+    """Factors of given widths; now and then one is zero, of rank one, or all equal."""
+    shapes = [(*batch, rows, columns) for columns, rows in pairwise(widths)]
+    W = [scale * layer for layer in matrices(draw(seeds), *shapes)]
+    if draw(st.integers(0, 5)) == 0:
+        i = draw(st.integers(0, len(W) - 1))
+        change = draw(st.sampled_from(["zero", "thin", "equal"]))
+        if change == "zero":
+            W[i] = torch.zeros_like(W[i])
+        elif change == "thin":
+            W[i] = W[i][..., :1] * W[i][..., :1, :]
+        else:
+            W[i] = torch.full_like(W[i], 0.5)
+    return W
+
+
+@st.composite
+def problems(draw, batched=True, least=1):
+    """Factors, and sometimes a Gram matrix or a root of one."""
+    widths = draw(networks(least))
+    batch = draw(st.sampled_from([(), (), (1,), (3,), (17,), (2, 2)])) if batched else ()
+    found = {"factors": draw(chains(widths, batch))}
+    kind = draw(st.integers(0, 5))
+    if kind <= 1:
+        (root,) = matrices(draw(seeds), (widths[0], draw(st.integers(1, 5))))
+        found |= {"input_root": root} if kind else {"input_gram": root @ root.mT}
+    return found
+
+
+def fitting_methods(factors):
+    """Methods of ``sharpness`` that take factors of these shapes."""
+    found = ["auto", "dense", "batched", "lanczos", "low-rank"]
+    found += ["scalar"] if factors[0].shape[-1] == factors[-1].shape[-2] == 1 else []
+    return found + ([f"depth-{len(factors)}"] if len(factors) <= 2 else [])
+
+
+def product(factors):
+    """The factors' product."""
+    result = factors[0]
+    for W in factors[1:]:
+        result = W @ result
+    return result
+
+
+@st.composite
+def of_sharpness(draw):
+    found = draw(problems())
+    if draw(st.booleans()):
+        found["method"] = draw(st.sampled_from(fitting_methods(found["factors"])))
+    if draw(st.integers(0, 3)) == 0:
+        found["target"] = product(found["factors"])
+    if draw(st.integers(0, 3)) == 0:
+        found["tolerance"] = draw(st.sampled_from([1e-8, 1e-10, 1e-3]))
+    return found
+
+
+@st.composite
+def of_sharpness_at(draw):
+    widths = draw(networks(most=3, widest=3))
+    found = {
+        "factors": draw(chains(widths)),
+        "target": matrices(draw(seeds), (widths[-1], widths[0]))[0],
+    }
+    kind = draw(st.integers(0, 5))
+    if kind <= 1:
+        (root,) = matrices(draw(seeds), (widths[0], draw(st.integers(1, 5))))
+        found |= {"input_root": root} if kind else {"input_gram": root @ root.mT}
+    return found
+
+
+@st.composite
+def of_eigenvectors(draw):
+    found = draw(problems(batched=False))
+    if draw(st.booleans()):
+        found["count"] = draw(st.integers(1, 3))
+    return found
+
+
+@st.composite
+def of_factors(draw):
+    return {"factors": draw(problems())["factors"]}
+
+
+@st.composite
+def of_is_flat(draw):
+    found = {"factors": draw(chains(draw(networks())))}
+    if draw(st.booleans()):
+        found["rtol"] = draw(st.sampled_from([0.0, 1e-10, 0.5, 1e6]))
+    return found
+
+
+@st.composite
+def of_flat_sharpness(draw):
+    shape = (*draw(st.sampled_from([(), (3,)])), draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    return {"target": matrices(draw(seeds), shape)[0], "depth": draw(st.integers(1, 30))}
+
+
+@st.composite
+def targets(draw, rank=None):
+    rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    rank = rank or draw(st.integers(1, min(rows, columns)))
+    left, right = matrices(draw(seeds), (rows, rank), (rank, columns))
+    return left @ right, min(rank, rows, columns)
+
+
+@st.composite
+def of_balanced(draw, seeded=True):
+    target, rank = draw(targets())
+    widths = draw(st.lists(st.integers(rank, 6), min_size=1, max_size=4))
+    return {"target": target, "widths": widths} | ({"seed": draw(seeds)} if seeded else {})
+
+
+@st.composite
+def of_random(draw):
+    return draw(of_balanced()) | (
+        {"spread": draw(st.floats(0, 0.6))} if draw(st.booleans()) else {}
+    )
+
+
+@st.composite
+def of_with_sharpness(draw):
+    found = draw(of_balanced())
+    depth = len(found["widths"]) + 1
+    top = float(torch.linalg.matrix_norm(found["target"], ord=2))
+    flat = 2 * depth * top ** (2 - 2 / depth)
+    return found | {"sharpness": flat * draw(st.floats(1.0, 30.0))}
+
+
+@st.composite
+def of_bottlenecked(draw):
+    rows, columns = draw(st.integers(2, 4)), draw(st.integers(2, 4))
+    (target,) = matrices(draw(seeds), (rows, columns))
+    widths = [
+        *draw(st.lists(st.integers(1, 6), max_size=3)),
+        draw(st.integers(1, min(rows, columns) - 1)),
+    ]
+    return {"target": target, "widths": widths, "seed": draw(seeds)}
+
+
+@st.composite
+def of_landing(draw):
+    widths = draw(networks(least=2, most=3))
+    batch = draw(st.sampled_from([(), (3,)]))
+    W = matrices(draw(seeds), *[(*batch, rows, columns) for columns, rows in pairwise(widths)])
+    found = {"factors": W, "target": product(W)}
+    if draw(st.integers(0, 3)) == 0:
+        (root,) = matrices(draw(seeds), (widths[0], widths[0]))
+        found |= {"input_root": root, "target": product(W) @ root}
+    if draw(st.booleans()):
+        found["refined"] = draw(st.booleans())
+    return found
+
+
+@st.composite
+def of_predict_landing(draw):
+    a, ratio = draw(st.floats(-1e3, 1e3)), 1 + draw(st.floats(0, 1.5))
+    if draw(st.booleans()):
+        return {"a": a, "step_ratio": ratio}
+    many = torch.linspace(1, ratio, 5, dtype=torch.float64)
+    return {"a": a, "step_ratio": many if draw(st.booleans()) else many.numpy()}
+
+
+def first_entry(W):
+    return W[0][:, 0, :1]
+
+
+def two_norms(W):
+    return torch.stack([W[0].square().sum((1, 2)), W[-1].square().sum((1, 2))], 1)
+
+
+def one_dimension(W):
+    return W[0][:, 0, 0]
+
+
+def single_precision(W):
+    return W[0][:, 0].float()
+
+
+def array(W):
+    return W[0][:, 0].numpy()
+
+
+MEASURES, BAD_MEASURES = [first_entry, two_norms], [one_dimension, single_precision, array]
+
+
+@st.composite
+def of_descent(draw, widest=4, deepest=4):
+    widths = draw(networks(most=deepest, widest=widest))
+    batch = draw(st.sampled_from([1, 2, 5, 8, 9, 17, 70]))
+    N = sum(a * b for a, b in pairwise(widths))
+    found = {"factors": draw(chains(widths, (batch,), 0.5))}
+    r = widths[0]
+    if draw(st.integers(0, 3)) == 0:
+        r = draw(st.integers(1, 5))
+        (found["input_root"],) = matrices(draw(seeds), (widths[0], r))
+    lead = draw(st.sampled_from([(), (), (1,), (batch,)]))
+    (target,) = matrices(draw(seeds), (*lead, widths[-1], r))
+    found["target"] = 0 * target if draw(st.integers(0, 9)) == 0 else target
+    eta = 10.0 ** draw(st.floats(-4, 0.5))
+    found["step_size"] = draw(
+        st.sampled_from(
+            [eta, [eta] * batch, torch.linspace(eta / 2, eta, batch, dtype=torch.float64)]
+        )
+    )
+    found["steps"] = draw(st.sampled_from([1, 2, 3, 17, 99, 100, 101, 230]))
+    if draw(st.booleans()):
+        found["observe_every"] = draw(st.sampled_from([1, 2, 7, 50, 1000]))
+        found["keep_path"] = draw(st.booleans())
+        if draw(st.booleans()):
+            shape = draw(st.sampled_from([(N,), (1, N), (batch, N)]))
+            (found["reference"],) = matrices(draw(seeds), shape)
+        if draw(st.booleans()):
+            (found["directions"],) = matrices(draw(seeds), (batch, draw(st.integers(0, 3)), N))
+        if draw(st.booleans()):
+            found["measure"] = draw(st.sampled_from(MEASURES))
+    if draw(st.booleans()):
+        found["momentum"] = draw(st.floats(0, 0.95))
+        found["nesterov"] = found["momentum"] > 0 and draw(st.booleans())
+    if draw(st.integers(0, 4)) == 0:
+        found["engine"] = draw(st.sampled_from(["auto", "torch"]))
+    if draw(st.integers(0, 9)) == 0:
+        count = draw(st.integers(1, 6))
+        X, Y = matrices(draw(seeds), (widths[0], count), (widths[-1], count))
+        found["minibatch"] = Minibatch(X, Y, draw(st.integers(1, count)), draw(seeds))
+    return found
+
+
+PLAIN = {
+    "balanced_minimizer": of_balanced(),
+    "bottlenecked_minimizer": of_bottlenecked(),
+    "end_to_end": of_factors(),
+    "flat_minimizer": of_balanced(),
+    "flat_sharpness": of_flat_sharpness(),
+    "gradient_descent": of_descent(),
+    "hessian_eigenvectors": of_eigenvectors(),
+    "hessian_frobenius_norm": problems(),
+    "hessian_spectrum": problems(batched=False),
+    "hessian_trace": problems(),
+    "is_flat": of_is_flat(),
+    "landing_coefficient": of_landing(),
+    "left_factors": of_factors(),
+    "minimizer_with_sharpness": of_with_sharpness(),
+    "predict_landing": of_predict_landing(),
+    "random_minimizer": of_random(),
+    "right_factors": of_factors(),
+    "sharpness": of_sharpness(),
+    "sharpness_at": of_sharpness_at(),
+    "spectral_products": of_factors(),
+}
+FUNCTIONS = tuple(PLAIN)
+
+
+# The same values in another dress.
+
+
+class Image(TENSOR):
+    """A subclass, as other libraries have."""
+
+
+DRESSES = {
+    "plain": lambda x: x,
+    "graph": lambda x: x.clone().requires_grad_() * 1.0,
+    "parameter": lambda x: torch.nn.Parameter(x),
+    "imaginary": lambda x: torch.complex(x, -x).conj().imag,
+    "sliced": lambda x: torch.stack([x, x], -1)[..., 0],
+    "inside": lambda x: torch.nn.functional.pad(x, (1, 2))[..., 1:-2] if x.ndim else x,
+    "transposed": lambda x: x.mT.contiguous().mT if x.ndim > 1 else x,
+    "offset": lambda x: torch.cat([x.new_zeros(1), x.flatten()])[1:].reshape(x.shape),
+    "backwards": lambda x: (
+        torch.from_numpy(np.array(x.numpy()[..., ::-1])).flip(-1) if x.ndim else x
+    ),
+    "subclass": lambda x: x.as_subclass(Image),
+}
+INTEGER_DRESSES = [int, np.int64, np.int32, np.array, torch.tensor]
+NUMBER_DRESSES = [float, np.float64, np.array, lambda x: torch.tensor(x, dtype=torch.float64)]
+
+
+def dressed(draw, value):
+    """The same value, as one might have it."""
+    if isinstance(value, TENSOR):
+        return DRESSES[draw(st.sampled_from(list(DRESSES)))](value)
+    if isinstance(value, bool):
+        return draw(st.sampled_from([bool, np.bool_]))(value)
+    if isinstance(value, int):
+        return draw(st.sampled_from(INTEGER_DRESSES))(value)
+    if isinstance(value, float):
+        return draw(st.sampled_from(NUMBER_DRESSES))(value)
+    if isinstance(value, list) and value and isinstance(value[0], TENSOR):
+        worn = [dressed(draw, x) for x in value]
+        return tuple(worn) if draw(st.booleans()) else worn
+    if isinstance(value, list):
+        return draw(st.sampled_from([list, tuple]))(value)
+    return value
+
+
+# Values that are no good, or of another size.
+
+ODD = st.sampled_from(
+    [None, True, False, "", "auto", "a\nb", b"3", [], (), {}, [None], [[1.0]], object(), int,
+     0, -1, 1, 3, 2**31, 2**63, -(2**63), 1 << 3000, 1j, Decimal(1), Fraction(1, 2),
+     0.0, -0.0, 2.5, -1e-3, 1e308, 5e-324, math.nan, math.inf, -math.inf,
+     np.float32(0.5), np.float64("nan"), np.int8(-3), np.uint64(2**64 - 1),
+     np.array([]), np.array([2]), np.array(1.5), np.ones((2, 2)), np.ones((2, 2), np.float32), np.array("x"),
+     torch.tensor(2), torch.tensor(0.5), torch.tensor([1.0]), torch.tensor(math.nan), torch.tensor(True),
+     torch.ones(2, 2), torch.ones(0, 0, dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)]
+)  # fmt: skip
+
+CHANGES = {
+    "float32": lambda x: x.float(),
+    "half": lambda x: x.half(),
+    "int": lambda x: x.long(),
+    "bool": lambda x: x > 0,
+    "complex": lambda x: torch.complex(x, x),
+    "meta": lambda x: x.to("meta"),
+    "sparse": lambda x: x.to_sparse(),
+    "numpy": lambda x: x.numpy(),
+    "list": lambda x: x.tolist(),
+    "more dimensions": lambda x: x[None],
+    "fewer dimensions": lambda x: x[0] if x.ndim else x,
+    "flat": lambda x: x.flatten(),
+    "transposed": lambda x: x.mT if x.ndim > 1 else x,
+    "narrower": lambda x: x[..., :-1],
+    "shorter": lambda x: x[:-1] if x.ndim else x,
+    "wider": lambda x: torch.cat([x, x], -1) if x.ndim else x,
+    "empty": lambda x: x[..., :0],
+    "expanded": lambda x: x[..., :1].expand_as(x),
+    "zero": torch.zeros_like,
+    "negative": lambda x: -x,
+    "tiny": lambda x: x * 1e-170,
+    "subnormal": lambda x: torch.full_like(x, 5e-324),
+    "large": lambda x: x * 1e120,
+    "huge": lambda x: torch.full_like(x, 1.7e308),
+    "nan": lambda x: with_entry(x, math.nan),
+    "infinite": lambda x: with_entry(x, -math.inf),
+}
+
+
+def with_entry(x, value):
+    x = x.clone()
+    if x.numel():
+        x.view(-1)[x.numel() // 2] = value
+    return x
+
+
+def spoiled(draw, value):
+    """Another value in the place of one."""
+    if draw(st.integers(0, 3)) == 0:
+        return draw(ODD)
+    if isinstance(value, TENSOR):
+        return CHANGES[draw(st.sampled_from(list(CHANGES)))](value)
+    if isinstance(value, list) and value and isinstance(value[0], TENSOR):
+        i = draw(st.integers(0, len(value) - 1))
+        changed = spoiled(draw, value[i])
+        return draw(
+            st.sampled_from(
+                [[*value[:i], changed, *value[i + 1 :]], value[:i], value[::-1], [*value, changed], value[0],
+                 iter(value), dict(enumerate(value)), torch.nn.ParameterList(value)]
+            )
+        )  # fmt: skip
+    if isinstance(value, list):
+        i = draw(st.integers(0, len(value) - 1))
+        return [*value[:i], draw(ODD), *value[i + 1 :]]
+    if isinstance(value, Minibatch):
+        name = draw(st.sampled_from(list(vars(value))))
+        return Minibatch(**(vars(value) | {name: spoiled(draw, getattr(value, name))}))
+    if callable(value):
+        return draw(st.sampled_from(BAD_MEASURES))
+    return draw(ODD)
+
+
+def extreme(draw, value):
+    """The same kind of value, of another order of magnitude."""
+    power = st.floats(-300, 300).map(lambda p: 10.0**p)
+    if isinstance(value, TENSOR):
+        return value * draw(power)
+    if isinstance(value, list) and value and isinstance(value[0], TENSOR):
+        if draw(st.booleans()):
+            common = draw(power)
+            return [x * common for x in value]
+        return [x * draw(power) for x in value]
+    if isinstance(value, float):
+        return value * draw(power)
+    return value
+
+
+NUMERIC = ("factors", "target", "input_root", "input_gram", "step_size", "reference", "directions", "a",
+           "step_ratio", "sharpness", "spread")  # fmt: skip
+
+
+@st.composite
+def calls(draw, function):
+    """A call of one function."""
+    plain = draw(PLAIN[function])
+    kind = draw(
+        st.sampled_from(["plain", "dressed", "dressed", "extreme", "spoiled", "spoiled", "spoiled"])
+    )
+    given = dict(plain)
+    if kind == "dressed":
+        given = {name: dressed(draw, value) for name, value in plain.items()}
+    elif kind == "extreme":
+        for name in draw(
+            st.lists(st.sampled_from([n for n in plain if n in NUMERIC]), min_size=1, unique=True)
+        ):
+            given[name] = extreme(draw, plain[name])
+    elif kind == "spoiled":
+        for name in draw(
+            st.lists(st.sampled_from(list(plain)), min_size=1, max_size=2, unique=True)
+        ):
+            given[name] = spoiled(draw, plain[name])
+        if draw(st.integers(0, 9)) == 0:
+            given.pop(draw(st.sampled_from(list(given))))  # back to its default, or missing
+    return Call(function, kind, given, plain)
