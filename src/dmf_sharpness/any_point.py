@@ -182,13 +182,18 @@ def _bound_bits(factors: Factors, seen: Tensor, root: Tensor | None) -> float:
 
 
 def _norm_bits(matrix: Tensor) -> float:
-    unit = int(exponents(matrix))
-    norm = float(torch.linalg.vector_norm(_times(matrix, -unit)))
+    norm, unit = float(torch.linalg.vector_norm(matrix)), 0
+    if not 2.0**-ORDINARY_BITS < norm < 2.0**ORDINARY_BITS:  # its squares may have left the range
+        unit = int(exponents(matrix))
+        norm = float(torch.linalg.vector_norm(_times(matrix, -unit)))
     return math.log2(norm) + unit if norm > 0 else -math.inf
 
 
 def _norm(vector: Tensor) -> float:
     """Its norm, without squares that leave the range."""
+    norm = float(torch.linalg.vector_norm(vector))
+    if 2.0**-ORDINARY_BITS < norm < 2.0**ORDINARY_BITS:
+        return norm
     unit = int(exponents(vector[None]))
     return float(_times(torch.linalg.vector_norm(_times(vector, -unit)), unit))
 

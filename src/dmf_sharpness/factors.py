@@ -11,6 +11,7 @@ Every function takes leading batch dimensions: a stack of ``B`` factorizations o
 list of tensors ``(B, d_i, d_{i-1})``.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeVar
@@ -36,11 +37,28 @@ def checked_factors(factors: object, name: str = "factors") -> list[Tensor]:
         ValueError: The list is empty, shapes do not chain, a width is zero, a value is not finite, or
             the devices differ.
     """
+    return measured_factors(factors, name)[0]
+
+
+def measured_factors(factors: object, name: str = "factors") -> tuple[list[Tensor], list[float]]:
+    """:func:`checked_factors`, with the Frobenius norm of each tensor, which the check takes anyway.
+
+    A batch has one norm for each layer. The norm is infinite where a square overflows.
+
+    Raises:
+        TypeError: As there.
+        ValueError: As there.
+    """
     if not isinstance(factors, Sequence | torch.nn.ParameterList):
         raise TypeError(f"{name}: expected a list of tensors, got {type(factors).__name__}")
     if not len(factors):
         raise ValueError(f"{name}: expected at least one matrix, got an empty list")
     checked = [_checked_factor(W, i, name) for i, W in enumerate(factors, 1)]
+    norms = [float(torch.linalg.vector_norm(W)) for W in checked]
+    for i, (W, norm) in enumerate(zip(checked, norms, strict=True), 1):
+        # One pass over a large matrix: a norm that is finite has only finite terms.
+        if not math.isfinite(norm) and not bool(torch.isfinite(W).all()):
+            raise ValueError(f"{name}: expected finite values, got NaN or Inf in W_{i}")
     for i, (W, W_next) in enumerate(pairwise(checked), 1):
         if W_next.shape[-1] != W.shape[-2] or W_next.shape[:-2] != W.shape[:-2]:
             raise ValueError(
@@ -49,7 +67,7 @@ def checked_factors(factors: object, name: str = "factors") -> list[Tensor]:
             )
         if W_next.device != W.device:
             raise ValueError(f"{name}: expected W_{i + 1} on {W.device}, got it on {W_next.device}")
-    return checked
+    return checked, norms
 
 
 def _checked_factor(W: object, i: int, name: str) -> Tensor:
@@ -57,7 +75,7 @@ def _checked_factor(W: object, i: int, name: str) -> Tensor:
         raise TypeError(f"{name}: expected W_{i} to be a tensor, got {type(W).__name__}")
     if W.dtype != torch.float64:
         raise TypeError(f"{name}: expected W_{i} in torch.float64, got {W.dtype}")
-    W = checked_tensor(W, f"{name}, W_{i}")
+    W = checked_tensor(W, f"{name}, W_{i}", finite=False)
     if W.ndim < 2:
         raise ValueError(f"{name}: expected W_{i} to be a matrix, got shape {tuple(W.shape)}")
     if 0 in W.shape:

@@ -13,6 +13,8 @@ The *spectral products* of a minimizer are ``p_i = ‖L_i‖₂ ‖R_i‖₂``; 
 - For three or more matrix factors it is not necessary.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,10 +22,10 @@ from dmf_sharpness.arguments import checked_integer, checked_number, checked_ten
 from dmf_sharpness.curvature import check_single
 from dmf_sharpness.factors import (
     Factors,
-    check_factors,
     checked_factors,
     end_to_end,
     left_factors,
+    measured_factors,
     right_factors,
 )
 from dmf_sharpness.result import plain
@@ -91,11 +93,13 @@ def spectral_products(factors: Factors) -> Tensor:
     >>> spectral_products([W, W, W])
     tensor([4., 4., 4.], dtype=torch.float64)
     """
-    check_factors(factors)
-    norms = torch.stack([torch.linalg.vector_norm(W.detach(), dim=(-2, -1)) for W in factors])
-    if bool((norms.log2().abs().sum(0) <= ORDINARY_BITS).all()):
+    checked, norms = measured_factors(factors)
+    single = checked[0].ndim == 2
+    if single and sum(abs(math.log2(n)) if n > 0 else math.inf for n in norms) <= ORDINARY_BITS:
         return _spectral_products(factors)
-    units = [exponents(W.detach()) for W in factors]
+    units = [exponents(W) for W in checked]
+    if not single and float(torch.stack(units).abs().sum(0).max()) <= ORDINARY_BITS:
+        return _spectral_products(factors)
     # Each product is homogeneous in every factor but its own: L_i and R_i of factors of size 1.
     scaled = [times_power(W, -e[..., None, None]) for W, e in zip(factors, units, strict=True)]
     exponent = torch.stack(units, -1)

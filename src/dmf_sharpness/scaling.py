@@ -92,6 +92,7 @@ def told(values: Tensor) -> Tensor:
 
 def at_safe_scale(
     factors: Factors,
+    norms: Sequence[float],
     input_root: Tensor | None,
     solve: Callable[[Factors, Tensor | None], Solved],
     size: Callable[[Solved], Tensor | float],
@@ -101,6 +102,7 @@ def at_safe_scale(
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
+        norms: ``‖W_i‖_F``; of a batch those of the stacks.
         input_root: ``S``, or None for the identity.
         solve: Computes something of the order of the Hessian.
         size: How large that is, shape ``(…)``.
@@ -109,20 +111,15 @@ def at_safe_scale(
     Returns:
         What ``solve`` made, and of which scaled problem; None if of the factors as they are.
     """
-    if not may_overflow(factors, input_root, safe_bits):
+    root_norm = [] if input_root is None else [float(torch.linalg.vector_norm(input_root))]
+    # Products of squares cannot overflow then, of a batch of no member.
+    if sum(math.log2(norm) for norm in [*norms, *root_norm] if norm > 1) < safe_bits:
         result = solve(factors, input_root)
         least = size(result)
         if float(least.min() if isinstance(least, Tensor) and least.ndim else least) >= SMALLEST:
             return result, None
     scaled = scaled_problem(factors, input_root)
     return solve(scaled.factors, scaled.input_root), scaled
-
-
-def may_overflow(factors: Factors, input_root: Tensor | None, safe_bits: float) -> bool:
-    """Whether norms are so large that a product of squares might overflow; of a batch, of any member."""
-    matrices = factors if input_root is None else [input_root, *factors]
-    norms = [float(torch.linalg.vector_norm(W)) for W in matrices]
-    return not sum(math.log2(norm) for norm in norms if norm > 1) < safe_bits
 
 
 def scaled_problem(

@@ -34,7 +34,7 @@ from dmf_sharpness.chains import chain
 from dmf_sharpness.closed_forms import TopPair
 from dmf_sharpness.curvature import checked_root, parameter_direction, signed
 from dmf_sharpness.eigensolvers import top_eigenvector
-from dmf_sharpness.factors import Factors, checked_factors, widths
+from dmf_sharpness.factors import Factors, measured_factors, widths
 from dmf_sharpness.loss import check_orthogonal_residual
 from dmf_sharpness.low_rank import largest_curvature, nothing_found
 from dmf_sharpness.operators import curvature_operator
@@ -121,7 +121,7 @@ def sharpness(
         >>> round(sharpness([e_1, rotation, e_1.mT]).value, 12)
         6.0
     """
-    factors = checked_factors(factors)
+    factors, norms = measured_factors(factors)
     root = checked_root(factors, input_gram, input_root)
     if target is not None:
         check_orthogonal_residual(factors, target, root)
@@ -129,7 +129,7 @@ def sharpness(
     if tolerance is not None:
         tolerance = checked_number(tolerance, "tolerance", above=0)
     solve = partial(_solved, method=method, tolerance=tolerance)
-    result, scaled = at_safe_scale(factors, root, solve, lambda solved: solved.value)
+    result, scaled = at_safe_scale(factors, norms, root, solve, lambda solved: solved.value)
     return result if scaled is None else _scaled_back(result, scaled)
 
 

@@ -20,7 +20,7 @@ from dmf_sharpness.curvature import (
     unstacked,
 )
 from dmf_sharpness.eigensolvers import top_eigenvectors
-from dmf_sharpness.factors import Factors, checked_factors, flatten
+from dmf_sharpness.factors import Factors, checked_factors, flatten, measured_factors
 from dmf_sharpness.operators import curvature_operator
 from dmf_sharpness.randomness import gaussian
 from dmf_sharpness.result import plain
@@ -42,9 +42,11 @@ def operator_spectrum(
     The batched companion of :func:`hessian_spectrum`, whose result has no common length. Of a member
     whose largest eigenvalue is beyond the range of float64 all are NaN.
     """
-    factors = checked_factors(factors)
+    factors, norms = measured_factors(factors)
     root = checked_root(factors, input_gram, input_root)
-    values, scaled = at_safe_scale(factors, root, _operator_spectrum, lambda found: found[..., 0])
+    values, scaled = at_safe_scale(
+        factors, norms, root, _operator_spectrum, lambda found: found[..., 0]
+    )
     if scaled is None:
         return values
     # Smaller ones are right to the same absolute error as the largest, which is within the range.
@@ -119,7 +121,7 @@ def hessian_eigenvectors(
         >>> values, vectors.shape
         (tensor([16., 10.], dtype=torch.float64), torch.Size([2, 8]))
     """
-    factors = checked_factors(factors)
+    factors, norms = measured_factors(factors)
     check_single(factors)
     root = checked_root(factors, input_gram, input_root)
     if count is not None:
@@ -129,7 +131,7 @@ def hessian_eigenvectors(
     def solve(W: Factors, S: Tensor | None) -> tuple[Tensor, Tensor]:
         return _top_eigenpairs(W, S, count, tolerance)
 
-    (values, Y), scaled = at_safe_scale(factors, root, solve, lambda pairs: pairs[0][0])
+    (values, Y), scaled = at_safe_scale(factors, norms, root, solve, lambda pairs: pairs[0][0])
     if scaled is not None:
         factors, root = scaled.factors, scaled.input_root
         told(scaled_back(values[0], scaled))
@@ -209,11 +211,16 @@ def _of_grams(
     input_root: Tensor | None,
 ) -> float | Tensor:
     """What ``compute`` makes of the pairs ``(A_i, B_i)``, of the order of the Hessian."""
-    factors = checked_factors(factors)
+    factors, norms = measured_factors(factors)
     root = checked_root(factors, input_gram, input_root)
 
     values, scaled = at_safe_scale(
-        factors, root, lambda W, S: compute(_whole_grams(W, S)), lambda found: found, SAFE_BITS
+        factors,
+        norms,
+        root,
+        lambda W, S: compute(_whole_grams(W, S)),
+        lambda found: found,
+        SAFE_BITS,
     )
     if scaled is not None:
         grams = _whole_grams(scaled.factors, scaled.input_root)
@@ -245,6 +252,6 @@ def _frobenius_norm(grams: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-    """``2^a A`` and ``2^{−a} B``, the same ``A ⊗ B``, of about the same size: their squares stay in the range."""
+    """``2^a A`` and ``2^{−a} B``: the same ``A ⊗ B``, of about the same size, and so are their squares."""
     a = ((exponents(B) - exponents(A)) / 2).floor()[..., None, None]
     return times_power(A, a), times_power(B, -a)

@@ -56,8 +56,8 @@ W = torch.ones(2, 2, dtype=torch.float64)
         ([W, W[:, :1]], ValueError, r"expected W_2 of shape \(…, 2\).*got \(2, 1\)"),
         ([W, W.expand(3, 2, 2)], ValueError, "expected W_2"),
         ([W[:0], W], ValueError, "expected positive widths, got W_1"),
-        ([W, W * torch.nan], ValueError, "factors, W_2: expected finite values, got NaN or Inf"),
-        ([W / 0, W], ValueError, "factors, W_1: expected finite values, got NaN or Inf"),
+        ([W, W * torch.nan], ValueError, "expected finite values, got NaN or Inf in W_2"),
+        ([W / 0, W], ValueError, "got NaN or Inf in W_1"),
     ],
 )
 def test_what_is_no_chain_of_factors_is_refused(factors, error, message):
