@@ -11,5 +11,10 @@ import dmf_sharpness.cli  # noqa: F401
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 # The machine may be busy: a slow example is no failure.
-hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
+hypothesis.settings.register_profile(
+    "default",
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("default")

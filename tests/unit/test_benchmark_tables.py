@@ -54,36 +54,38 @@ def scripts(monkeypatch):
 
 
 def test_solvers_take_turns_and_are_stopped(scripts):
-    found = scripts("turns").in_turn(
+    in_turn = scripts("turns").in_turn
+    found = in_turn(
         {
             "quick": partial(dict, value=2.0),
-            "endless": partial(time.sleep, 3600),
             "absent": partial(import_module, "no_such_module"),
             "killed": partial(os._exit, 9),
         },
         repeats=2,
-        budget=60,
-        limit=5.0,
+        budget=3600,
+        limit=3600,
     )
     quick = found["quick"]
     assert quick["status"] == "ok"
     assert quick["value"] == 2.0
-    assert quick["repeats"] > 2
+    assert quick["repeats"] >= 2
     assert quick["seconds"] > 0
-    assert found["endless"] == {"status": "stopped", "seconds": 5.0, "repeats": 1}
     assert found["absent"] == {"status": "absent"}
     # A tool that ran out of memory is not one that took long.
     assert found["killed"] == {"status": "died"}
+    # Nothing that is still to come depends on how fast this machine is.
+    found = in_turn({"endless": partial(time.sleep, 100_000)}, repeats=2, budget=1, limit=0.1)
+    assert found["endless"] == {"status": "stopped", "seconds": 0.1, "repeats": 1}
 
 
 def test_a_solver_that_fails_is_no_lower_bound(scripts):
     with pytest.raises(ZeroDivisionError):
-        scripts("turns").in_turn({"broken": partial(divmod, 1, 0)}, 1, 60, 60)
+        scripts("turns").in_turn({"broken": partial(divmod, 1, 0)}, 1, 60, 3600)
 
 
 def test_a_comparison_a_batch_and_a_small_billion(scripts):
     benchmark = scripts("benchmark_sharpness")
-    table = benchmark.compare((4, 5, 4), ["autograd + eigsh"], 1, 10, 60)
+    table = benchmark.compare((4, 5, 4), ["autograd + eigsh"], 1, 10, 3600)
     assert table.status.tolist() == ["ok", "ok"]
     assert table.error.max() < 1e-12
     row = benchmark.batch(1)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow.held import LIMIT
+
 ROOT = Path(__file__).parents[2]
 SMOKE = Path(__file__).parent / "smoke"
 
@@ -29,7 +31,7 @@ def run_in(folder: Path, project: Path | None = None) -> Run:
             env=os.environ | {"PYTHONPATH": str(source)},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=LIMIT,
         )
         if check and done.returncode:
             raise AssertionError(f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}")

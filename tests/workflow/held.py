@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +44,18 @@ class Moment:
 class HeldRun:
     """A run of Snakemake, with its own group of processes, whose words go into a file."""
 
-    def __init__(self, project: Path, moment: Moment | None = None, *arguments: str) -> None:
-        self.folder = project / ".held"
-        self.folder.mkdir(exist_ok=True)
-        for path in self.folder.iterdir():
-            path.unlink()
-        environment = os.environ | {"PYTHONPATH": str(project / "src")}
+    def __init__(
+        self,
+        project: Path,
+        moment: Moment | None = None,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        # A folder of its own for each run: an orphan of an earlier one may not have looked yet.
+        self.folder = Path(tempfile.mkdtemp(prefix=".held-", dir=project))
+        variables = {**(environment or os.environ), "PYTHONPATH": str(project / "src")}
         if moment is not None:
-            environment |= {
+            variables |= {
                 "PYTHONPATH": os.pathsep.join([str(HOLD), str(project / "src")]),
                 "BASH_ENV": str(HOLD / "shell.sh"),
                 "DMF_HOLD": str(self.folder),
@@ -63,7 +68,7 @@ class HeldRun:
                     sys.executable, "-m", "snakemake", "--conda-not-block-search-path-envvars",
                     *arguments,
                 ],
-                cwd=project, env=environment, stdin=subprocess.DEVNULL, stdout=words,
+                cwd=project, env=variables, stdin=subprocess.DEVNULL, stdout=words,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

@@ -5,11 +5,12 @@ import secrets
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.workflow.held import LIMIT, wait_until
 
 NODES = ("node1", "node2", "node3")
 
@@ -43,8 +44,8 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
 ReturnToService=2
 DefMemPerCPU=500
-SlurmdTimeout=15
-SlurmctldTimeout=15
+SlurmdTimeout={silence}
+SlurmctldTimeout=300
 InactiveLimit=0
 KillWait=2
 SlurmdParameters=config_overrides
@@ -63,7 +64,7 @@ class Cluster:
     def ask(self, *command: str) -> str:
         """What a Slurm command prints."""
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=30, check=True
+            command, env=self.environment, capture_output=True, text=True, timeout=LIMIT, check=True
         )
         return done.stdout
 
@@ -97,24 +98,31 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _write_configuration(folder: Path) -> None:
+def _write_configuration(folder: Path, silence: int) -> None:
     controller, *ports = _free_ports(1 + len(NODES))
     lines = [
         f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=2 "
         "RealMemory=8000 State=UNKNOWN"
         for node, port in zip(NODES, ports, strict=True)
     ]
-    text = CONFIGURATION.format(folder=folder, controller_port=controller, nodes="\n".join(lines))
+    text = CONFIGURATION.format(
+        folder=folder, controller_port=controller, silence=silence, nodes="\n".join(lines)
+    )
     (folder / "etc/slurm.conf").write_text(text)
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a cluster in an empty folder; stop it at the end, by the pids it wrote."""
+def cluster(folder: Path, silence: int) -> Iterator[Cluster]:
+    """Start a cluster in an empty folder; stop it at the end, by the pids it wrote.
+
+    Args:
+        folder: Where its files are to be.
+        silence: Seconds after which a node that does not answer is taken for dead.
+    """
     for name in ("etc", "munge", "state", "run", "log", "bin", *(f"spool/{n}" for n in NODES)):
         (folder / name).mkdir(parents=True)
     (folder / "munge").chmod(0o711)
-    _write_configuration(folder)
+    _write_configuration(folder, silence)
     key = folder / "munge/munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
@@ -130,7 +138,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     }
 
     def start(*command: str) -> None:
-        subprocess.run(command, env=environment, check=True, timeout=30, capture_output=True)
+        subprocess.run(command, env=environment, check=True, timeout=LIMIT, capture_output=True)
 
     try:
         start(
@@ -142,20 +150,15 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         for node in NODES:
             start("slurmd", "-N", node)
         running = Cluster(folder, environment)
-        _wait_until_idle(running)
+        wait_until(lambda: _all_idle(running), "the nodes of the cluster")
         yield running
     finally:
         for pid_file in [*folder.glob("run/*.pid"), folder / "munge/munged.pid"]:
             _stop(pid_file)
 
 
-def _wait_until_idle(running: Cluster) -> None:
-    for _ in range(60):
-        states = running.ask("sinfo", "-h", "-N", "-o", "%T").split()
-        if states == ["idle"] * len(NODES):
-            return
-        time.sleep(0.5)
-    raise RuntimeError(f"the nodes did not become idle: {running.ask('sinfo')}")
+def _all_idle(running: Cluster) -> bool:
+    return running.ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES)
 
 
 def _stop(pid_file: Path) -> None:

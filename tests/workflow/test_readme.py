@@ -14,6 +14,7 @@ import yaml
 
 from dmf_sharpness.figures.captions import CAPTIONS
 from tests.workflow.conftest import ROOT, SMOKE
+from tests.workflow.held import LIMIT
 
 pytestmark = pytest.mark.pipeline
 
@@ -72,7 +73,7 @@ def test_every_command_runs(reader):
             },
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=LIMIT,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     assert (reader / "figures/contour.svg").exists()

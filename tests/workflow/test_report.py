@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.workflow.held import LIMIT
+
 pytestmark = pytest.mark.pipeline
 
 api = pytest.importorskip("playwright.sync_api")
@@ -26,7 +28,9 @@ def browser() -> Iterator[Any]:
         pytest.skip("no Chromium on this machine")
     with api.sync_playwright() as playwright:
         # Without its sandbox, which root cannot have; it opens nothing but our own file.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * LIMIT
+        )
         yield browser
         browser.close()
 
@@ -39,6 +43,7 @@ def test_the_report_is_whole_and_readable(finished, browser, size, tmp_path):
     messages: list[str] = []
     asked: list[str] = []
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.set_default_timeout(1000 * LIMIT)  # milliseconds
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))

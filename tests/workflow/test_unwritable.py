@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import ROOT, jobs_of, run_in
+from tests.workflow.held import LIMIT
 
 pytestmark = pytest.mark.pipeline
 
@@ -106,7 +107,7 @@ def test_without_permission_to_write_nothing_starts(project):
     def run(*command: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [*alone, sys.executable, *command],
-            cwd=project, env=environment, capture_output=True, text=True, timeout=120,
+            cwd=project, env=environment, capture_output=True, text=True, timeout=LIMIT,
         )  # fmt: skip
 
     closed = project / "closed"

@@ -4,7 +4,7 @@
 hold() {
     echo $$ > "$DMF_HOLD/$$.reached"
     ln "$DMF_HOLD/$$.reached" "$DMF_HOLD/reached" 2> /dev/null || return 0
-    while ! [ -e "$DMF_HOLD/go" ]; do sleep 0.02; done
+    while [ -e "$DMF_HOLD" ] && ! [ -e "$DMF_HOLD/go" ]; do sleep 0.02; done
 }
 if [ -n "${DMF_HOLD-}" ]; then
     case "${BASH_EXECUTION_STRING-}" in

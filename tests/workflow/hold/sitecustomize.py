@@ -20,7 +20,7 @@ def _hold() -> None:
         (folder / "reached").hardlink_to(own)
     except FileExistsError:  # another process was first
         return
-    while not (folder / "go").exists():
+    while folder.exists() and not (folder / "go").exists():
         time.sleep(0.02)
 
 
