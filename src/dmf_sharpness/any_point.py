@@ -15,7 +15,16 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_number, checked_tensor
 from dmf_sharpness.curvature import check_single, checked_root, in_root_coordinates
 from dmf_sharpness.eigensolvers import top_eigenvector
-from dmf_sharpness.factors import Factors, checked_factors, flatten, unflatten, widths
+from dmf_sharpness.factors import (
+    Factors,
+    checked_factors,
+    end_to_end,
+    flatten,
+    left_factors,
+    right_factors,
+    unflatten,
+    widths,
+)
 from dmf_sharpness.loss import checked_target, gradient, hessian_vector_product
 from dmf_sharpness.randomness import gaussian
 from dmf_sharpness.scaling import SMALLEST, TINY, exponents, times_power
@@ -31,13 +40,14 @@ class PointSharpness:
     """The largest Hessian eigenvalue at a point.
 
     Attributes:
-        value: The eigenvalue. It is negative where every direction curves downwards. NaN where the
-            Hessian overflows at every common scale; then ``eigenvector`` is zero.
+        value: The eigenvalue. It is negative where every direction curves downwards. Infinite, zero or
+            subnormal beyond the range; NaN, with an ``eigenvector`` of zeros, where the Hessian
+            overflows at every scale of the factors.
         eigenvector: Its unit vector, shaped like the factors.
         residual: ``‖H v − λ v‖ / |λ|``; NaN where ``value`` is beyond the range of float64.
         converged: Whether that is at most ``tolerance``.
         tolerance: What was asked for.
-        gradient_norm: ``‖∇f‖``: zero at minimizers and saddles.
+        gradient_norm: ``‖∇f‖``: zero at minimizers and saddles; ``inf`` or zero beyond the range.
         method: ``dense`` or ``lanczos``.
     """
 
@@ -112,12 +122,15 @@ def sharpness_at(
     unit = 2 * (depth - 1) * k + 2 * t
     value = float(_times(seen.new_tensor(found.value), -unit))
     faithful = found.value == 0 or (abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf)
+    slope = found.gradient_norm
+    if k or t or not 2.0**-ORDINARY_BITS < slope < 2.0**ORDINARY_BITS:
+        slope = _gradient_norm(factors, seen, root, t)
     return replace(
         found,
         value=value,
         residual=found.residual if faithful else math.nan,
         converged=faithful and found.converged,
-        gradient_norm=float(_times(seen.new_tensor(found.gradient_norm), -unit - k)),
+        gradient_norm=slope,
     )
 
 
@@ -166,7 +179,7 @@ def _largest(
         residual=residual,
         converged=residual <= tolerance,
         tolerance=tolerance,
-        gradient_norm=_norm(slope),
+        gradient_norm=float(torch.linalg.vector_norm(slope)),
         method=method,
     )
 
@@ -189,13 +202,26 @@ def _norm_bits(matrix: Tensor) -> float:
     return math.log2(norm) + unit if norm > 0 else -math.inf
 
 
-def _norm(vector: Tensor) -> float:
-    """Its norm, without squares that leave the range."""
-    norm = float(torch.linalg.vector_norm(vector))
-    if 2.0**-ORDINARY_BITS < norm < 2.0**ORDINARY_BITS:
-        return norm
-    unit = int(exponents(vector[None]))
-    return float(_times(torch.linalg.vector_norm(_times(vector, -unit)), unit))
+def _gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float) -> float:
+    """``‖∇f‖`` at ``W``, ``2^{−t} S``, ``2^{−t} T``, with each factor and the residual in units of their own.
+
+    ``L_i`` and ``R_i`` do not depend on ``W_i``: each part of the gradient has a power of two for itself.
+    """
+    units = [float(exponents(W)) for W in factors]
+    W = [_times(factor, -unit) for factor, unit in zip(factors, units, strict=True)]
+    product = end_to_end(W) if root is None else end_to_end(W) @ root
+    unit = max(sum(units), float(exponents(seen)))
+    E = _times(product, sum(units) - unit) - _times(seen, -unit)
+    outer = 2 * (E if root is None else E @ root.mT)
+    bits = [
+        _norm_bits(L.mT @ outer @ R.mT) + sum(units) - own + unit - 2 * t
+        for L, R, own in zip(left_factors(W), right_factors(W), units, strict=True)
+    ]
+    if max(bits) == -math.inf:
+        return 0.0
+    squares = sum(4.0 ** (part - max(bits)) for part in bits)
+    whole = math.floor(max(bits))
+    return float(_times(seen.new_tensor(2.0 ** (max(bits) - whole) * squares**0.5), whole))
 
 
 def _unless_ordinary(bits: float) -> float:

@@ -3,6 +3,7 @@
 The Lanczos iteration itself is a library's; here it is only fitted to matrices on any device.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,8 @@ SMALLEST_ITERATIVE = 24
 RESTARTS = 100
 """Restarts before the Krylov space is made larger, which close eigenvalues need."""
 LARGEST_KRYLOV = 96
+SMALL_IMAGE = 1e-3
+"""Operators that make less of the start are scaled up."""
 
 
 def top_eigenvector(
@@ -102,11 +105,13 @@ def _arpack(
     if not 0 < largest < torch.inf:
         # The zero operator, as at a zero minimizer, or one beyond the range, which ARPACK would refuse.
         return _coordinates(start, count, 0.0 if largest == 0 else torch.nan)
+    # Below 3.7e-11 ARPACK takes its tolerance to be absolute; a power of two changes nothing else.
+    unit = 2.0 ** -math.frexp(largest)[1] if largest < SMALL_IMAGE else 1.0
 
     def matvec(vector: np.ndarray) -> np.ndarray:
         Y = torch.from_numpy(vector).to(start.device).reshape(start.shape)
         result: np.ndarray = apply(Y).reshape(-1).cpu().numpy()
-        return result
+        return result if unit == 1.0 else unit * result
 
     operator = scipy.sparse.linalg.LinearOperator((order, order), matvec=matvec, dtype=np.float64)
     size = max(2 * count + 2, krylov)
@@ -131,12 +136,12 @@ def _arpack(
                         f"tolerance: expected one that {size} Krylov vectors reach, got a smaller one"
                     ) from None
                 # The start as it was: its residual, which the caller reports, says that it is bad.
-                unit = start / torch.linalg.vector_norm(start)
-                return (unit * apply(unit)).sum().reshape(1), unit[None]
+                vector = start / torch.linalg.vector_norm(start)
+                return (vector * apply(vector)).sum().reshape(1), vector[None]
             size *= 4
     place = np.argsort(values)[::-1]
     found = torch.from_numpy(np.ascontiguousarray(vectors.T[place])).to(start.device)
     return (
-        torch.from_numpy(values[place].copy()).to(start.device),
+        torch.from_numpy(values[place] / unit).to(start.device),
         found.reshape(-1, *start.shape),
     )

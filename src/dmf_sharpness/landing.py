@@ -240,7 +240,7 @@ def predict_landing(a: float | Tensor, step_ratio: float | Tensor) -> float | Te
 
     # c_end = 1 + δ w_e/w_0, with w_e/w_0 = −(1 + 2w/3 + 4w²/9 + …) next to the branch point.
     with np.errstate(all="ignore"):
-        w = 2 * coefficient * delta
+        w = 2 * (coefficient * delta)
         series = -np.polynomial.polynomial.polyval(w, [1.0, *_EXCHANGE])
         # Far below zero, where the exponential is zero, w_e is 1.
         argument = np.where(w < -800, 0.0, np.where(w < 1, (w - 1) * np.exp(w - 1), np.nan))

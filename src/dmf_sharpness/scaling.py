@@ -37,6 +37,7 @@ LARGEST_FACTOR_BITS = 900
 PROBES = 4
 """Random directions that the sizes of products are estimated from."""
 TINY = torch.finfo(torch.float64).tiny
+LEAST_EXPONENT = -1073
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,9 @@ def _swept(X: Tensor, layers: Sequence[Tensor], units: Sequence[Tensor]) -> list
 
 
 def exponents(matrices: Tensor) -> Tensor:
-    """``e`` with ``2^{e−1} ≤ max |entry| < 2^e``, shape ``(…)``; 0 for zeros."""
-    return torch.frexp(matrices.abs().amax((-2, -1)))[1]
+    """``e`` with ``2^{e−1} ≤ max |entry| < 2^e``, shape ``(…)``; of zeros that of the least number."""
+    largest = matrices.abs().amax((-2, -1))
+    return torch.frexp(largest)[1].masked_fill(largest == 0, LEAST_EXPONENT)
 
 
 def times_power(values: Tensor, exponent: Tensor) -> Tensor:
