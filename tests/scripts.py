@@ -37,9 +37,10 @@ def run_script(name: str, *arguments: object) -> Ended:
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)  # where a script finds its neighbours
+        specification.loader.exec_module(module)
         patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         patch.setattr(sys, "stdout", output)
         patch.setattr(sys, "stderr", errors)

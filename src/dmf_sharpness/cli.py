@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import itertools
 import logging
 import math
 import os
@@ -114,6 +115,16 @@ def said_by(command: Sequence[str], folder: Path | None = None) -> subprocess.Co
         command, cwd=folder, env=os.environ | {"PYTHONIOENCODING": "utf-8"},
         capture_output=True, encoding="utf-8", errors="replace",
     )  # fmt: skip
+
+
+def reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The line of what Snakemake said that tells what is wrong: the one after the kind of error."""
+    words = f"{done.stdout}\n{done.stderr}".splitlines()
+    lines = [line.strip() for line in words if line.strip()]
+    for kind, line in itertools.pairwise(lines):
+        if kind.startswith("WorkflowError"):
+            return line
+    return lines[-1].removeprefix("Error: ") if lines else f"ended with status {done.returncode}"
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -57,8 +57,7 @@ def run(options: list[str], configuration: Path, folder: Path) -> dict[str, str]
     command = [sys.executable, "-m", "snakemake", *options]
     done = cli.said_by(command, folder)
     if done.returncode:
-        last = (done.stderr.strip() or f"ended with status {done.returncode}").splitlines()[-1]
-        raise UserError(f"{shlex.join(command)}: {last}")
+        raise UserError(f"{shlex.join(command)}: {cli.reason(done)}")
     return contents(folder)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from dmf_sharpness import cli, lineage
 from dmf_sharpness.artifacts import read_studies, read_tables, write_text
 from dmf_sharpness.claims import judge
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.ledger import sealed_rows, to_json, to_markdown
 from dmf_sharpness.study_claims import judge_studies
 
@@ -21,6 +22,8 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", nargs="*", default=[], type=Path, help=help_text)
     args = parser.parse_args()
+    if not any((args.sharpness, args.escape, args.bottleneck, args.studies)):
+        raise UserError("--sharpness, --escape, --bottleneck, --studies: expected tables, got none")
     sharpness, escape, narrow = (
         read_tables(paths, kind) if paths else None
         for kind, paths in (

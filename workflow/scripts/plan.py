@@ -20,6 +20,7 @@ from dmf_sharpness import cli
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import Experiment, load_experiment
 from dmf_sharpness.provenance import read_benchmark
+from dmf_sharpness.yaml_files import read_mapping
 
 IMPORTS_MB = 350.0
 """Memory that every job has before it does anything, which does not grow with the samples."""
@@ -62,7 +63,7 @@ def planned(configuration: Path, everything: bool) -> list[Job]:
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", str(configuration)]
     done = cli.said_by([*command, *(["--forceall"] if everything else [])])
     if done.returncode:
-        raise UserError((done.stderr.strip() or done.stdout.strip() or "no plan").splitlines()[-1])
+        raise UserError(cli.reason(done))
     jobs = []
     for block in re.split(r"\n(?=\[)", done.stdout + done.stderr):
         head = re.search(r"^(local)?rule (\w+):$", block, re.MULTILINE)
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument("--left", action="store_true", help="only what has not been made yet")
     args = parser.parse_args()
     cli.log.setLevel(logging.WARNING)
+    read_mapping(args.configuration)  # of a file that is none Snakemake says little
     began = time.perf_counter()
     jobs = planned(args.configuration, everything=not args.left)
     seconds = time.perf_counter() - began

@@ -1,0 +1,99 @@
+"""Scripts run by hand with what is not there, empty, half a file, or of another system."""
+
+import pytest
+
+from tests.scripts import run_script
+from tests.workflow.conftest import run_in
+
+pytestmark = pytest.mark.pipeline
+
+PLAN = "workflow/scripts/plan.py"
+
+
+def test_a_plan_without_benchmarks_says_so(project):
+    said = run_in(project)(PLAN, "config/config.yaml").stdout
+    assert "config/config.yaml: 19 jobs" in said
+    assert "Time, memory and disk come from the benchmarks of a run" in said
+    assert "core-hours" in said
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"s\th:m:s\n", b"seconds\n3\n", b"s\tcpu_time\tmax_rss\nsoon\t-\t-\n", bytes(range(256))]
+)  # fmt: skip
+def test_a_plan_does_without_benchmarks_that_are_damaged(project, content):
+    folder = project / "results/benchmarks"
+    folder.joinpath("evaluate_sharpness").mkdir(parents=True)
+    folder.joinpath("evaluate_sharpness/matrix.tsv").write_bytes(content)
+    folder.joinpath("generate_minimizers/matrix.tsv").mkdir(parents=True)
+    run = run_in(project)(PLAN, "config/config.yaml")
+    (row,) = [line for line in run.stdout.splitlines() if "evaluate_sharpness" in line]
+    assert row == "| evaluate_sharpness | 4 | – | – | – | – | – |"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "reason"),
+    [
+        ("none.yaml", None, "none.yaml: expected a YAML file, got no such file"),
+        ("config", None, "config: expected a readable file, got: Is a directory"),
+        ("x.yaml", "experiments: [", "x.yaml: expected valid YAML, got an error: "),
+        ("a list.yaml", "[matrix]", "a list.yaml: the file: expected keys with values"),
+        (
+            "of its own.yaml",
+            "{experiments: [matrix], figures: [phase]}",
+            "of its own.yaml: figures[0]: 'phase' expected an experiment with studies.phase",
+        ),
+        ("octal.yaml", "replicas: {matrix: 010}", "octal.yaml: replicas.matrix: expected a number"),
+    ],
+)
+def test_a_plan_of_a_configuration_that_is_none_is_refused_in_one_line(
+    project, path, content, reason
+):
+    if content is not None:
+        (project / path).write_text(content)
+    run = run_in(project)(PLAN, path, check=False)
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"error: {reason}")
+
+
+def test_a_configuration_from_windows_is_planned_and_numbers_may_have_points(project):
+    (project / "from windows.yaml").write_bytes(
+        b"\xef\xbb\xbfexperiments: [matrix]\r\nfigures: []\r\nreplicas: {matrix: 3.0}\r\n"
+    )
+    said = run_in(project)(PLAN, "from windows.yaml").stdout
+    assert "3 submitted jobs" in said
+
+
+def test_the_command_line_may_set_replicas(project):
+    run = run_in(project)("snakemake", "--dry-run", "--config", "replicas={matrix: 2.0}")
+    assert "results/sharpness/matrix.r2.parquet" in run.stdout + run.stderr
+    run = run_in(project)(
+        "snakemake", "--dry-run", "--config", "replicas={matrix: 010}", check=False
+    )
+    assert run.returncode != 0
+    said = run.stdout + run.stderr
+    assert "replicas.matrix: expected a value of type integer, got '010'" in said
+    assert "Traceback" not in said
+
+
+def test_claims_are_not_judged_from_nothing(tmp_path):
+    said = run_script("judge_claims", tmp_path / "c.json")
+    assert said.error == "--sharpness, --escape, --bottleneck, --studies: expected tables, got none"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("benchmark_sharpness", ["--repeats", "0"]),
+        ("benchmark_sharpness", ["--budget", "-1"]),
+        ("benchmark_sharpness", ["--limit", "nan"]),
+        ("validate_sharpness", ["--count", "0"]),
+        ("generate_minimizers", ["m.safetensors", "--replica", "1.5"]),
+    ],
+)
+def test_numbers_of_the_command_line_are_checked(script, options, tmp_path):
+    said = run_script(script, tmp_path / "x", *options)
+    assert said.status == 2
+    assert "invalid positive_" in said.errors[-1]
+    assert list(tmp_path.iterdir()) == []
