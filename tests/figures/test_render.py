@@ -3,6 +3,7 @@
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
 import yaml
@@ -186,6 +187,21 @@ def test_the_animation_needs_runs_and_a_map(files, tmp_path):
     )
     assert said.error.startswith(f"{one}: ")
     assert not output.exists()
+
+
+def test_a_figure_does_not_follow_the_settings_of_its_reader(files, tmp_path):
+    """A matplotlibrc in the home or working folder, say."""
+    settings = {
+        "xtick.direction": "in",
+        "axes.facecolor": "yellow",
+        "axes.formatter.use_locale": True,
+    }
+    arguments = ["--sharpness", files["sharpness"], "--formats", "svg"]
+    assert run_script("render_figure", "flatness", tmp_path / "a", *arguments).status == 0
+    with mpl.rc_context(settings):
+        assert run_script("render_figure", "flatness", tmp_path / "b", *arguments).status == 0
+    for suffix in ("svg", "png"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
 
 
 def test_an_output_that_cannot_be_written_is_named(files, tmp_path):

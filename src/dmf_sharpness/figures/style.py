@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib import rcsetup
 from matplotlib.axes import Axes
@@ -129,10 +130,10 @@ _current: ContextVar[Style] = ContextVar("style", default=Style())  # noqa: B039
 
 @contextmanager
 def applied(style: Style) -> Iterator[None]:
-    """Draw in this style inside the block."""
+    """Draw in this style inside the block, whatever the reader's own matplotlibrc says."""
     token = _current.set(style)
     try:
-        with mpl.rc_context(style.settings):  # type: ignore[arg-type]
+        with mpl.style.context(["default", style.settings]):
             yield
     finally:
         _current.reset(token)
