@@ -251,9 +251,9 @@ MEASURES, BAD_MEASURES = [first_entry, two_norms], [one_dimension, single_precis
 
 
 @st.composite
-def of_descent(draw, widest=4, deepest=4):
+def of_descent(draw, widest=4, deepest=4, batches=(1, 2, 5, 8, 9, 17, 70)):
     widths = draw(networks(most=deepest, widest=widest))
-    batch = draw(st.sampled_from([1, 2, 5, 8, 9, 17, 70]))
+    batch = draw(st.sampled_from(batches))
     N = sum(a * b for a, b in pairwise(widths))
     found = {"factors": draw(chains(widths, (batch,), 0.5))}
     r = widths[0]
@@ -271,7 +271,7 @@ def of_descent(draw, widest=4, deepest=4):
     )
     found["steps"] = draw(st.sampled_from([1, 2, 3, 17, 99, 100, 101, 230]))
     if draw(st.booleans()):
-        found["observe_every"] = draw(st.sampled_from([1, 2, 7, 50, 1000]))
+        found["observe_every"] = draw(st.sampled_from([1, 2, 7, 50, 2**63 - 1]))
         found["keep_path"] = draw(st.booleans())
         if draw(st.booleans()):
             shape = draw(st.sampled_from([(N,), (1, N), (batch, N)]))
@@ -289,6 +289,19 @@ def of_descent(draw, widest=4, deepest=4):
         count = draw(st.integers(1, 6))
         X, Y = matrices(draw(seeds), (widths[0], count), (widths[-1], count))
         found["minibatch"] = Minibatch(X, Y, draw(st.integers(1, count)), draw(seeds))
+    return found
+
+
+@st.composite
+def of_stacks(draw):
+    """Stacks for the compiled kernels of batched sharpness."""
+    widths = draw(networks(least=1, most=8, widest=12))
+    found = {
+        "factors": draw(chains(widths, (draw(st.sampled_from([1, 3, 9, 17])),))),
+        "method": "batched",
+    }
+    if draw(st.booleans()):
+        (found["input_root"],) = matrices(draw(seeds), (widths[0], widths[0]))
     return found
 
 
@@ -315,6 +328,11 @@ PLAIN = {
     "spectral_products": of_factors(),
 }
 FUNCTIONS = tuple(PLAIN)
+# For the compiled kernels alone: more blocks than there are parts for two threads, and odd sizes.
+LARGE = {
+    "gradient_descent": of_descent(widest=12, deepest=8, batches=(1, 3, 7, 9, 150)),
+    "sharpness": of_stacks(),
+}
 
 
 # The same values in another dress.
@@ -455,9 +473,9 @@ NUMERIC = ("factors", "target", "input_root", "input_gram", "step_size", "refere
 
 
 @st.composite
-def calls(draw, function):
+def calls(draw, function, large=False):
     """A call of one function."""
-    plain = draw(PLAIN[function])
+    plain = draw((LARGE if large else PLAIN)[function])
     kind = draw(
         st.sampled_from(["plain", "dressed", "dressed", "extreme", "spoiled", "spoiled", "spoiled"])
     )

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import hypothesis
-import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.fuzz.calls import FUNCTIONS, calls
@@ -19,19 +18,22 @@ SHARES = {"gradient_descent": 8, "sharpness": 4}
 """How often a function has its turn; the others once."""
 
 
-def run(count, functions=FUNCTIONS, seed=0):
+def run(count, functions=FUNCTIONS, seed=0, large=False):
     """``count`` calls of some functions: for each what came of them, and the first that is wrong."""
     total = sum(SHARES.get(name, 1) for name in functions)
-    return [_alone(name, -(-count * SHARES.get(name, 1) // total), seed) for name in functions]
+    shares = [-(-count * SHARES.get(name, 1) // total) for name in functions]
+    return [_alone(name, share, seed, large) for name, share in zip(functions, shares, strict=True)]
 
 
-def _alone(function, count, seed):
+def _alone(function, count, seed, large):
     with tempfile.TemporaryDirectory() as folder:
         last, answer = Path(folder, "last"), Path(folder, "answer")
         child = os.fork()
         if child == 0:
             try:
-                answer.write_text(json.dumps(many(function, count, seed, last)), encoding="utf-8")
+                answer.write_text(
+                    json.dumps(many(function, count, seed, large, last)), encoding="utf-8"
+                )
             finally:
                 os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -41,9 +43,8 @@ def _alone(function, count, seed):
         return {"function": function, "tally": {}, "failure": failure}
 
 
-def many(function, count, seed, last):
+def many(function, count, seed, large, last):
     """Calls of one function; the one under way is written into the file ``last``."""
-    torch.set_num_threads(2)
     warnings.simplefilter("error")
     # PyTorch's, about kinds of tensors that are young, and about itself.
     warnings.simplefilter("ignore", hypothesis.errors.HypothesisWarning)
@@ -59,7 +60,7 @@ def many(function, count, seed, last):
         phases=[Phase.generate, Phase.shrink],
         report_multiple_bugs=False,
     )
-    @given(calls(function))
+    @given(calls(function, large))
     def every(call):
         last.write_text(repr(call), encoding="utf-8")
         tally["calls"] += 1
