@@ -162,35 +162,50 @@ def test_a_missing_experiment_is_refused_before_any_job(project):
     assert not (project / "results").exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered", "another experiment's"])
-def test_a_damaged_artifact_is_an_error_that_names_file_and_rule(replica, damage):
+@pytest.mark.parametrize("damage", ["truncated", "another experiment's"])
+def test_an_artifact_that_is_not_of_the_files_at_hand_is_made_anew(replica, damage):
     path = replica / "results/sharpness/matrix.parquet"
     good = path.read_bytes()
     if damage == "truncated":
         path.write_bytes(good[: len(good) // 2])
-    elif damage == "altered":
-        middle = len(good) // 2
-        path.write_bytes(good[:middle] + bytes(64) + good[middle + 64 :])
     else:
-        path = replica / "results/minimizers/matrix.safetensors"
-        path.write_bytes((replica / "results/minimizers/scalar.safetensors").read_bytes())
+        path.write_bytes((replica / "results/sharpness/scalar.parquet").read_bytes())
+    before = (replica / "results/claims.json").read_bytes()
+    run = run_in(replica)("snakemake", "results/claims.json")
+    assert "evaluate_sharpness" in jobs_of(run)
+    assert path.read_bytes() == good
+    assert (replica / "results/claims.json").read_bytes() == before
+
+
+def test_an_altered_artifact_is_an_error_that_names_file_and_rule_and_then_made_anew(replica):
+    path = replica / "results/sharpness/matrix.parquet"
+    good = path.read_bytes()
+    middle = len(good) // 2
+    path.write_bytes(good[:middle] + bytes(64) + good[middle + 64 :])
     before = (replica / "results/claims.json").read_bytes()
     run = run_in(replica)("snakemake", "results/claims.json", check=False)
     assert run.returncode != 0
     error = next(line for line in run.stderr.splitlines() if line.strip().startswith("error: "))
     assert str(path.relative_to(replica)) in error
-    rule = "generate_minimizers" if "another" in damage else "evaluate_sharpness"
-    assert f"run the rule {rule} again" in error
+    assert "run the rule evaluate_sharpness again with: snakemake results/sharpness" in error
     assert "Traceback" not in run.stderr
-    # The failed run took nothing away.
+    # The failed run took nothing away, and the same command makes the table anew.
     assert (replica / "results/claims.json").read_bytes() == before
+    run_in(replica)("snakemake", "results/claims.json")
+    assert path.read_bytes() == good
 
 
 def test_a_failed_stage_keeps_what_was_there(replica):
     """A job that fails puts back the output of the run before."""
     output = replica / "results/escape/matrix.parquet"
     before = output.read_bytes()
-    (replica / "results/minimizers/matrix.safetensors").write_bytes(b"rubbish")
+    script = replica / "workflow/scripts/simulate_escape.py"
+    text = script.read_text()
+    script.write_text(text.replace("args = parser.parse_args()", "raise MemoryError"))
     run = run_in(replica)("snakemake", "results/escape/matrix.parquet", check=False)
     assert run.returncode != 0
+    assert output.read_bytes() == before
+    # It is as it was, and of the present code again.
+    script.write_text(text)
+    run_in(replica)("snakemake", "results/escape/matrix.parquet")
     assert output.read_bytes() == before
