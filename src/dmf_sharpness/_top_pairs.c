@@ -151,11 +151,12 @@ CLONES static void dot(int64_t n, const lanes *x, const lanes *y, lanes *out)
     *out = a + b;
 }
 
+/* NaN stays NaN: what went wrong must not look like a residual of zero. */
 INLINE lanes root_of(lanes x)
 {
     lanes r;
     for (int l = 0; l < LANES; l++)
-        r[l] = __builtin_sqrt(x[l] > 0 ? x[l] : 0);
+        r[l] = __builtin_sqrt(x[l] < 0 ? 0 : x[l]);
     return r;
 }
 

@@ -11,6 +11,7 @@ from dmf_sharpness.batched import batched_top_pair
 from dmf_sharpness.closed_forms import dense
 from dmf_sharpness.factors import end_to_end, flatten, unflatten
 from dmf_sharpness.targets import gaussian_matrix, orthogonal_matrix
+from tests.fuzz.oracles import curvature, eigenvalues
 from tests.helpers import random_point
 
 
@@ -107,6 +108,18 @@ def test_the_kernel_on_hard_neighbours():
     torch.testing.assert_close(alone.value, found.value[:5], rtol=1e-14, atol=0)
     s = dmf.sharpness(stack, method="batched")
     assert bool(s.converged.all())
+
+
+def test_a_krylov_space_that_ends_early_leaves_no_nan():
+    """Operators of rank four: some of 600 divided by zero, and their residual of NaN was read as zero."""
+    generator = torch.Generator().manual_seed(35)
+    layers = [torch.randn(600, 4, 4, generator=generator, dtype=torch.float64) for _ in range(4)]
+    stack, root = [0 * layers[0], *layers[1:]], gaussian_matrix(4, 1, 35)
+    s = dmf.sharpness(stack, input_root=root, method="batched")
+    assert bool(s.converged.all())
+    for k in range(0, 600, 7):
+        exact = eigenvalues(curvature([W[k] for W in stack], root))[-1]
+        assert float(s.value[k]) == pytest.approx(float(exact), rel=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
