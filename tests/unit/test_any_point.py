@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import dmf_sharpness as dmf
 from dmf_sharpness.factors import end_to_end, flatten
 from dmf_sharpness.oracles import dense_hessian
-from dmf_sharpness.targets import gaussian_matrix
+from dmf_sharpness.targets import gaussian_matrix, orthogonal_matrix
+from tests.exact import exact_sharpness, relative_error
 from tests.helpers import networks, random_point, random_problem
 
 
@@ -80,5 +81,92 @@ def test_bad_points():
     target, factors = random_problem((3, 4, 2), 0)
     with pytest.raises(ValueError, match="expected a single minimizer, got a batch"):
         dmf.sharpness_at([torch.stack([W, W]) for W in factors], target)
-    with pytest.raises(ValueError, match="tolerance: expected .*above 0, got -1"):
+    with pytest.raises(ValueError, match=r"tolerance: expected .*above 0, got -1"):
         dmf.sharpness_at(factors, target, tolerance=-1)
+
+
+def collinear(kappa, samples=8, seed=1):
+    """Inputs whose singular values are 1, 0.3 and 1/κ, outputs, and factors off every minimum."""
+    U, V = orthogonal_matrix(3, seed), orthogonal_matrix(samples, seed + 1)[:, :3]
+    X = (U * torch.tensor([1, 0.3, 1 / kappa], dtype=torch.float64)) @ V.mT
+    return X, gaussian_matrix(2, samples, seed + 2), random_point((3, 2, 2), seed)
+
+
+@pytest.mark.parametrize("kappa", [1e2, 1e6, 1e8, 1e10, 1e14])
+@pytest.mark.parametrize("samples", [8, 4])
+def test_outputs_beside_a_root_keep_every_digit_of_nearly_collinear_inputs(kappa, samples):
+    X, Y, factors = collinear(kappa, samples)
+    exact = exact_sharpness(factors, X, Y)
+    s = dmf.sharpness_at(factors, Y, input_root=X)
+    assert s.converged
+    assert relative_error(s.value, exact) < 1e-14
+    # Fewer samples than inputs: the root has fewer columns than rows.
+    few, outputs = X[:, :2], Y[:, :2]
+    s = dmf.sharpness_at(factors, outputs, input_root=few)
+    assert relative_error(s.value, exact_sharpness(factors, few, outputs)) < 1e-14
+
+
+@pytest.mark.parametrize("kappa", [1e2, 1e4, 1e6, 1e8])
+def test_a_solution_costs_the_digits_that_the_docstring_says(kappa):
+    for seed in (1, 2, 3):
+        X, Y, factors = collinear(kappa, seed=seed)
+        exact, M = exact_sharpness(factors, X, Y), Y @ torch.linalg.pinv(X)
+        assert (
+            relative_error(dmf.sharpness_at(factors, M, input_root=X).value, exact) < 1e-15 * kappa
+        )
+    # What one collinear direction costs is told by no residual: the Gram matrix loses it here.
+    X, Y, factors = collinear(1e9)
+    s = dmf.sharpness_at(factors, Y @ torch.linalg.pinv(X), X @ X.mT)
+    assert s.residual < 1e-14
+    assert relative_error(s.value, exact_sharpness(factors, X, Y)) > 1e-10
+
+
+@pytest.mark.parametrize("samples", [3, 5, 9, 40])
+def test_a_root_is_as_good_as_the_gram_matrix(samples):
+    """For every function that takes either; ``X`` itself is a root."""
+    X = gaussian_matrix(5, samples, 1)
+    factors = random_point((5, 7, 6, 4), 2)
+    G, M = X @ X.mT, gaussian_matrix(4, 5, 3)
+    for method in ("dense", "batched", "lanczos", "low-rank"):
+        a = dmf.sharpness(factors, G, method=method)
+        b = dmf.sharpness(factors, input_root=X, method=method)
+        assert b.value == pytest.approx(a.value, rel=1e-9)
+        overlap = float(flatten(a.eigenvector) @ flatten(b.eigenvector))
+        assert abs(overlap) == pytest.approx(1, abs=1e-8)
+    for function in (
+        dmf.hessian_spectrum,
+        lambda *factors, **data: dmf.hessian_eigenvectors(*factors, **data)[0],
+        dmf.hessian_trace,
+        dmf.hessian_frobenius_norm,
+        lambda factors, *gram, **data: dmf.sharpness_at(factors, M, *gram, **data).value,
+    ):
+        found = torch.as_tensor(function(factors, input_root=X))
+        wanted = torch.as_tensor(function(factors, G))
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11 * float(wanted.max()))
+
+
+def test_data_is_given_once_and_fits():
+    factors, X = random_point((3, 4, 2), 1), gaussian_matrix(3, 5, 1)
+    M = gaussian_matrix(2, 3, 1)
+    for call in (
+        lambda **data: dmf.sharpness(factors, **data),
+        lambda **data: dmf.sharpness_at(factors, M, **data),
+        lambda **data: dmf.hessian_spectrum(factors, **data),
+        lambda **data: dmf.hessian_eigenvectors(factors, **data),
+        lambda **data: dmf.hessian_trace(factors, **data),
+        lambda **data: dmf.hessian_frobenius_norm(factors, **data),
+    ):
+        with pytest.raises(
+            ValueError, match="input_root: expected None beside input_gram, got both"
+        ):
+            call(input_gram=X @ X.mT, input_root=X)
+        with pytest.raises(ValueError, match=r"input_root: expected shape \(3, …\), got \(5, 3\)"):
+            call(input_root=X.mT)
+        with pytest.raises(ValueError, match="input_root: expected a matrix that is not zero"):
+            call(input_root=0 * X)
+        with pytest.raises(TypeError, match=r"input_root: expected a tensor of torch\.float64"):
+            call(input_root=X.float())
+        with pytest.raises(ValueError, match="input_root: expected finite values"):
+            call(input_root=X / 0)
+    with pytest.raises(ValueError, match=r"target: expected shape \(2, 5\), got \(3, 5\)"):
+        dmf.sharpness_at(factors, gaussian_matrix(3, 5, 1), input_root=X)

@@ -90,7 +90,12 @@ EYE = torch.eye(2, dtype=torch.float64)
         (M, [3, 1], ValueError, r"widths: expected every hidden width to be at least 2.*\[3, 1\]"),
         (0 * M, [4, 4], ValueError, "target: expected a matrix that is not zero, got rank 0"),
         (M / 0, [4, 4], ValueError, "target: expected finite values, got NaN or Inf"),
-        (M.float(), [4, 4], TypeError, "target: expected a tensor of torch.float64, got torch.float32"),
+        (
+            M.float(),
+            [4, 4],
+            TypeError,
+            "target: expected a tensor of torch.float64, got torch.float32",
+        ),
     ],
 )
 def test_requests_that_cannot_be_met_are_refused(make, target, hidden, error, message):

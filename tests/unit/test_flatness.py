@@ -22,7 +22,7 @@ def test_targets_that_are_not_finite_are_refused(bad):
 
 
 def test_depth_zero_is_refused():
-    with pytest.raises(ValueError, match="depth: expected .*at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"depth: expected .*at least 1, got 0"):
         dmf.flat_sharpness(torch.ones(1, 1), 0)
 
 

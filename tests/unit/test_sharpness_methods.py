@@ -250,11 +250,11 @@ def test_bad_requests():
     factors = random_point((3, 4, 2), 0)
     with pytest.raises(ValueError, match=r"method: expected one of .*, got 'magic'"):
         dmf.sharpness(factors, method="magic")
-    with pytest.raises(ValueError, match="tolerance: expected .*above 0, got 0"):
+    with pytest.raises(ValueError, match=r"tolerance: expected .*above 0, got 0"):
         dmf.sharpness(factors, tolerance=0)
     with pytest.raises(ValueError, match=r"method: expected one that fits .*, got 'scalar'"):
         dmf.sharpness(factors, method="scalar")
-    with pytest.raises(ValueError, match="count: expected .*at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"count: expected .*at least 1, got 0"):
         dmf.hessian_eigenvectors(factors, count=0)
     with pytest.raises(ValueError, match="input_gram: expected finite values"):
         dmf.sharpness(factors, torch.full((3, 3), torch.nan).double())
