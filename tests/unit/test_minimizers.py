@@ -112,7 +112,12 @@ M = gaussian_matrix(3, 3, 0)
         (M, [], ValueError, "widths: expected at least one hidden width, got none"),
         (0 * M, [4], ValueError, "target: expected a matrix that is not zero, got rank 0"),
         (M / 0, [4], ValueError, "target: expected finite values, got NaN or Inf"),
-        (M.float(), [4], TypeError, "target: expected a tensor of torch.float64, got torch.float32"),
+        (
+            M.float(),
+            [4],
+            TypeError,
+            "target: expected a tensor of torch.float64, got torch.float32",
+        ),
         (M[0], [4], ValueError, r"target: expected shape \(…, …\), got \(3,\)"),
         ([[1.0]], [4], TypeError, r"target: expected a tensor, got \[\[1.0\]\]"),
     ],
