@@ -212,10 +212,7 @@ def all_results():
 
 
 def random_factors(widths):
-    return [
-        gaussian_matrix(rows, columns, [rows, columns])
-        for columns, rows in pairwise(widths)
-    ]
+    return [gaussian_matrix(rows, columns, [rows, columns]) for columns, rows in pairwise(widths)]
 
 
 @pytest.fixture(scope="module")

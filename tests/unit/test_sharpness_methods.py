@@ -262,7 +262,9 @@ def test_bad_requests():
         dmf.sharpness(factors, torch.zeros(3, 3).double())
     with pytest.raises(TypeError, match="input_gram: expected a tensor, got an array"):
         dmf.sharpness(factors, np.eye(3))
-    with pytest.raises(TypeError, match=r"input_gram: expected a tensor of torch.float64, got torch.float32"):
+    with pytest.raises(
+        TypeError, match=r"input_gram: expected a tensor of torch.float64, got torch.float32"
+    ):
         dmf.sharpness(factors, torch.eye(3))
 
 
@@ -275,7 +277,9 @@ def test_target_is_checked():
         dmf.sharpness(factors, target=target + 1e-3)
     with pytest.raises(ValueError, match=r"target: expected shape \(2, 3\), got \(3, 2\)"):
         dmf.sharpness(factors, target=target.mT)
-    with pytest.raises(TypeError, match=r"target: expected a tensor of torch.float64, got torch.float32"):
+    with pytest.raises(
+        TypeError, match=r"target: expected a tensor of torch.float64, got torch.float32"
+    ):
         dmf.sharpness(factors, target=target.float())
     with pytest.raises(ValueError, match="target: expected finite values"):
         dmf.sharpness(factors, target=target * torch.nan)
