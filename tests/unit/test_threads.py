@@ -139,8 +139,9 @@ def test_sharpness_from_four_threads_leaves_the_number_as_it_was(two_threads):
 
         try:
             found.append(top_eigenvector(operator, torch.ones(50, dtype=torch.float64), 1e-10)[0])
-        finally:
+        except BaseException:
             barrier.abort()  # nobody waits for one that failed
+            raise
 
     found = []
     threads = [threading.Thread(target=iterate) for _ in range(4)]
