@@ -123,7 +123,7 @@ def sharpness_at(
     value = float(_times(seen.new_tensor(found.value), -unit))
     faithful = found.value == 0 or (abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf)
     slope = found.gradient_norm
-    if k or t or not 2.0**-ORDINARY_BITS < slope < 2.0**ORDINARY_BITS:
+    if k or t or not math.isfinite(slope):
         slope = _gradient_norm(factors, seen, root, t)
     return replace(
         found,
@@ -159,6 +159,7 @@ def _largest(
         return flatten(hessian_vector_product(factors, direction, seen, root))
 
     slope = flatten(gradient(factors, seen, root))
+    norm, unit = _norm(slope[None])
     order = slope.numel()
     if order <= DENSE_PARAMETERS:
         basis = torch.eye(order, dtype=slope.dtype, device=slope.device)
@@ -179,7 +180,7 @@ def _largest(
         residual=residual,
         converged=residual <= tolerance,
         tolerance=tolerance,
-        gradient_norm=float(torch.linalg.vector_norm(slope)),
+        gradient_norm=norm if not unit else float(_times(slope.new_tensor(norm), unit)),
         method=method,
     )
 
@@ -194,12 +195,18 @@ def _bound_bits(factors: Factors, seen: Tensor, root: Tensor | None) -> float:
     return max(bounds)
 
 
+def _norm(matrix: Tensor) -> tuple[float, int]:
+    """``x`` and ``e`` with ``‖W‖_F = 2^e x``, ``x`` well within the range; 0 is ``e`` of an ordinary one."""
+    norm = float(torch.linalg.vector_norm(matrix))
+    if 2.0**-ORDINARY_BITS < norm < 2.0**ORDINARY_BITS or not bool(matrix.any()):
+        return norm, 0
+    unit = int(exponents(matrix))
+    return float(torch.linalg.vector_norm(_times(matrix, -unit))), unit
+
+
 def _norm_bits(matrix: Tensor) -> float:
-    norm, unit = float(torch.linalg.vector_norm(matrix)), 0
-    if not 2.0**-ORDINARY_BITS < norm < 2.0**ORDINARY_BITS:  # its squares may have left the range
-        unit = int(exponents(matrix))
-        norm = float(torch.linalg.vector_norm(_times(matrix, -unit)))
-    return math.log2(norm) + unit if norm > 0 else -math.inf
+    norm, unit = _norm(matrix)
+    return -math.inf if norm == 0 else math.log2(norm) + unit
 
 
 def _gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float) -> float:

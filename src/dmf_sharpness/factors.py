@@ -22,6 +22,7 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_tensor, shown
 
 Factors = Sequence[Tensor]
+LISTS = (list, Sequence, torch.nn.ParameterList)
 Products = TypeVar("Products", Tensor, list[Tensor])
 
 
@@ -49,7 +50,7 @@ def measured_factors(factors: object, name: str = "factors") -> tuple[list[Tenso
         TypeError: As there.
         ValueError: As there.
     """
-    if not isinstance(factors, Sequence | torch.nn.ParameterList):
+    if not isinstance(factors, LISTS):
         raise TypeError(f"{name}: expected a list of tensors, got {type(factors).__name__}")
     if not len(factors):
         raise ValueError(f"{name}: expected at least one matrix, got an empty list")
@@ -170,13 +171,15 @@ def _end_to_end(factors: Factors) -> Tensor:
 
 def _multiplied(multiply: Callable[[Factors], Products], factors: Factors) -> Products:
     """``multiply(factors)``, or an error of one line that says why they cannot be multiplied."""
-    if not isinstance(factors, Sequence | torch.nn.ParameterList):
+    if not isinstance(factors, LISTS):
         raise TypeError(f"factors: expected a list of tensors, got {shown(factors)}")
+    matrices = len(factors) > 0
     for i, W in enumerate(factors, 1):
         if not isinstance(W, Tensor):
             raise TypeError(f"factors: expected W_{i} to be a tensor, got {shown(W)}")
+        matrices = matrices and W.ndim >= 2
     try:
-        if len(factors) and all(W.ndim >= 2 for W in factors):
+        if matrices:
             return multiply(factors)
         cause = None
     except (RuntimeError, NotImplementedError) as error:

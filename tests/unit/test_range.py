@@ -437,3 +437,21 @@ def test_a_zero_target_wants_a_product_of_zeros():
     assert dmf.sharpness([apart[0].mT, Q[:, 2:].mT], target=zero).converged
     with pytest.raises(ValueError, match="target: expected factors whose product fits it"):
         dmf.sharpness([tiny, tiny], target=zero)
+
+
+def test_a_run_that_measures_its_sharpness_survives_a_member_that_leaves_the_range():
+    """Large iterates, finite still, whose sharpness is not."""
+    _, factors = random_problem((3, 4, 4, 3), 1)
+    target = end_to_end(factors)
+    start = [torch.stack([W, 1e100 * W, 0.9 * W]) for W in factors]
+
+    def measure(iterates):
+        return dmf.sharpness(iterates).value[:, None]
+
+    run = dmf.gradient_descent(start, target, 1e-4, 50, observe_every=10, measure=measure)
+    alone = dmf.gradient_descent(
+        [W[[0, 2]] for W in start], target, 1e-4, 50, observe_every=10, measure=measure
+    )
+    measured = run.trajectory.measured[:, [0, 2]]
+    torch.testing.assert_close(measured, alone.trajectory.measured, rtol=1e-13, atol=0)
+    assert bool(torch.isfinite(measured).all())
