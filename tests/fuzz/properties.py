@@ -40,7 +40,8 @@ def documented(function):
 def outcome_of(call: Call):
     """What the call returns, or its exception."""
     # The compiled kernels share their work; PyTorch's threads would wait for each other at each step.
-    torch.set_num_threads(1 if call.given.get("engine") == "torch" else 2)
+    engine = call.given.get("engine")
+    torch.set_num_threads(1 if isinstance(engine, str) and engine == "torch" else 2)
     try:
         return getattr(dmf, call.function)(**call.given), None
     except Exception as error:
