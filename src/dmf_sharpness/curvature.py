@@ -23,6 +23,8 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_tensor
 from dmf_sharpness.factors import Factors, left_factors, right_factors
 
+LARGEST_ENTRY = 1e300
+"""Of inputs; the factors may be larger."""
 Grams = Sequence[Tensor | None]
 """One Gram matrix for each layer; None stands for the identity."""
 
@@ -65,13 +67,22 @@ def checked_inputs(input_root: object, factors: Factors) -> Tensor:
 
     Raises:
         TypeError: It is not a float64 tensor.
-        ValueError: It has another number of rows or no column, is not finite, or is zero.
+        ValueError: It has another number of rows or no column, is not finite, is zero, or has an entry
+            above 1e300.
     """
     d_0, device = factors[0].shape[-1], factors[0].device
     root = checked_tensor(input_root, "input_root", (d_0, None), device=device)
     if not bool(root.any()):
         raise ValueError("input_root: expected a matrix that is not zero, got zeros")
-    return root
+    return _with_room(root, "input_root")
+
+
+def _with_room(matrix: Tensor, name: str) -> Tensor:
+    """A matrix with entries so far from the end of the range that its norm is not beyond it."""
+    largest = float(matrix.abs().amax())
+    if largest > LARGEST_ENTRY:
+        raise ValueError(f"{name}: expected entries up to {LARGEST_ENTRY:.0e}, got {largest:.3g}")
+    return matrix
 
 
 def square_root(input_root: Tensor) -> Tensor:
@@ -113,7 +124,7 @@ def checked_root(
     Raises:
         TypeError: What is given is not a float64 tensor.
         ValueError: Both are given; shapes do not fit, values are not finite, ``G`` is not a Gram
-            matrix, or what is given is zero.
+            matrix, or what is given is zero or has an entry above 1e300.
     """
     if input_root is not None:
         if input_gram is not None:
@@ -122,7 +133,8 @@ def checked_root(
     if input_gram is None:
         return None
     d_0, device = factors[0].shape[-1], factors[0].device
-    return gram_root(checked_tensor(input_gram, "input_gram", (d_0, d_0), device=device))
+    G = checked_tensor(input_gram, "input_gram", (d_0, d_0), device=device)
+    return gram_root(_with_room(G, "input_gram"))
 
 
 def check_single(factors: Factors) -> None:

@@ -106,7 +106,7 @@ def _arpack(
         # The zero operator, as at a zero minimizer, or one beyond the range, which ARPACK would refuse.
         return _coordinates(start, count, 0.0 if largest == 0 else torch.nan)
     # Below 3.7e-11 ARPACK takes its tolerance to be absolute; a power of two changes nothing else.
-    unit = 2.0 ** -math.frexp(largest)[1] if largest < SMALL_IMAGE else 1.0
+    unit = 2.0 ** min(-math.frexp(largest)[1], 1000) if largest < SMALL_IMAGE else 1.0
 
     def matvec(vector: np.ndarray) -> np.ndarray:
         Y = torch.from_numpy(vector).to(start.device).reshape(start.shape)

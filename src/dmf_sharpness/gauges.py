@@ -48,6 +48,7 @@ def minimizer_with_sharpness(
         TypeError: As :func:`balanced_minimizer`, or the sharpness is no real number.
         ValueError: As :func:`balanced_minimizer`; ``λ_flat`` is beyond the range of float64; the
             sharpness is below it, above ``1e30`` times it or not finite; or float64 does not reach it.
+        MemoryError: As :func:`balanced_minimizer`.
     """
     M, hidden = checked_target(target), checked_widths(widths)
     depth = len(hidden) + 1

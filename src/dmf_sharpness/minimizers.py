@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmf_sharpness.arguments import checked_integer, checked_number, checked_tensor, shown
+from dmf_sharpness.arguments import (
+    checked_integer,
+    checked_number,
+    checked_tensor,
+    memory_told,
+    shown,
+)
 from dmf_sharpness.factors import end_to_end, left_factors, right_factors
 from dmf_sharpness.randomness import random_generator
 from dmf_sharpness.scaling import exponents, times_power
@@ -90,7 +96,8 @@ def at_any_scale(make: Maker) -> Maker:
         q = scale_of(M, depth)
         if q:
             M = times_power(M, M.new_tensor(-depth * q))
-        made = make(M, hidden, *args, **kwargs)
+        with memory_told("widths"):
+            made = make(M, hidden, *args, **kwargs)
         if q:
             made = [times_power(W, W.new_tensor(q)) for W in made]
         return [W.to(target.device) for W in made]
@@ -194,6 +201,7 @@ def balanced_minimizer(
         TypeError: The target is not a float64 tensor, a width no integer, or the seed none.
         ValueError: The target is zero, no matrix or not finite, a width cannot hold its rank, or the
             seed is negative.
+        MemoryError: There is none for factors of these widths.
 
     >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     >>> W_1, W_2 = balanced_minimizer(M, [2])
@@ -233,6 +241,7 @@ def flat_minimizer(
     Raises:
         TypeError: As :func:`balanced_minimizer`, or the imbalance is no number.
         ValueError: As :func:`balanced_minimizer`, or the imbalance cannot be had.
+        MemoryError: As :func:`balanced_minimizer`.
     """
     rank = check_request(target, widths)
     rng = random_generator(seed)
@@ -316,6 +325,7 @@ def random_minimizer(
         TypeError: As :func:`balanced_minimizer`, or the spread is no number.
         ValueError: As :func:`balanced_minimizer`; the spread is negative, or so large that float64 does
             not hold the minimizer (some from 3).
+        MemoryError: As :func:`balanced_minimizer`.
     """
     check_request(target, widths)
     spread = checked_number(spread, "spread", least=0)
@@ -369,6 +379,7 @@ def bottlenecked_minimizer(
         TypeError: As :func:`random_minimizer`.
         ValueError: The target is zero, no matrix or not finite, no width is below its rank; or, of the
             seed and the spread, as :func:`random_minimizer`.
+        MemoryError: As :func:`balanced_minimizer`.
 
     >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     >>> end_to_end(bottlenecked_minimizer(M, [1, 3], seed=0)).round(decimals=9).abs()

@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from dmf_sharpness.arguments import memory_told
 from dmf_sharpness.factors import Factors
 from dmf_sharpness.randomness import gaussian
 
@@ -91,6 +92,7 @@ def told(values: Tensor) -> Tensor:
     return values
 
 
+@memory_told("factors")
 def at_safe_scale(
     factors: Factors,
     norms: Sequence[float],
@@ -111,6 +113,9 @@ def at_safe_scale(
 
     Returns:
         What ``solve`` made, and of which scaled problem; None if of the factors as they are.
+
+    Raises:
+        MemoryError: It needs more memory than there is.
     """
     root_norm = [] if input_root is None else [float(torch.linalg.vector_norm(input_root))]
     # Products of squares cannot overflow then, of a batch of no member.

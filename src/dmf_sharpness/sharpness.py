@@ -103,6 +103,7 @@ def sharpness(
             root are both given, the method is unknown or does not fit the shapes, the tolerance is not
             positive, or the residual is not orthogonal to the inputs
             (:func:`dmf_sharpness.sharpness_at` takes such points).
+        MemoryError: The method that was asked for needs more memory than there is.
 
     Examples:
         Depth 2 is ``2 (‖W_1‖₂² + ‖W_2‖₂²)``:

@@ -75,6 +75,7 @@ def hessian_spectrum(
         TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
         ValueError: As :func:`dmf_sharpness.sharpness`; a batch was given (:func:`operator_spectrum`
             takes one); or the largest eigenvalue is beyond the range that is stated there.
+        MemoryError: There is none for a matrix of order ``d_0 d_L``.
 
     Examples:
         >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
@@ -114,6 +115,7 @@ def hessian_eigenvectors(
             integer or the tolerance no number.
         ValueError: As :func:`hessian_spectrum`; ``count`` or the tolerance is not positive; or the
             iteration does not reach the tolerance.
+        MemoryError: There is none for all that are asked for.
 
     Examples:
         >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))

@@ -216,3 +216,11 @@ def test_what_is_no_number_of_the_kind_is_a_type_error(call, message):
 def test_numbers_out_of_range_are_value_errors(call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("make", [dmf.balanced_minimizer, dmf.flat_minimizer, dmf.random_minimizer])
+def test_widths_that_no_memory_holds_are_told_in_one_line(make):
+    with pytest.raises(
+        MemoryError, match=r"^widths: expected memory .*, got more than can be add.*$"
+    ):
+        make(M, [3, 2**62], 0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import dmf_sharpness as dmf
 from dmf_sharpness.any_point import PointSharpness
 from dmf_sharpness.batched import batched_top_pair
+from dmf_sharpness.eigensolvers import top_eigenvector, top_eigenvectors
 from dmf_sharpness.factors import end_to_end, flatten
 from dmf_sharpness.landing import landing_terms
 from dmf_sharpness.scaling import times_power
@@ -455,3 +456,56 @@ def test_a_run_that_measures_its_sharpness_survives_a_member_that_leaves_the_ran
     measured = run.trajectory.measured[:, [0, 2]]
     torch.testing.assert_close(measured, alone.trajectory.measured, rtol=1e-13, atol=0)
     assert bool(torch.isfinite(measured).all())
+
+
+@pytest.mark.parametrize("size", [1e-308, 1e-200, 1e-20, 1e-6, 1.0, 1e200, 1e305])
+def test_the_tolerance_of_an_iteration_is_relative(size):
+    """ARPACK's own is absolute below 4e-11: eigenvalues that are small would be far off."""
+    values = torch.arange(1.0, 61).double().sqrt()
+    found, vector = top_eigenvector(lambda y: size * values * y, torch.ones(60).double(), 1e-10)
+    assert found == pytest.approx(size * 60**0.5, rel=1e-12)
+    assert float(vector[-1].abs()) == pytest.approx(1, abs=1e-9)
+
+
+def test_an_operator_of_subnormal_numbers_is_no_error():
+    values = torch.arange(1.0, 61).double() * 5e-324
+    found, _ = top_eigenvector(lambda y: values * y, torch.ones(60).double(), 1e-10)
+    assert 0 <= found <= 1e-320
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("order", [5, 60])
+def test_an_operator_that_is_not_finite_has_no_eigenvalue(order, bad):
+    found, _ = top_eigenvector(lambda y: bad * y, torch.ones(order).double(), 1e-10)
+    assert math.isnan(found)
+    values, vectors = top_eigenvectors(lambda y: bad * y, torch.ones(order).double(), 2, 1e-10)
+    assert values.isnan().all()
+    assert vectors.shape == (2, order)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-100, 1e100, 1e200, 1e300])
+def test_inputs_of_any_size_are_right_or_told(size):
+    """``λ`` goes like the square of a root, and like a Gram matrix."""
+    X, factors = gaussian_matrix(4, 6, 1), random_point((4, 5, 3), 2)
+    X = X / float(X.abs().amax())
+    usual = dmf.sharpness(factors, input_root=X).value
+    s = dmf.sharpness(factors, input_root=size * X)
+    exact = mpmath.mpf(usual) * mpmath.mpf(size) ** 2
+    assert s.converged == (TINY < exact < HUGE)
+    assert not s.converged or relative_error(s.value, exact) < 1e-12
+    s = dmf.sharpness(factors, size * (X @ X.mT) / 8)
+    assert relative_error(s.value, mpmath.mpf(usual) * size / 8) < 1e-12
+    # Large inputs beside small factors.
+    s = dmf.sharpness([W / size for W in factors], input_root=size * X)
+    assert s.converged
+    assert relative_error(s.value, usual) < 1e-12
+
+
+def test_inputs_at_the_very_end_are_refused():
+    factors, end = random_point((3, 1), 1), torch.full((3, 4), 1.7e308, dtype=torch.float64)
+    with pytest.raises(
+        ValueError, match=r"input_root: expected entries up to 1e\+300, got 1.7e\+308"
+    ):
+        dmf.sharpness(factors, input_root=end)
+    with pytest.raises(ValueError, match="input_gram: expected entries up to 1e"):
+        dmf.sharpness(factors, end[:, :3])
