@@ -224,6 +224,8 @@ def _gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float
         _norm_bits(L.mT @ outer @ R.mT) + sum(units) - own + unit - 2 * t
         for L, R, own in zip(left_factors(W), right_factors(W), units, strict=True)
     ]
+    if any(map(math.isnan, bits)):
+        return math.nan
     if max(bits) == -math.inf:
         return 0.0
     squares = sum(4.0 ** (part - max(bits)) for part in bits)
