@@ -31,6 +31,8 @@ from dmf_sharpness.scaling import SMALLEST, TINY, exponents, times_power
 
 DENSE_PARAMETERS = 400
 """Up to here the Hessian is written out, column by column, and left to LAPACK."""
+LOST_BITS, ZERO_BITS = 1074 - 80, 200
+"""What underflows is ``2^80`` times below this; a value of 0 is one to ``2^{−200}``."""
 ORDINARY_BITS = 200
 """A bound on the eigenvalue within ``2^{±200}`` leaves the point at its scale."""
 
@@ -122,6 +124,7 @@ def sharpness_at(
     unit = 2 * (depth - 1) * k + 2 * t
     value = float(_times(seen.new_tensor(found.value), -unit))
     faithful = found.value == 0 or (abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf)
+    faithful = faithful and _nothing_lost(found.value, bits, factors, seen, root, k)
     slope = found.gradient_norm
     if k or t or not math.isfinite(slope):
         slope = _gradient_norm(factors, seen, root, t)
@@ -185,6 +188,21 @@ def _largest(
     )
 
 
+def _nothing_lost(
+    value: float, bits: float, factors: Factors, seen: Tensor, root: Tensor | None, k: float
+) -> bool:
+    """Whether what underflowed, below ``2^{−1074}``, cannot amount to a digit of the eigenvalue.
+
+    It is multiplied by other factors at most, whose norms above 1 have the product ``2^g``.
+    """
+    if bits == -math.inf or len(factors) == 1:
+        return True  # a Hessian of zeros, or one that does not depend on the point
+    sizes = [_norm_bits(W) + k for W in factors] + [_norm_bits(seen) + len(factors) * k]
+    sizes += [] if root is None else [2 * _norm_bits(root)]
+    g = sum(size for size in sizes if size > 0)
+    return g - LOST_BITS < (math.log2(abs(value)) if value else -ZERO_BITS)
+
+
 def _bound_bits(factors: Factors, seen: Tensor, root: Tensor | None) -> float:
     """``log₂`` of a bound on the Hessian's eigenvalues, from the norms; ``−∞`` if it is zero."""
     sizes = sorted(_norm_bits(W) for W in factors)
@@ -224,7 +242,7 @@ def _gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float
         _norm_bits(L.mT @ outer @ R.mT) + sum(units) - own + unit - 2 * t
         for L, R, own in zip(left_factors(W), right_factors(W), units, strict=True)
     ]
-    if any(map(math.isnan, bits)):
+    if any(math.isnan(part) for part in bits):
         return math.nan
     if max(bits) == -math.inf:
         return 0.0

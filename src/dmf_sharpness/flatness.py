@@ -34,6 +34,8 @@ from dmf_sharpness.sharpness import sharpness
 
 ORDINARY_BITS = 200
 """Products of norms within ``2^{±200}`` are computed as they are."""
+SMALLEST_PRODUCT = 2.0**-900
+"""Of factors of size 1; below it digits may have underflowed on the way."""
 ORDINARY_VALUES = 2.0**-200, 2.0**200
 """Sharpness that is compared at the scale of the factors."""
 
@@ -105,7 +107,11 @@ def spectral_products(factors: Factors) -> Tensor:
     exponent = torch.stack(units, -1)
     small = _spectral_products(scaled)
     products = times_power(small, exponent.sum(-1, keepdim=True) - exponent)
-    beyond = ~(((products >= TINY) & (products < torch.inf)) | (small == 0))
+    # What underflows on the way is lost, and only the zeros of a factor are sure to be zeros.
+    some_zero = torch.stack([~W.any(-1).any(-1) for W in checked], -1)
+    others = some_zero.sum(-1, keepdim=True) > some_zero.to(torch.int64)
+    right = (products >= TINY) & (products < torch.inf) & (small > SMALLEST_PRODUCT)
+    beyond = ~(right | others)
     if products.ndim == 1 and bool(beyond.any()):
         raise ValueError(
             "factors: expected spectral products between 2.2e-308 and 1.8e308, got "

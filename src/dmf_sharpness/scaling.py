@@ -8,8 +8,9 @@ and a power of two changes no digit. So where squares of squares of the factors 
 what is asked for is computed at a common scale at which the largest eigenvalue is of the order of 1, and
 scaled back. Ordinary factors are computed with as they are.
 
-A common scale does not help factors that differ so much from one another that a product ``L_i`` or
-``R_i`` passes ``2^{±400}`` at the scale where the eigenvalue is 1. Those are told, not computed.
+A common scale does not help factors that differ too much from one another. There, let ``g`` be the product
+of all ``‖W_i‖₂`` above 1. No product of factors is larger than ``g``, nor can what underflows, below 1e-323,
+amount to more than that times ``g²``. Where ``g`` is above ``2^380`` that is told, and not computed.
 """
 
 import math
@@ -32,11 +33,11 @@ SMALLEST = 2.0**-250
 """Above this eigenvalue squares of what rounding leaves of it do not underflow."""
 ORDINARY_BITS = 200
 """Factors whose eigenvalue is estimated within ``2^{±200}`` stay as they are."""
-LARGEST_PRODUCT_BITS = 400
-"""Beside an eigenvalue of 1. One Gram matrix is below ``2^800`` then: another's underflow does no harm."""
-LARGEST_FACTOR_BITS = 900
+LARGEST_BITS = 380
+"""Of ``g``: what underflows stays below ``2^{−1074+760}``, far below the smallest eigenvalue."""
 PROBES = 4
-"""Random directions that the sizes of products are estimated from."""
+"""Random directions that the sizes of matrices and of their products are estimated from."""
+POWER_STEPS = 3
 TINY = torch.finfo(torch.float64).tiny
 LEAST_EXPONENT = -1073
 
@@ -145,44 +146,75 @@ def scaled_problem(
         t = t if abs(t) > ordinary / 2 else 0
         input_root = times_power(input_root, input_root.new_tensor(t))
     depth = len(factors)
-    rights, lefts = _product_bits(factors, input_root)
-    bits = 1 + 2 * (rights + lefts).amax(0)
-    zero = torch.isneginf(bits)
+    zero = _structural_zero(factors, input_root)
+    bits = _sharpness_bits(factors, input_root)
     largest = torch.stack([exponents(W) for W in factors]).amax(0).to(bits.dtype)
     if depth > 1:
         k = torch.where(bits.abs() <= ordinary, 0.0, -(bits / (2 * (depth - 1))).round())
         # A Hessian of zeros stays one at any scale: its factors need only be harmless.
-        k = torch.where(zero, -largest, k)
+        k = torch.where(torch.isneginf(bits), -largest, k)
     else:
         # That of a single factor does not depend on it.
         k = torch.where(largest.abs() <= ordinary, 0.0, -largest)
-    steps = torch.arange(depth, dtype=bits.dtype, device=bits.device).reshape(-1, *[1] * k.ndim)
-    peaks = torch.maximum(rights + steps * k, lefts + steps.flip(0) * k).amax(0)
-    uneven = (peaks > LARGEST_PRODUCT_BITS) | (largest + k > LARGEST_FACTOR_BITS)
-    possible = zero | ~uneven
+    g = sum((_norm_bits(W) + k).clamp(min=0) for W in factors)
+    if input_root is not None:
+        g = g + _norm_bits(input_root).clamp(min=0)
+    possible = zero | (g <= LARGEST_BITS)
     scaled = [times_power(W, k[..., None, None]) for W in factors]
     scaled = [torch.where(possible[..., None, None], W, 0.0) for W in scaled]
     return Scaled(scaled, input_root, k, t, zero, possible)
 
 
-def _product_bits(factors: Factors, input_root: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``log₂ ‖R_i S‖_F`` and ``log₂ ‖L_i‖_F``, estimated, shapes ``(L, …)``; ``−∞`` for a zero product."""
+def _structural_zero(factors: Factors, input_root: Tensor | None) -> Tensor:
+    """Where ``L_i`` or ``R_i`` is zero for every i because of zeros in the factors, shape ``(…)``.
+
+    Ones pass through the entries that are not zero: that cannot underflow, nor cancel.
+    """
+    layers = [(W != 0).to(W.dtype) for W in factors]
+    first, last = torch.ones_like(layers[0][..., :1, :]).mT, torch.ones_like(layers[-1][..., :1])
+    if input_root is not None:
+        first = first * (input_root != 0).any(-1, keepdim=True)
+    rights = _reached(first, layers[:-1])
+    lefts = _reached(last, [W.mT for W in layers[:0:-1]])
+    return ~(torch.stack(rights) & torch.stack(lefts[::-1])).any(0)
+
+
+def _reached(v: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
+    """Whether anything is left of ``v``, of ``W_1 v``, …, for matrices of zeros and ones."""
+    left = [(v > 0).any(-1).any(-1)]
+    for W in layers:
+        v = (W @ v > 0).to(v.dtype)
+        left.append((v > 0).any(-1).any(-1))
+    return left
+
+
+def _sharpness_bits(factors: Factors, input_root: Tensor | None) -> Tensor:
+    """``log₂ λ_max``, estimated from random directions, shape ``(…)``; ``−∞`` if all products vanish."""
     units = [exponents(W) for W in factors]
     layers = [times_power(W, -e[..., None, None]) for W, e in zip(factors, units, strict=True)]
-    batch, device = factors[0].shape[:-2], factors[0].device
-    generator = torch.Generator().manual_seed(0)
-
-    def probe(size: int) -> Tensor:
-        columns = gaussian((size, PROBES), generator, device) / PROBES**0.5
-        return columns.expand(*batch, size, PROBES)
-
-    first = probe((factors[0] if input_root is None else input_root).shape[-1])
-    if input_root is not None:
-        first = input_root @ first
-    rights = _swept(first, layers[:-1], units[:-1])
+    first = _probe(factors[0], input_root)
+    rights = _swept(first if input_root is None else input_root @ first, layers[:-1], units[:-1])
     transposed = [W.mT for W in layers[:0:-1]]
-    lefts = _swept(probe(factors[-1].shape[-2]), transposed, units[:0:-1])
-    return torch.stack(rights), torch.stack(lefts[::-1])
+    lefts = _swept(_probe(factors[-1].mT), transposed, units[:0:-1])
+    return 1 + 2 * (torch.stack(rights) + torch.stack(lefts[::-1])).amax(0)
+
+
+def _probe(W: Tensor, input_root: Tensor | None = None) -> Tensor:
+    """Random columns that ``W``, or the root in front of it, can be applied to."""
+    size = (W if input_root is None else input_root).shape[-1]
+    columns = gaussian((size, PROBES), 0, W.device) / PROBES**0.5
+    return columns.expand(*W.shape[:-2], size, PROBES)
+
+
+def _norm_bits(W: Tensor) -> Tensor:
+    """``log₂ ‖W‖₂`` to a bit or so, by power iteration, shape ``(…)``."""
+    unit = exponents(W)
+    W = times_power(W, -unit[..., None, None])
+    X = _probe(W)
+    for _ in range(POWER_STEPS):
+        X = W.mT @ (W @ X)
+        X = X / torch.linalg.vector_norm(X, dim=-2, keepdim=True).clamp(min=TINY)
+    return unit + torch.linalg.vector_norm(W @ X, dim=-2).amax(-1).log2()
 
 
 def _swept(X: Tensor, layers: Sequence[Tensor], units: Sequence[Tensor]) -> list[Tensor]:

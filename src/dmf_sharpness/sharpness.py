@@ -76,11 +76,11 @@ def sharpness(
 ) -> Sharpness:
     """The exact largest Hessian eigenvalue at a minimizer of ``‖Y − W_{L:1} X‖_F²``.
 
-    The range is that of float64: ``λ_max`` from 2.2e-308 to 1.8e308, and exactly zero, for factors
-    that differ in size as long as, at the common scale that makes ``λ_max`` about 1, no product ``L_i``
-    or ``R_i`` passes 1e120. Beyond, ``converged`` is false and ``residual`` NaN; ``value`` is ``inf``
-    where it is too large, zero or subnormal where it is too small, and NaN where the factors are too
-    uneven. Nothing is raised then, and no member of a batch changes another's result.
+    The range is that of float64: ``λ_max`` from 2.2e-308 to 1.8e308, and exactly zero. The factors may
+    differ in size as long as, at the common scale that makes ``λ_max`` about 1, the product of all
+    ``‖W_i‖₂`` above 1 is below 1e114. Beyond, ``converged`` is false and ``residual`` NaN; ``value`` is
+    ``inf`` where it is too large, zero or subnormal where it is too small, and NaN where the factors are
+    too uneven. Nothing is raised then, and no member of a batch changes another's result.
 
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64
