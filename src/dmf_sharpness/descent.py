@@ -253,7 +253,7 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
             parts.append(tuple(values[ended] for values in state))
             alive, runs = alive[~ended], runs.select(~ended)
     w, loss, count, outcome = _in_order(parts)
-    trajectory = None if observe_every is None else _assemble(pieces, batch)
+    trajectory = None if observe_every is None else _assemble(pieces, batch, int(count.max()))
     return DescentRun(unflatten(w, runs.widths), loss, count, outcome, trajectory, engine)
 
 
@@ -294,11 +294,15 @@ def _measured(
     return measured
 
 
-def _assemble(pieces: Sequence[tuple[range, Tensor, Observed]], batch: int) -> Trajectory:
-    """Put the observations of whichever runs were alive into rows of all runs, NaN elsewhere."""
+def _assemble(
+    pieces: Sequence[tuple[range, Tensor, Observed]], batch: int, last: int
+) -> Trajectory:
+    """Put the observations of whichever runs were alive into rows of all runs, NaN elsewhere.
+
+    Nothing is kept of the times after ``last``, when the last run has ended.
+    """
     steps = [step for times, _, _ in pieces for step in times]
-    # Nothing is kept of the times after the last run has ended.
-    kept = sum(int((~torch.isnan(seen.distance)).any(1).sum()) for _, _, seen in pieces)
+    kept = sum(step <= last for step in steps)
 
     def gathered(name: str) -> Tensor:
         parts = [getattr(seen, name) for _, _, seen in pieces]

@@ -171,6 +171,22 @@ def test_a_loss_that_overflows_at_the_start_has_diverged(engine, target, scale):
     assert not run.loss.isfinite().any()
 
 
+@compiled
+def test_the_step_at_which_runs_overflow_is_observed_by_both_engines():
+    """One engine's iterate was Inf there, the other's NaN, and that row was left out."""
+    W = starts((2, 4, 2, 1), 1)
+    W[1], W[2] = W[1] * 1e156, W[2] * 0.01
+    runs = [
+        gradient_descent(W, zeros(1, 2), 1.0, 9, observe_every=1, keep_path=True, engine=engine)
+        for engine in ("compiled", "torch")
+    ]
+    for run in runs:
+        assert run.steps.tolist() == [1]
+        assert run.outcome.tolist() == [DIVERGED]
+        assert run.trajectory.step.tolist() == [0, 1]
+        assert not run.trajectory.path[1].isfinite().all()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_large_start_has_not_diverged_because_the_target_is_small(engine):
     """Losses are relative to the larger of the target's and the one at the start."""
