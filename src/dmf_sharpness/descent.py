@@ -53,7 +53,8 @@ class Trajectory:
     Attributes:
         step: ``(K,)``, the number of steps taken.
         loss: ``(K, B)``.
-        distance: ``(K, B)``, Euclidean distance from the reference in parameter space.
+        distance: ``(K, B)``, Euclidean distance from the reference in parameter space; below 1e-150
+            perhaps zero, above 1e150 perhaps infinite.
         projections: ``(K, B, P)``, components of that displacement along the given directions.
         path: ``(K, B, N)``, the iterates, flattened; None unless they were asked for.
         measured: ``(K, B, Q)``, what ``measure`` made of the iterates; None without.
