@@ -15,24 +15,16 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_number, checked_tensor
 from dmf_sharpness.curvature import check_single, checked_root, in_root_coordinates
 from dmf_sharpness.eigensolvers import top_eigenvector
-from dmf_sharpness.factors import (
-    Factors,
-    checked_factors,
-    end_to_end,
-    flatten,
-    left_factors,
-    right_factors,
-    unflatten,
-    widths,
-)
+from dmf_sharpness.factors import Factors, checked_factors, flatten, unflatten, widths
 from dmf_sharpness.loss import checked_target, gradient, hessian_vector_product
+from dmf_sharpness.norms import gradient_norm, norm_bits, scaled
 from dmf_sharpness.randomness import gaussian
-from dmf_sharpness.scaling import SMALLEST, TINY, exponents, times_power
+from dmf_sharpness.scaling import SMALLEST, TINY, exponents
 
 DENSE_PARAMETERS = 400
 """Up to here the Hessian is written out, column by column, and left to LAPACK."""
-LOST_BITS, ZERO_BITS = 1074 - 80, 200
-"""What underflows is ``2^80`` times below this; a value of 0 is one to ``2^{−200}``."""
+LOST_BITS = 1074 - 80
+"""What underflows is below ``2^{−1074}``; 80 bits more are none of the digits of a result."""
 ORDINARY_BITS = 200
 """A bound on the eigenvalue within ``2^{±200}`` leaves the point at its scale."""
 
@@ -49,7 +41,8 @@ class PointSharpness:
         residual: ``‖H v − λ v‖ / |λ|``; NaN where ``value`` is beyond the range of float64.
         converged: Whether that is at most ``tolerance``.
         tolerance: What was asked for.
-        gradient_norm: ``‖∇f‖``: zero at minimizers and saddles; ``inf`` or zero beyond the range.
+        gradient_norm: ``‖∇f‖``: zero at minimizers and saddles; ``inf`` or zero beyond the range, NaN
+            where it cannot be computed.
         method: ``dense`` or ``lanczos``.
     """
 
@@ -112,22 +105,28 @@ def sharpness_at(
     depth = len(factors)
     t = 0.0 if root is None else -float(exponents(root))
     t = t if abs(t) > ORDINARY_BITS / 2 else 0.0
-    root, seen = None if root is None else _times(root, t), _times(seen, t)
-    bits = _bound_bits(factors, seen, root)
+    root = None if root is None else scaled(root, t)
+    bits = _bound_bits(factors, norm_bits(seen) + t, root)
     k = -_per_layer(_unless_ordinary(bits), depth)
-    found = _largest([_times(W, k) for W in factors], _times(seen, depth * k), root, tolerance)
+    W = [scaled(factor, k) for factor in factors]
+    found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
     if depth > 1 and 0 < abs(found.value) < SMALLEST:
         # Far below its bound: again, at the scale of what was found.
         k -= _per_layer(math.log2(abs(found.value)), depth)
-        W = [_times(W, k) for W in factors]
-        found = _largest(W, _times(seen, depth * k), root, tolerance)
+        W = [scaled(factor, k) for factor in factors]
+        found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
     unit = 2 * (depth - 1) * k + 2 * t
-    value = float(_times(seen.new_tensor(found.value), -unit))
-    faithful = found.value == 0 or (abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf)
-    faithful = faithful and _nothing_lost(found.value, bits, factors, seen, root, k)
+    value = float(scaled(seen.new_tensor(found.value), -unit))
+    lost = _lost_bits(bits, W, norm_bits(seen) + depth * k + t, root)
+    if found.value:
+        normal = abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf
+        faithful = normal and lost < math.log2(abs(found.value))
+    else:
+        # One that was scaled down may have been lost altogether.
+        faithful = bits == -math.inf or (k == 0 and t == 0 and lost < bits)
     slope = found.gradient_norm
-    if k or t or not math.isfinite(slope):
-        slope = _gradient_norm(factors, seen, root, t)
+    if k or t or not 2.0**-ORDINARY_BITS < slope < math.inf:
+        slope = gradient_norm(factors, seen, root, t)
     return replace(
         found,
         value=value,
@@ -148,7 +147,7 @@ def _seen(factors: Factors, target: object, root: Tensor | None, input_root: obj
     if root is None:
         return M
     unit = float(exponents(M))
-    return _times(_times(M, -unit) @ root, unit)
+    return scaled(scaled(M, -unit) @ root, unit)
 
 
 def _largest(
@@ -162,7 +161,6 @@ def _largest(
         return flatten(hessian_vector_product(factors, direction, seen, root))
 
     slope = flatten(gradient(factors, seen, root))
-    norm, unit = _norm(slope[None])
     order = slope.numel()
     if order <= DENSE_PARAMETERS:
         basis = torch.eye(order, dtype=slope.dtype, device=slope.device)
@@ -183,72 +181,31 @@ def _largest(
         residual=residual,
         converged=residual <= tolerance,
         tolerance=tolerance,
-        gradient_norm=norm if not unit else float(_times(slope.new_tensor(norm), unit)),
+        gradient_norm=float(torch.linalg.vector_norm(slope)),
         method=method,
     )
 
 
-def _nothing_lost(
-    value: float, bits: float, factors: Factors, seen: Tensor, root: Tensor | None, k: float
-) -> bool:
-    """Whether what underflowed, below ``2^{−1074}``, cannot amount to a digit of the eigenvalue.
+def _lost_bits(bits: float, factors: Factors, seen_bits: float, root: Tensor | None) -> float:
+    """``log₂`` of what underflow, below ``2^{−1074}``, may cost an eigenvalue, with some digits to spare.
 
     It is multiplied by other factors at most, whose norms above 1 have the product ``2^g``.
     """
     if bits == -math.inf or len(factors) == 1:
-        return True  # a Hessian of zeros, or one that does not depend on the point
-    sizes = [_norm_bits(W) + k for W in factors] + [_norm_bits(seen) + len(factors) * k]
-    sizes += [] if root is None else [2 * _norm_bits(root)]
-    g = sum(size for size in sizes if size > 0)
-    return g - LOST_BITS < (math.log2(abs(value)) if value else -ZERO_BITS)
+        return -math.inf  # a Hessian of zeros, or one that does not depend on the point
+    sizes = [*(norm_bits(W) for W in factors), seen_bits]
+    sizes += [] if root is None else [2 * norm_bits(root)]
+    return sum(size for size in sizes if size > 0) - LOST_BITS
 
 
-def _bound_bits(factors: Factors, seen: Tensor, root: Tensor | None) -> float:
+def _bound_bits(factors: Factors, seen_bits: float, root: Tensor | None) -> float:
     """``log₂`` of a bound on the Hessian's eigenvalues, from the norms; ``−∞`` if it is zero."""
-    sizes = sorted(_norm_bits(W) for W in factors)
-    data = 0.0 if root is None else _norm_bits(root)
+    sizes = sorted(norm_bits(W) for W in factors)
+    data = 0.0 if root is None else norm_bits(root)
     bounds = [2 * sum(sizes[1:]) + 2 * data]
     if len(factors) > 1:
-        bounds.append(max(sum(sizes) + data, _norm_bits(seen)) + data + sum(sizes[2:]))
+        bounds.append(max(sum(sizes) + data, seen_bits) + data + sum(sizes[2:]))
     return max(bounds)
-
-
-def _norm(matrix: Tensor) -> tuple[float, int]:
-    """``x`` and ``e`` with ``‖W‖_F = 2^e x``, ``x`` well within the range; 0 is ``e`` of an ordinary one."""
-    norm = float(torch.linalg.vector_norm(matrix))
-    if 2.0**-ORDINARY_BITS < norm < 2.0**ORDINARY_BITS or not bool(matrix.any()):
-        return norm, 0
-    unit = int(exponents(matrix))
-    return float(torch.linalg.vector_norm(_times(matrix, -unit))), unit
-
-
-def _norm_bits(matrix: Tensor) -> float:
-    norm, unit = _norm(matrix)
-    return -math.inf if norm == 0 else math.log2(norm) + unit
-
-
-def _gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float) -> float:
-    """``‖∇f‖`` at ``W``, ``2^{−t} S``, ``2^{−t} T``, with each factor and the residual in units of their own.
-
-    ``L_i`` and ``R_i`` do not depend on ``W_i``: each part of the gradient has a power of two for itself.
-    """
-    units = [float(exponents(W)) for W in factors]
-    W = [_times(factor, -unit) for factor, unit in zip(factors, units, strict=True)]
-    product = end_to_end(W) if root is None else end_to_end(W) @ root
-    unit = max(sum(units), float(exponents(seen)))
-    E = _times(product, sum(units) - unit) - _times(seen, -unit)
-    outer = 2 * (E if root is None else E @ root.mT)
-    bits = [
-        _norm_bits(L.mT @ outer @ R.mT) + sum(units) - own + unit - 2 * t
-        for L, R, own in zip(left_factors(W), right_factors(W), units, strict=True)
-    ]
-    if any(math.isnan(part) for part in bits):
-        return math.nan
-    if max(bits) == -math.inf:
-        return 0.0
-    squares = sum(4.0 ** (part - max(bits)) for part in bits)
-    whole = math.floor(max(bits))
-    return float(_times(seen.new_tensor(2.0 ** (max(bits) - whole) * squares**0.5), whole))
 
 
 def _unless_ordinary(bits: float) -> float:
@@ -259,7 +216,3 @@ def _unless_ordinary(bits: float) -> float:
 def _per_layer(bits: float, depth: int) -> int:
     """The power of two of a layer that makes ``2^bits`` of the eigenvalue."""
     return round(bits / (2 * (depth - 1))) if depth > 1 else 0
-
-
-def _times(values: Tensor, exponent: float) -> Tensor:
-    return times_power(values, values.new_tensor(exponent)) if exponent else values
