@@ -50,6 +50,23 @@ def exact_sharpness(factors: Sequence[Tensor], inputs=None, outputs=None) -> mpf
         return max(mpmath.eigsy(H / size, eigvals_only=True)) * size
 
 
+def exact_gradient_norm(factors: Sequence[Tensor], inputs: Tensor, outputs: Tensor) -> mpf:
+    """The norm of the gradient of ``‖Y − W_{L:1} X‖_F²``."""
+    with mpmath.workdps(60):
+        layers = [matrix(W.detach().tolist()) for W in factors]
+        X = matrix(inputs.detach().tolist())
+        residual = _product(layers, X, {}) - matrix(outputs.detach().tolist())
+        total = mpf(0)
+        for layer, W in enumerate(layers):
+            right, left = _product(layers[:layer], X, {}), mpmath.eye(layers[-1].rows)
+            for later in layers[:layer:-1]:
+                left = left * later
+            slope = 2 * left.T * residual * right.T
+            assert (slope.rows, slope.cols) == (W.rows, W.cols)
+            total += _inner(slope, slope)
+        return mpmath.sqrt(total)
+
+
 def relative_error(value: float, exact: mpf) -> float:
     with mpmath.workdps(60):
         return float(abs(mpf(value) / exact - 1))

@@ -17,7 +17,7 @@ from dmf_sharpness.landing import landing_terms
 from dmf_sharpness.scaling import times_power
 from dmf_sharpness.spectrum import operator_spectrum
 from dmf_sharpness.targets import gaussian_matrix, regression
-from tests.exact import exact_sharpness, relative_error
+from tests.exact import exact_gradient_norm, exact_hessian, exact_sharpness, relative_error
 from tests.helpers import networks, random_point, random_problem
 
 TINY, HUGE = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
@@ -107,6 +107,9 @@ def test_uneven_factors_are_right_or_told(widths, seed, data):
         times_power(W, torch.tensor(float(data.draw(exponents))))
         for W in random_point(widths, seed)
     ]
+    if data.draw(st.booleans()):  # uneven within a factor, too
+        for W in factors:
+            W[0, 0] = data.draw(st.sampled_from([0.0, 5e-324, 1e-200, 1.0, 1e200, 1e308]))
     method = data.draw(st.sampled_from(["auto", *ITERATIVE]))
     s = dmf.sharpness(factors, method=method)
     exact = exact_sharpness(factors) if sum(W.numel() for W in factors) <= 40 else None
@@ -509,3 +512,42 @@ def test_inputs_at_the_very_end_are_refused():
         dmf.sharpness(factors, input_root=end)
     with pytest.raises(ValueError, match="input_gram: expected entries up to 1e"):
         dmf.sharpness(factors, end[:, :3])
+
+
+def test_zeros_are_told_from_what_underflows_by_their_places():
+    """A chain of products of two entries each, far apart: the Hessian is huge, its parts are lost at any scale."""
+    chain = [torch.tensor([[1e308, 1e-300], [0.0, 1e-300]]).double() for _ in range(6)]
+    for W in chain:
+        W[0, 0], W[1, 1] = 0.0, 1e308
+    for factors in (chain, [*chain[:3], 1e-300 * chain[3], *chain[4:]]):
+        s = dmf.sharpness(factors)
+        assert not s.converged or relative_error(s.value, exact_sharpness(factors)) < 1e-12
+    e_1, e_2 = torch.eye(2, dtype=torch.float64).split(1)
+    apart = [e_1.mT, 1e-300 * e_2, e_1.mT, 1e300 * e_2]  # each product of two neighbours is zero
+    s = dmf.sharpness([apart[0], e_2, e_1.mT, e_2])
+    assert (s.value, s.converged) == (0, True)
+    s = dmf.sharpness(apart)
+    assert (s.value, s.converged) == (0, True)
+
+
+@given(networks(max_depth=3), st.integers(0, 99), st.data())
+def test_any_point_of_uneven_factors_is_right_or_told(widths, seed, data):
+    sizes = st.sampled_from([-1060.0, -700.0, -300.0, -100.0, 0.0, 0.0, 100.0, 300.0, 700.0])
+    *factors, target = [
+        times_power(W, torch.tensor(data.draw(sizes)))
+        for W in [*random_point(widths, seed), gaussian_matrix(widths[-1], widths[0], seed)]
+    ]
+    if sum(W.numel() for W in factors) > 30:
+        return
+    s = at(factors, target)
+    inputs = torch.eye(widths[0], dtype=torch.float64)
+    with mpmath.workdps(60):
+        H = exact_hessian(factors, inputs, target)
+        size = max(abs(entry) for entry in H)
+        exact = exact_sharpness(factors, inputs, target)
+        if s.converged:
+            # The eigenvalue is right to the rounding of the largest entry.
+            assert abs(mpmath.mpf(s.value) - exact) <= 1e-11 * max(abs(exact), size * 1e-4)
+        slopes = exact_gradient_norm(factors, inputs, target)
+        if TINY < slopes < HUGE and not math.isnan(s.gradient_norm):
+            assert abs(s.gradient_norm / slopes - 1) < 1e-6
