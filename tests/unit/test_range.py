@@ -515,7 +515,7 @@ def test_inputs_at_the_very_end_are_refused():
 
 
 def test_zeros_are_told_from_what_underflows_by_their_places():
-    """A chain of products of two entries each, far apart: the Hessian is huge, its parts are lost at any scale."""
+    """Parts of a chain that are far apart underflow at any common scale; zeros of the factors stay zeros."""
     chain = [torch.tensor([[1e308, 1e-300], [0.0, 1e-300]]).double() for _ in range(6)]
     for W in chain:
         W[0, 0], W[1, 1] = 0.0, 1e308
