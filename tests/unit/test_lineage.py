@@ -1,5 +1,6 @@
 """What a result carries of its origin: the digest of the code, and when it is that of the files at hand."""
 
+import ast
 import json
 import os
 import subprocess
@@ -45,6 +46,23 @@ def test_the_digest_of_a_stage_covers_all_that_its_script_imports(rule):
     covered = set(lineage._sources(lineage.stage_sources(rule, SCRIPTS, detail)))
     assert len(imported) > 3
     assert imported <= covered, imported - covered
+
+
+def test_imports_are_found_as_python_finds_them():
+    for source in lineage._sources_of(lineage.PACKAGE):
+        if source.suffix != ".py":
+            continue
+        names = set()
+        for node in ast.walk(ast.parse(source.read_bytes())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                assert node.level == 0, "relative imports are not looked for"
+                names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        expected = {
+            path for name in names for path in lineage._module_files(name) if path.is_file()
+        }
+        assert expected <= lineage._imported(source), source
 
 
 def test_the_digest_of_code_follows_its_content_and_not_its_place(tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent import gradient_descent
+from dmf_sharpness.descent import Outcome, gradient_descent
 from dmf_sharpness.ensembles import Ensemble
 from dmf_sharpness.experiments import StudySpec
 from dmf_sharpness.factors import unflatten
@@ -86,7 +86,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     assert run.trajectory is not None
     assert run.trajectory.path is not None
     seen = watch(run.factors, target, step_size)
-    in_top, in_pair = _confinement(run.factors, target, step_size)
+    # A run that has diverged is on no orbit, however it would go on from where it was stopped.
+    diverged = run.outcome == int(Outcome.DIVERGED)
+    shares = _confinement(run.factors, target, step_size)
+    in_top, in_pair = (share.masked_fill(diverged, torch.nan) for share in shares)
     path = unflatten(run.trajectory.path, sites.widths)
     gap, at_top = balancing_gap(path), top_gap(path, torch.linalg.svd(target)[2][:, 0])
     times = len(run.trajectory.step)
