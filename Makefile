@@ -81,7 +81,7 @@ else
 CHOSEN := $(shell "$(PYTHON)" -c '$(VERSION)' 2>/dev/null)
 endif
 
-.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/dmf_sharpness/_*.[ch])
+.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/dmf_sharpness/compiled/_*.[ch])
 	@rm -f $@
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# In the order in which dmf_sharpness.lanes digests them, to see whether the library is of these sources.
-SOURCES = [f"src/dmf_sharpness/{name}" for name in ("_kernels.c", "_lanes.h", "_top_pairs.c")]
+# In the order in which dmf_sharpness.compiled.lanes digests them: is the library of these sources?
+SOURCES = [
+    f"src/dmf_sharpness/compiled/{name}" for name in ("_kernels.c", "_lanes.h", "_top_pairs.c")
+]
 DIGEST = hashlib.sha256(b"".join(Path(source).read_bytes() for source in SOURCES)).hexdigest()
 
 setup(
     ext_modules=[
         Extension(
-            "dmf_sharpness._kernels",
+            "dmf_sharpness.compiled._kernels",
             [source for source in SOURCES if source.endswith(".c")],
             depends=[source for source in SOURCES if source.endswith(".h")],
             define_macros=[("DMF_SOURCES", f'"{DIGEST}"')],

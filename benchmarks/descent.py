@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from dmf_sharpness.descent import gradient_descent
-from dmf_sharpness.targets import gaussian_matrix
+from dmf_sharpness.descent.run import gradient_descent
+from dmf_sharpness.minimizers.targets import gaussian_matrix
 
 SIZES = (3, 10, 20)
 DEPTH = 3

@@ -7,9 +7,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.minimizers import random_minimizer
-from dmf_sharpness.targets import gaussian_matrix
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.minimizers.basic import random_minimizer
+from dmf_sharpness.minimizers.targets import gaussian_matrix
 
 NETWORKS = [
     (4, 8, 4),

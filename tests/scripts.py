@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dmf_sharpness import lineage
+from dmf_sharpness.artifacts import lineage
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 

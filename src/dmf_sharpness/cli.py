@@ -23,12 +23,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dmf_sharpness import lineage
+from dmf_sharpness.artifacts import lineage
+from dmf_sharpness.artifacts.headers import ArtifactError
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.headers import ArtifactError
 
 if TYPE_CHECKING:
-    from dmf_sharpness.experiments import Experiment
+    from dmf_sharpness.experiments.experiment import Experiment
 
 log = logging.getLogger("dmf_sharpness")
 
@@ -73,7 +73,7 @@ def positive_number(text: str) -> float:
 
 
 def origin(detail: str = "", options: object = None) -> dict[str, Any]:
-    """The lineage of what the running script is about to write, as :mod:`dmf_sharpness.lineage` has it."""
+    """The lineage of what the running script is about to write (:mod:`dmf_sharpness.artifacts.lineage`)."""
     return lineage.lineage_of_this_run(Path(sys.argv[0]), detail, options)
 
 
@@ -84,7 +84,9 @@ def header(experiment: Experiment, detail: str = "") -> dict[str, Any]:
         experiment: Of which the artifact is.
         detail: The study, where the script runs one of several.
     """
-    from dmf_sharpness.lanes import engine_name  # with torch, which scripts that draw do without
+    from dmf_sharpness.compiled.lanes import (
+        engine_name,  # with torch, which scripts that draw do without
+    )
 
     return {**experiment.identity, **origin(detail), "engine": engine_name()}
 
@@ -199,9 +201,9 @@ def _end(message: str) -> None:
 
 def _account(seconds: float) -> str:
     """Time, peak memory and versions, in one line."""
-    from dmf_sharpness.provenance import (
-        versions,
-    )  # with pandas, for which --help would have to wait
+    from dmf_sharpness.artifacts.provenance import (
+        versions,  # with pandas, for which --help would have to wait
+    )
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
     megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)

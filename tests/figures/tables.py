@@ -4,7 +4,6 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-import torch
 
 from dmf_sharpness.figures.tables import Tables
 
@@ -35,7 +34,7 @@ def sharpness() -> pd.DataFrame:
         scaled["frobenius_imbalance"], scaled["product_spread"] = 1.5, 0.0
         parts = [random, flat, scaled]
         if depth in (3, 6):
-            kinds = ["unbalanced_flat"] * (n - 1) + ["explicit"]
+            kinds = ["unequal_flat_example"] * (n - 1) + ["explicit"]
             uneven = pd.DataFrame({"kind": kinds, "spectral_imbalance": 10 ** spread(n, -1.9, 0)})
             uneven["excess"], uneven["product_spread"] = spread(n, 0, 3e-15), 0.3
             uneven["frobenius_imbalance"] = 1 + uneven.spectral_imbalance
@@ -82,9 +81,9 @@ def trajectories() -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).assign(experiment="made")
 
 
-def landscape() -> dict[str, torch.Tensor]:
+def landscape() -> dict[str, np.ndarray]:
     """A curved valley."""
-    x, y = torch.linspace(-0.6, 0.6, 31), torch.linspace(-0.1, 0.5, 25)
+    x, y = np.linspace(-0.6, 0.6, 31), np.linspace(-0.1, 0.5, 25)
     loss = (x[None, :] - y[:, None] ** 2) ** 2 + 1e-6
     return {"along_top": x, "along_flattening": y, "loss": loss}
 

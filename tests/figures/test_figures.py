@@ -8,21 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from matplotlib.colors import to_rgb
 from matplotlib.testing.compare import compare_images
 
-import dmf_sharpness
+from dmf_sharpness.experiments import catalog
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.captions import caption
 from tests.figures.tables import tables
 
 BASELINE = Path(__file__).parent / "baseline"
-SCHEMA = Path(dmf_sharpness.__file__).parent / "schemas/config.yaml"
-FIGURES = [
-    *yaml.safe_load(SCHEMA.read_text())["properties"]["figures"]["items"]["enum"],
-    "benchmark",
-]
+FIGURES = list(catalog.figures())
 RESOLUTION = 70
 TOLERANCE = 4.0
 """Root mean square over pixels of 0 to 255: other versions of the font renderer stay below it."""

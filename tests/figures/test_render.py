@@ -6,34 +6,23 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 import pytest
-import yaml
+import torch
 
-import dmf_sharpness
-from dmf_sharpness import lineage
-from dmf_sharpness.artifacts import write_table, write_tensors
-from dmf_sharpness.headers import rule_of
+from dmf_sharpness.artifacts import lineage
+from dmf_sharpness.artifacts.headers import rule_of
+from dmf_sharpness.artifacts.store import write_table, write_tensors
+from dmf_sharpness.experiments import catalog
 from tests.figures.tables import tables
 from tests.scripts import SCRIPTS, run_script
 
-SCHEMA = Path(dmf_sharpness.__file__).parent / "schemas/config.yaml"
-FIGURES = [
-    *yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]["figures"]["items"]["enum"],
-    "benchmark",
-]
+FIGURES = list(catalog.figures())
 MADE = tables()
 OPTIONS = {
     "sharpness": MADE.sharpness, "bottleneck": MADE.bottleneck, "benchmark": MADE.benchmark,
     "trajectories": MADE.trajectories, "landscape": None, "escape": MADE.trajectories,
     **{f"studies/{name}": table for name, table in MADE.studies.items()},
 }  # fmt: skip
-NEEDS = {
-    "contour": ["trajectories", "landscape"], "growth": ["trajectories"],
-    **{name: ["sharpness"] for name in ("exactness", "flatness", "balance", "boundary")},
-    "bottleneck": ["bottleneck"], "benchmark": ["benchmark"], "gauge_path": ["studies/paths"],
-    "landing": ["studies/landing"], "digits": ["studies/soft"], "phase": ["studies/phase"],
-    "timing": ["studies/timing", "studies/starts"], "threshold": ["studies/threshold"],
-    "orbits": ["studies/orbits"],
-}  # fmt: skip
+NEEDS = {name: list(figure.tables) for name, figure in catalog.figures().items()}
 
 
 def made(path: Path, name: str, rows: int | None = None) -> Path:
@@ -42,7 +31,8 @@ def made(path: Path, name: str, rows: int | None = None) -> Path:
     roots = lineage.stage_sources(rule_of(kind), SCRIPTS, kind.removeprefix("study_"))
     header = {"experiment": "made", "code": lineage.code_digest(*roots), "made_from": {}}
     if name == "landscape":
-        write_tensors(path, kind, MADE.landscape, header)
+        tensors = {key: torch.from_numpy(x) for key, x in MADE.landscape.items()}
+        write_tensors(path, kind, tensors, header)
     else:
         write_table(
             path, kind, OPTIONS[name].drop(columns="experiment", errors="ignore")[:rows], header

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dmf_sharpness import lanes
+from dmf_sharpness.compiled import lanes
 from tests.fuzz.calls import FUNCTIONS
 from tests.fuzz.runs import report, run
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from dmf_sharpness.engines import Minibatch
+from dmf_sharpness.descent.state import Minibatch
 
 TENSOR = torch.Tensor
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 import dmf_sharpness as dmf
-from dmf_sharpness import kernels
-from dmf_sharpness.descent import Outcome
-from dmf_sharpness.engines import Minibatch
-from dmf_sharpness.factors import flatten
+from dmf_sharpness.descent import compiled_engine
+from dmf_sharpness.descent.run import Outcome
+from dmf_sharpness.descent.state import Minibatch
+from dmf_sharpness.network.factors import flatten
 from tests.fuzz import oracles
 from tests.fuzz.calls import Call
 from tests.fuzz.oracles import Wide, close, in_range, wide
@@ -133,7 +133,7 @@ def same(a, b):
 
 def check_engines(call, tally):
     """The same refusal by both engines; or the same outcomes, steps and iterates to rounding."""
-    if not kernels.available():
+    if not compiled_engine.available():
         return
     (ours, error), (reference, other) = (
         outcome_of(replace(call, given=call.given | {"engine": engine}))

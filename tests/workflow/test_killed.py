@@ -53,7 +53,7 @@ def test_killed_anywhere_the_same_command_finishes(finished, tmp_path):
     rng = random.Random(20250930)
     # In a job, or in the plan of the first ones.
     moments = [Moment(script, event) for script in OUTPUTS for event in EVENTS]
-    moments += [Moment("snakemake", "import dmf_sharpness.experiments")] * len(EVENTS)
+    moments += [Moment("snakemake", "import dmf_sharpness.experiments.experiment")] * len(EVENTS)
     killed, projects = 0, 0
     while killed < KILLS:
         project = make_project(tmp_path / str(projects))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dmf_sharpness.headers import read_header
-from dmf_sharpness.lineage import fingerprint_in
+from dmf_sharpness.artifacts.headers import read_header
+from dmf_sharpness.artifacts.lineage import fingerprint_in
 from tests.workflow.conftest import ROOT, SMOKE, jobs_of, make_project, run_in
 
 pytestmark = pytest.mark.pipeline
@@ -100,7 +100,7 @@ def test_a_report_is_not_written_from_a_mixture(finished, another, tmp_path):
 
 
 def test_a_table_of_other_code_is_not_judged(replica):
-    path = replica / "src/dmf_sharpness/evaluation.py"
+    path = replica / "src/dmf_sharpness/studies/exactness.py"
     path.write_text(path.read_text() + "# Edited.\n")
     run = run_in(replica)(f"{SCRIPTS}/judge_claims.py", "c.json", *TABLES, check=False)
     refused(run, "results/sharpness/matrix.parquet", "another version of evaluate_sharpness.py")
@@ -137,7 +137,7 @@ def test_a_package_that_is_installed_elsewhere_is_not_taken_for_the_one_at_hand(
         )
 
     assert all(run(command).returncode == 0 for command in commands)  # the same code
-    path = project / "src/dmf_sharpness/curvature.py"
+    path = project / "src/dmf_sharpness/network/curvature.py"
     path.write_text(path.read_text() + "# Edited.\n")
     for command in commands:
         done = run(command)

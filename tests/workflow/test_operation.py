@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from dmf_sharpness.artifacts import content_digest
+from dmf_sharpness.artifacts.store import content_digest
 from tests.workflow.conftest import ROOT, jobs_of, run_in
 
 pytestmark = pytest.mark.pipeline

@@ -9,7 +9,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.experiments import load_config
+from dmf_sharpness.experiments import catalog
+from dmf_sharpness.experiments.experiment import load_config
 
 
 def braced(text):
@@ -170,35 +171,18 @@ def figure_tables(wildcards):
 
 def tables_of(figure):
     """The artifacts that a figure draws, by the name of the option that takes them."""
-    sharpness = expand(
-        "results/sharpness/{experiment}.parquet", experiment=without_bottleneck()
-    )
-    trajectories = expand(
-        "results/escape/{experiment}.trajectories.parquet", experiment=recorded()
-    )
-    tables = {
-        "contour": mapped_tables(),
-        "exactness": {"sharpness": sharpness},
-        "growth": {"trajectories": trajectories},
-        "flatness": {"sharpness": sharpness},
-        "balance": {"sharpness": sharpness},
-        "boundary": {"sharpness": sharpness},
-        "gauge_path": {"studies": study_tables("paths")},
-        "landing": {"studies": study_tables("landing")},
-        "digits": {"studies": study_tables("soft")},
-        "threshold": {"studies": study_tables("threshold")},
-        "orbits": {"studies": study_tables("orbits")},
-        "phase": {"studies": study_tables("phase")},
-        "timing": {"studies": study_tables("timing", "starts")},
-        "bottleneck": {
-            "bottleneck": expand(
-                "results/bottleneck/{e}.parquet", e=with_section("bottlenecked")
-            )
-        },
+    kinds = catalog.figures()[figure].tables
+    if "landscape" in kinds:
+        return mapped_tables()
+    every = {
+        **judged_tables(),
+        "trajectories": expand(
+            "results/escape/{experiment}.trajectories.parquet", experiment=recorded()
+        ),
     }
-    if figure not in tables:
-        raise WorkflowError(f"figures/{figure}: expected one of {', '.join(tables)}")
-    return tables[figure]
+    studies = [kind.removeprefix("studies/") for kind in kinds if "/" in kind]
+    tables = {kind: every[kind] for kind in kinds if "/" not in kind}
+    return {**tables, "studies": study_tables(*studies)} if studies else tables
 
 
 def replica_option(wildcards):

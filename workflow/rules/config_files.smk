@@ -4,8 +4,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.lineage import check_imported
-from dmf_sharpness.yaml_files import read_mapping
+from dmf_sharpness.artifacts.lineage import check_imported
+from dmf_sharpness.artifacts.yaml_files import read_mapping
 
 # The project's folder, wherever the workflow was started from.
 RULES = workflow.current_basedir.get_path_or_uri(secret_free=True)

@@ -57,12 +57,12 @@ rule map_landscape:
         " {output} {params.replica} &> {log}"
 
 
-rule study_escape:
+rule run_study:
     """One study of the escape: when, how fast, from where, where to, the phase diagram, orbits."""
     input:
         experiment=experiment_file,
         minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        script=script("study_escape"),
+        script=script("run_study"),
         age=OLDEST,
     output:
         ensure(
@@ -70,9 +70,9 @@ rule study_escape:
             non_empty=True,
         ),
     log:
-        "logs/study_escape/{study}/{experiment}{replica}.log",
+        "logs/run_study/{study}/{experiment}{replica}.log",
     benchmark:
-        "results/benchmarks/study_escape/{study}.{experiment}{replica}.tsv"
+        "results/benchmarks/run_study/{study}.{experiment}{replica}.tsv"
     conda:
         ENVIRONMENT
     resources:

@@ -1,5 +1,5 @@
-from dmf_sharpness import lineage
-from dmf_sharpness.lineage import expected_lineage, is_current, set_back, stage_sources
+from dmf_sharpness.artifacts import lineage
+from dmf_sharpness.artifacts.lineage import expected_lineage, is_current, set_back, stage_sources
 
 
 def results_of(name):
@@ -21,7 +21,7 @@ def results_of(name):
         mapped = f"results/landscape/{name}.safetensors"
         yield mapped, "map_landscape", "", [*inputs, trajectories]
     for study in experiment.studies:
-        yield f"results/studies/{study}/{name}.parquet", "study_escape", study, inputs
+        yield f"results/studies/{study}/{name}.parquet", "run_study", study, inputs
 
 
 def results_of_all():

@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from dmf_sharpness import cli
-from dmf_sharpness.artifacts import content_digest, file_digest
+from dmf_sharpness.artifacts.store import content_digest, file_digest
 from dmf_sharpness.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

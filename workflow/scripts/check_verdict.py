@@ -1,7 +1,7 @@
 """Print the ledger; exit with status 1 if a claim fails or a negative control does not."""
 
 from dmf_sharpness import cli
-from dmf_sharpness.ledger import read_ledger, stands, summary, to_text
+from dmf_sharpness.claims.ledger import all_stand, read_ledger, summary, to_text
 
 
 def main() -> int:
@@ -11,7 +11,7 @@ def main() -> int:
     rows = read_ledger(args.claims)
     print(to_text(rows))
     print(summary(rows))
-    return 0 if stands(rows) else 1
+    return 0 if all_stand(rows) else 1
 
 
 if __name__ == "__main__":

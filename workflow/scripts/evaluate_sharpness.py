@@ -1,9 +1,10 @@
 """Stage 2: the exact sharpness of every minimizer, beside the dense autograd Hessian's."""
 
-from dmf_sharpness import cli, ensembles
-from dmf_sharpness.artifacts import write_table
-from dmf_sharpness.evaluation import evaluate
-from dmf_sharpness.experiments import load_experiment
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts.store import write_table
+from dmf_sharpness.experiments import ensembles
+from dmf_sharpness.experiments.experiment import load_experiment
+from dmf_sharpness.studies.exactness import evaluate
 
 import pandas as pd
 

@@ -1,8 +1,9 @@
 """Stage 1: make the minimizers that an experiment asks for."""
 
-from dmf_sharpness import cli, ensembles
+from dmf_sharpness import cli
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.experiments import load_experiment
+from dmf_sharpness.experiments import ensembles
+from dmf_sharpness.experiments.experiment import load_experiment
 
 
 def main() -> None:

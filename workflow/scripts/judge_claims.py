@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from dmf_sharpness import cli, lineage
-from dmf_sharpness.artifacts import read_studies, read_tables, write_text
-from dmf_sharpness.claims import judge
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts import lineage
+from dmf_sharpness.artifacts.store import read_studies, read_tables, write_text
+from dmf_sharpness.claims.judge import judge
+from dmf_sharpness.claims.ledger import sealed_rows, to_json, to_markdown
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.ledger import sealed_rows, to_json, to_markdown
-from dmf_sharpness.study_claims import judge_studies
 
 
 def main() -> None:
@@ -24,15 +24,10 @@ def main() -> None:
     args = parser.parse_args()
     if not any((args.sharpness, args.escape, args.bottleneck, args.studies)):
         raise UserError("--sharpness, --escape, --bottleneck, --studies: expected tables, got none")
-    sharpness, escape, narrow = (
-        read_tables(paths, kind) if paths else None
-        for kind, paths in (
-            ("sharpness", args.sharpness),
-            ("escape", args.escape),
-            ("bottleneck", args.bottleneck),
-        )
-    )
-    claims = [*judge(sharpness, escape, narrow), *judge_studies(read_studies(args.studies))]
+    stages = {"sharpness": args.sharpness, "escape": args.escape, "bottleneck": args.bottleneck}
+    tables = {kind: read_tables(paths, kind) for kind, paths in stages.items() if paths}
+    studies = read_studies(args.studies)
+    claims = judge({**tables, **{f"studies/{name}": table for name, table in studies.items()}})
     origin = cli.origin()
     marker, made_from = lineage.marker(origin), origin["made_from"]
     rows = to_json(sorted(claims, key=lambda claim: claim.id.partition(".")[0]))  # C1 … C6

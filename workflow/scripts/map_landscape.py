@@ -1,10 +1,11 @@
 """Stage 3b: the loss on the plane of v_1 and v_N around a minimizer that gradient descent left."""
 
-from dmf_sharpness import cli, ensembles
-from dmf_sharpness.artifacts import read_table, write_tensors
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts.store import read_table, write_tensors
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.escape import loss_on_plane
-from dmf_sharpness.experiments import load_experiment
+from dmf_sharpness.experiments import ensembles
+from dmf_sharpness.experiments.experiment import load_experiment
+from dmf_sharpness.studies.landscape import loss_on_plane
 
 import torch
 

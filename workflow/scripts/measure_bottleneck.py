@@ -1,9 +1,10 @@
 """Stage 2 for bottlenecked minimizers: the exact expression beside the true sharpness."""
 
-from dmf_sharpness import cli, ensembles
-from dmf_sharpness.artifacts import write_table
-from dmf_sharpness.bottleneck import measure
-from dmf_sharpness.experiments import load_experiment
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts.store import write_table
+from dmf_sharpness.experiments import ensembles
+from dmf_sharpness.experiments.experiment import load_experiment
+from dmf_sharpness.studies.bottleneck import measure
 
 import pandas as pd
 

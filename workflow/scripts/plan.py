@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import fmean
 
 from dmf_sharpness import cli
+from dmf_sharpness.artifacts.provenance import read_benchmark
+from dmf_sharpness.artifacts.yaml_files import read_mapping
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.experiments import Experiment, load_experiment
-from dmf_sharpness.provenance import read_benchmark
-from dmf_sharpness.yaml_files import read_mapping
+from dmf_sharpness.experiments.experiment import Experiment, load_experiment
 
 IMPORTS_MB = 350.0
 """Memory that every job has before it does anything, which does not grow with the samples."""
@@ -108,7 +108,7 @@ def samples(job: Job, experiment: Experiment) -> int:
     if job.rule == "simulate_escape" and experiment.escape is not None:
         spec = experiment.escape
         made = min(made, spec.minimizers) * len(spec.step_ratios) * len(spec.radii)
-    if job.rule == "study_escape":
+    if job.rule == "run_study":
         study = experiment.studies[job.wildcards["study"]]
         axes = ("step_ratios", "radii", "momenta", "product_ratios", "regularizations")
         made *= math.prod(len(getattr(study, axis)) or 1 for axis in axes) * study.repeats
@@ -160,7 +160,7 @@ def costs(jobs: list[Job]) -> dict[Job, Cost | None]:
 
 
 def _artifacts(rule: str, study: str, name: str) -> tuple[Path, ...]:
-    folders = {"study_escape": f"studies/{study}", "generate_minimizers": "minimizers"}
+    folders = {"run_study": f"studies/{study}", "generate_minimizers": "minimizers"}
     folder = Path("results") / folders.get(rule, rule.partition("_")[2])
     return tuple(folder.glob(f"{name}.*"))
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from dmf_sharpness import cli, lineage
-from dmf_sharpness.artifacts import atomic_path
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts import lineage
+from dmf_sharpness.artifacts.store import atomic_path
+from dmf_sharpness.experiments import catalog
 from dmf_sharpness.figures import animation, style
 from dmf_sharpness.figures.tables import (
-    DRAWN,
     check_drawn,
     load_tables,
     refused_if_not_drawable,
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--landscape", required=True, type=Path, help="safetensors")
     args = parser.parse_args()
     tables = load_tables(trajectories=args.trajectories, landscape=args.landscape)
-    check_drawn(tables, DRAWN["contour"])
+    check_drawn(tables, catalog.figures()["contour"].tables)
     with (
         refused_if_not_drawable(args.output),
         style.applied(style.Style()),

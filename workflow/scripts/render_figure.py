@@ -4,20 +4,20 @@ from importlib import import_module
 from pathlib import Path
 
 from dmf_sharpness import cli
+from dmf_sharpness.artifacts.provenance import shortened
+from dmf_sharpness.experiments import catalog
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import (
-    DRAWN,
     check_drawn,
     load_tables,
     refused_if_not_drawable,
 )
-from dmf_sharpness.provenance import shortened
 
 
 def main() -> None:
     """Read the tables that the figure needs, write OUTPUT.png and the other formats."""
     parser = cli.parser(__doc__)
-    parser.add_argument("figure", choices=DRAWN, help="which figure")
+    parser.add_argument("figure", choices=tuple(catalog.figures()), help="which figure")
     own = style.Style()
     parser.add_argument(
         "--width", choices=("own", "column", "text"), default=own.width, help="how wide"
@@ -49,7 +49,7 @@ def main() -> None:
         args.benchmark,
         args.studies,
     )
-    check_drawn(tables, DRAWN[args.figure])
+    check_drawn(tables, catalog.figures()[args.figure].tables)
     drawn = [*args.sharpness, *args.escape, *args.trajectories, *args.bottleneck, *args.benchmark]
     drawn += [*args.studies, *([args.landscape] if args.landscape else [])]
     module = import_module(f"dmf_sharpness.figures.{args.figure}")

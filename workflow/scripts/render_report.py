@@ -5,18 +5,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dmf_sharpness import cli, lineage
-from dmf_sharpness.artifacts import ArtifactError, file_digest, write_text
-from dmf_sharpness.experiments import Experiment, load_experiment
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts import lineage
+from dmf_sharpness.artifacts.headers import read_header
+from dmf_sharpness.artifacts.provenance import machine, rule_times, shortened, versions
+from dmf_sharpness.artifacts.store import ArtifactError, file_digest, write_text
+from dmf_sharpness.claims.ledger import format_number, read_ledger, summary
+from dmf_sharpness.experiments.experiment import Experiment, load_experiment
 from dmf_sharpness.figures.captions import caption, figures_of
-from dmf_sharpness.headers import read_header
-from dmf_sharpness.ledger import format_number, read_ledger, summary
-from dmf_sharpness.provenance import machine, rule_times, shortened, versions
 
 import jinja2
 import yaml
@@ -175,7 +175,7 @@ def page(
     environment.filters["shortened"] = shortened
     # A line may end after a comma.
     environment.filters["breakable"] = lambda text: Markup(str(escape(text)).replace(",", ",<wbr>"))
-    template = files("dmf_sharpness").joinpath("templates/report.html").read_text(encoding="utf-8")
+    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         lineage=mark,
         summary=summary(rows),

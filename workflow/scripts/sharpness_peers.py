@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from dmf_sharpness.factors import end_to_end
+from dmf_sharpness.network.factors import end_to_end
 from dmf_sharpness.oracles import dense_spectrum, lanczos_sharpness
 
 import numpy as np

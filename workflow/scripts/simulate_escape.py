@@ -1,12 +1,13 @@
 """Stage 3: gradient descent from beside the minimizers, below and above the stability limit."""
 
-from dmf_sharpness import cli, ensembles
-from dmf_sharpness.artifacts import write_table
-from dmf_sharpness.ensembles import Ensemble
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts.store import write_table
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.escape import Escapes, simulate
-from dmf_sharpness.experiments import EscapeSpec, load_experiment
-from dmf_sharpness.flatness import flat_sharpness
+from dmf_sharpness.experiments import ensembles
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import EscapeSpec, load_experiment
+from dmf_sharpness.network.balance import flat_sharpness
+from dmf_sharpness.studies.escape import Escapes, simulate
 
 import numpy as np
 import pandas as pd

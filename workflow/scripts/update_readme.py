@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from dmf_sharpness import benchmark_tables, cli
-from dmf_sharpness.artifacts import read_table, write_text
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts.store import read_table, write_text
+from dmf_sharpness.claims.ledger import read_ledger, summary, to_short_markdown
 from dmf_sharpness.errors import UserError
+from dmf_sharpness.figures import benchmark_tables
 from dmf_sharpness.figures.captions import figures_of
-from dmf_sharpness.ledger import read_ledger, summary, to_short_markdown
 
 
 def main() -> None:

@@ -4,12 +4,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from dmf_sharpness import cli
-from dmf_sharpness.artifacts import write_table
-from dmf_sharpness.factors import end_to_end
-from dmf_sharpness.minimizers import balanced_minimizer, flat_minimizer, random_minimizer
+from dmf_sharpness.artifacts.store import write_table
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.minimizers.basic import balanced_minimizer, flat_minimizer, random_minimizer
+from dmf_sharpness.minimizers.targets import gaussian_matrix, matrix_with_singular_values
+from dmf_sharpness.network.factors import end_to_end
 from dmf_sharpness.oracles import dense_spectrum, lanczos_sharpness
-from dmf_sharpness.sharpness import sharpness
-from dmf_sharpness.targets import gaussian_matrix, matrix_with_singular_values
 
 import numpy as np
 import pandas as pd

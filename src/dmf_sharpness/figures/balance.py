@@ -2,9 +2,23 @@
 
 from matplotlib.figure import Figure
 
-from dmf_sharpness.claims import EXACT
+from dmf_sharpness.claims.tolerances import EXACT
+from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
+
+FIGURE = FigureInputs(
+    tables=("sharpness",),
+    of="factorization",
+    caption=(
+        "Spectral against Frobenius balance. Minimizers whose spectral products are equal are "
+        "flat (blue; C2: to {C2.value} over {C2.n}) and can have Frobenius norms a factor of 100 "
+        "apart (C5.frobenius: flat to {C5.frobenius.value} over {C5.frobenius.n} with a factor of "
+        "1.2 and more). From three matrix factors on minimizers can be flat though their spectral "
+        "products are not equal (orange, ours; C2.necessity: {C2.necessity.n} of them). Grey, "
+        "random minimizers, which are not flat."
+    ),
+)
 
 FLOOR = 1e-16
 """Imbalance of balanced minimizers is rounding; a smaller one is drawn here."""

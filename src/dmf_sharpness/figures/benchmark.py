@@ -4,9 +4,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from dmf_sharpness.benchmark_tables import ACCURATE, OURS
+from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
+from dmf_sharpness.figures.benchmark_tables import ACCURATE, OURS
 from dmf_sharpness.figures.tables import Tables
+
+FIGURE = FigureInputs(
+    tables=("benchmark",),
+)
 
 ROUNDING = 1e-16
 """Where an error of exactly zero is drawn."""

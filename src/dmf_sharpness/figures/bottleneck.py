@@ -3,9 +3,23 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from dmf_sharpness.claims import EXACT
+from dmf_sharpness.claims.tolerances import EXACT
+from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
+
+FIGURE = FigureInputs(
+    tables=("bottleneck",),
+    caption=(
+        "Behind a bottleneck, a hidden layer narrower than the target's rank, the minimum keeps a "
+        "residual: how far the true sharpness then is from the closed form, network by network. "
+        "It is still exact at depth 2 and wherever the first and the last hidden layer are as "
+        "narrow as the bottleneck (C1.bottleneck_exact: to {C1.bottleneck_exact.value} over "
+        "{C1.bottleneck_exact.n} minimizers). Elsewhere the sharpness comes from the "
+        "Hessian-vector product with the residual (C1.bottleneck: to {C1.bottleneck.value} over "
+        "{C1.bottleneck.n}). Hollow dots: the closed form is too high."
+    ),
+)
 
 SMALLEST = float(np.finfo(np.float64).eps) / 2
 """Where an excess of zero is drawn."""

@@ -3,13 +3,28 @@
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
-from dmf_sharpness.flatness import least_excess
+from dmf_sharpness.network.least_excess import least_excess
+
+FIGURE = FigureInputs(
+    tables=("sharpness",),
+    of="factorization",
+    caption=(
+        "Where the condition of equal spectral products stops; both are ours. Left, it is not "
+        "sufficient without the right value: with all products x times that value the sharpness "
+        "is x² λ_flat (C2.constant: to {C2.constant.value} over {C2.constant.n}). Right, it is "
+        "not necessary for three matrix factors and more: flat minimizers (orange) with products "
+        "far from equal (C2.necessity: flat to {C2.necessity.value} over {C2.necessity.n}); the "
+        "star is the smallest counter-example, three diagonal 2 × 2 factors. Grey, random "
+        "minimizers of the same depths; the lines are the excess that such an imbalance would "
+        "force in scalars."
+    ),
+)
 
 FLOOR = 1e-16
 """Excess of flat minimizers is rounding; a smaller one is drawn here."""
@@ -51,11 +66,11 @@ def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     table = table[(table.depth > 2) & ~table.widths.str.match(r"1-.*-1$")]
     random = table[table.kind == "random"]
-    made = table[table.kind.isin(["unbalanced_flat", "unequal_flat"])]
+    made = table[table.kind.isin(["unequal_flat_example", "unequal_flat"])]
     example = table[(table.kind == "explicit") & (table.spectral_imbalance > 1e-2)]
     x = np.geomspace(1e-3, 10, 200)
     for depth, style_of_line in ((3, "-"), (6, ":")):
-        bound = least_excess(torch.from_numpy(1 + x), depth).numpy()
+        bound = least_excess(1 + x, depth)
         axes.plot(
             x, bound, color=style.THEORY, linewidth=0.7, linestyle=style_of_line,
             label=f"least for scalars, $L={depth}$",

@@ -2,13 +2,28 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
-from dmf_sharpness.flatness import least_excess
+from dmf_sharpness.network.least_excess import least_excess
+
+FIGURE = FigureInputs(
+    tables=("sharpness",),
+    of="factorization",
+    caption=(
+        "Excess sharpness against the spectral imbalance. Bottom left, equal products: flat "
+        "(C3.sufficient: to {C3.sufficient.value} over {C3.sufficient.n}; C4.sufficient: to "
+        "{C4.sufficient.value} over {C4.sufficient.n}), and nothing flat is elsewhere "
+        "(C5.spectral: {C5.spectral.n} flat ones). Lines, the least excess that an imbalance "
+        "allows; at depth 2 it is the parabola 2(‖W_1‖ − ‖W_2‖)² of factors with ‖W_1‖‖W_2‖ = "
+        "‖M‖. No minimizer lies to the right of its line (C3.necessary: violated by at most "
+        "{C3.necessary.value} over {C3.necessary.n} minimizers; C4.necessary: by "
+        "{C4.necessary.value} over {C4.necessary.n})."
+    ),
+)
 
 FLOOR = 1e-16
 """Excess and imbalance of flat minimizers are rounding; smaller ones are drawn here."""
@@ -30,7 +45,7 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
     x = np.geomspace(3e-7, 20, 300)
     for depth, colour in style.depth_colours(table.depth).items():
         rows = table[table.depth == depth]
-        bound = least_excess(torch.from_numpy(1 + x), depth).numpy()
+        bound = least_excess(1 + x, depth)
         # 1 + x loses the digits of a small x; there the bound is its leading term.
         bound = np.where(x < 1e-4, 2 * x**2 / (depth - 1), bound)
         axes.plot(x, bound, color=colour, linewidth=0.7, zorder=1)

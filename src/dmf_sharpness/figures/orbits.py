@@ -5,8 +5,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
+
+FIGURE = FigureInputs(
+    tables=("studies/orbits",),
+    caption=(
+        "No minimizer is stable beyond 2/λ_flat: what runs do there, on the set-up of Ghosh et "
+        "al. Left, along the top path the layers become equal, from the balanced start and from "
+        "beside minimizers that are not (C6.balancing: to {C6.balancing.value} over "
+        "{C6.balancing.n} runs). Right, just beyond the limit the oscillation keeps to the "
+        "target's top singular subspace (C6.orbits: to {C6.orbits.value} over {C6.orbits.n} "
+        "runs); beyond the second limit it is in the first two."
+    ),
+)
 
 FLOOR = 1e-16
 """Where a gap of nothing, or of rounding, is drawn."""

@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from tueplots import bundles, figsizes
 
-from dmf_sharpness.artifacts import atomic_path
-from dmf_sharpness.lineage import marker
+from dmf_sharpness.artifacts.lineage import marker
+from dmf_sharpness.artifacts.store import atomic_path
 
 # Same bytes from run to run: no creation date, no random identifiers.
 os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
@@ -255,7 +255,7 @@ def render(
         style: Width and palette.
         formats: ``pdf``, ``svg``; PNG is always written.
         source: The artifacts that are drawn; it goes into the metadata of the files.
-        lineage: What the figure was made from (:mod:`dmf_sharpness.lineage`); it goes there, too.
+        lineage: What the figure was made from (:mod:`dmf_sharpness.artifacts.lineage`); it goes there, too.
 
     Returns:
         The files written.

@@ -6,34 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from dmf_sharpness.artifacts import read_studies, read_tables, read_tensors
+from dmf_sharpness.artifacts.store import read_arrays, read_studies, read_tables
 from dmf_sharpness.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-DRAWN: dict[str, tuple[str, ...]] = {
-    "contour": ("trajectories", "landscape"),
-    "exactness": ("sharpness",),
-    "growth": ("trajectories",),
-    "flatness": ("sharpness",),
-    "balance": ("sharpness",),
-    "boundary": ("sharpness",),
-    "gauge_path": ("studies/paths",),
-    "bottleneck": ("bottleneck",),
-    "benchmark": ("benchmark",),
-    "landing": ("studies/landing",),
-    "digits": ("studies/soft",),
-    "phase": ("studies/phase",),
-    "timing": ("studies/timing", "studies/starts"),
-    "threshold": ("studies/threshold",),
-    "orbits": ("studies/orbits",),
-}
-"""The figures, and the tables that each draws."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +33,7 @@ class Tables:
     benchmark: pd.DataFrame
     escape: pd.DataFrame
     trajectories: pd.DataFrame
-    landscape: dict[str, Tensor]
+    landscape: dict[str, np.ndarray]
     studies: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -79,7 +57,7 @@ def load_tables(
         benchmark=read_tables(benchmark, "benchmark"),
         escape=read_tables(escape, "escape"),
         trajectories=read_tables(trajectories, "trajectories"),
-        landscape=read_tensors(landscape, "landscape")[0] if landscape else {},
+        landscape=read_arrays(landscape, "landscape")[0] if landscape else {},
         studies=read_studies(studies),
     )
 
@@ -89,7 +67,8 @@ def check_drawn(tables: Tables, names: Sequence[str]) -> None:
 
     Args:
         tables: What was read.
-        names: What is needed of it, as in :data:`DRAWN`.
+        names: What is needed of it, as a figure's
+        :class:`dmf_sharpness.experiments.catalog.FigureInputs` has them.
 
     Raises:
         UserError: Something is missing, or has no rows; the message names the option that gives it.

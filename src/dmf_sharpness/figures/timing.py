@@ -4,8 +4,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
+
+FIGURE = FigureInputs(
+    tables=("studies/timing", "studies/starts"),
+    caption=(
+        "Left, the time to leave, scaled by the predicted rate, against the radius of the start: "
+        "one line for all minimizers until rounding takes over (C6.time: slope off by at most "
+        "{C6.time.value} over {C6.time.n} fits). Right, when starts of each kind have left, in "
+        "units of the time that a rounding error needs: those on the stable manifold stay, or "
+        "leave when rounding has grown."
+    ),
+)
 
 STARTS = {
     "top": (r"along $v_1$", "-"),

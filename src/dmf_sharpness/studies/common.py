@@ -8,13 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent import DescentRun, gradient_descent
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.factors import flatten, unflatten
-from dmf_sharpness.flatness import flat_sharpness
-from dmf_sharpness.manifold import curvature_of
-from dmf_sharpness.outcomes import EscapeOutcome, classify
-from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.descent.outcomes import EscapeOutcome, classify
+from dmf_sharpness.descent.run import DescentRun, gradient_descent
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.network.balance import flat_sharpness
+from dmf_sharpness.network.factors import flatten, unflatten
+from dmf_sharpness.network.tangent import curvature_of
+
+LINEAR_WINDOW = (1e-10, 1e-6)
+"""Displacements, relative to the minimizer's norm, above rounding and below nonlinearity."""
 
 ROUNDING = 1e-13
 """Displacement, relative to the minimizer's norm, that rounding makes of none."""
@@ -180,3 +183,28 @@ def settle(
         end_ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
     names = np.array([o.name.lower() for o in outcome])
     return Settled(run, names, period, farthest.numpy(), end_ratio)
+
+
+def growth_per_step(projection: Tensor, norm: Tensor) -> np.ndarray:
+    """The factor by which ``|projection|`` changes per step while it is in the linear window.
+
+    Args:
+        projection: Displacement along ``v_1``, shape ``(K, B)``, one row per step; NaN after the end.
+        norm: ``‖w‖`` of the minimizers, shape ``(B,)``, the unit of ``LINEAR_WINDOW``.
+
+    Returns:
+        ``(B,)``; NaN for a run with fewer than three steps in the window.
+    """
+    size = (projection.abs() / norm).numpy()
+    low, high = LINEAR_WINDOW
+    growth = np.full(size.shape[1], np.nan)
+    for b in range(size.shape[1]):
+        inside = (size[:, b] >= low) & (size[:, b] <= high)
+        first = int(inside.argmax())
+        # The first stretch only: later the run may come by again.
+        length = (
+            int((~inside[first:]).argmax()) if not inside[first:].all() else len(inside) - first
+        )
+        if inside[first] and length >= 3:
+            growth[b] = (size[first + length - 1, b] / size[first, b]) ** (1 / (length - 1))
+    return growth

@@ -3,13 +3,16 @@
 import pandas as pd
 import torch
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.factors import end_to_end
-from dmf_sharpness.flat_set import path_defect
-from dmf_sharpness.flatness import flat_sharpness, relative_products
-from dmf_sharpness.flattest import minimize_sharpness
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.minimizers.flat import path_defect
+from dmf_sharpness.minimizers.search import minimize_sharpness
+from dmf_sharpness.network.balance import flat_sharpness, relative_products
+from dmf_sharpness.network.factors import end_to_end
 from dmf_sharpness.studies.common import described
+
+STUDY = StudyOptions(needs=("steps",))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:

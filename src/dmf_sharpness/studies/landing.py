@@ -4,11 +4,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.landing import landing_terms, predict_landing
-from dmf_sharpness.manifold import curvature_of
+from dmf_sharpness.descent.landing_law import landing_terms, predict_landing
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.network.tangent import curvature_of
 from dmf_sharpness.studies.common import crossed, described, settle, sites_of
+
+STUDY = StudyOptions(needs=("step_ratios", "steps"), on_data=True, leaves=True)
 
 START = 1e-3
 """Radius of the starts, relative to the predicted largest displacement: squared, it is what the law

@@ -3,11 +3,15 @@
 import pandas as pd
 import torch
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.flatness import flat_sharpness, least_excess
-from dmf_sharpness.flattest import Held, minimize_sharpness
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.minimizers.search import Held, minimize_sharpness
+from dmf_sharpness.network.balance import flat_sharpness
+from dmf_sharpness.network.least_excess import least_excess
 from dmf_sharpness.studies.common import described
+
+STUDY = StudyOptions(needs=("product_ratios", "steps"))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:

@@ -11,12 +11,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent import Outcome, gradient_descent
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.factors import unflatten
-from dmf_sharpness.outcomes import watch
+from dmf_sharpness.descent.outcomes import watch
+from dmf_sharpness.descent.run import Outcome, gradient_descent
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.network.factors import unflatten
 from dmf_sharpness.studies.common import crossed, described, random_directions, sites_of
+
+STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("seed",), one_value=("radii",))
 
 IDENTITY_SCALE = 0.1
 """Of their start, every factor this multiple of the identity."""

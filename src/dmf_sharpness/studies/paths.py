@@ -4,25 +4,28 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.flatness import flat_sharpness, spectral_products
-from dmf_sharpness.gauges import gauge_path
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.minimizers.paths import gauge_path
+from dmf_sharpness.network.balance import flat_sharpness, spectral_products
 from dmf_sharpness.oracles import dense_spectrum
-from dmf_sharpness.sharpness import sharpness
 from dmf_sharpness.studies.common import described
+
+STUDY = StudyOptions(needs=("path_length", "points"), takes=("repeats", "seed"))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Along random gauges ``exp(t A_i)``, ``spec.repeats`` paths per minimizer, ``spec.steps`` points each.
+    """Along random gauges ``exp(t A_i)``, ``spec.repeats`` paths per minimizer, ``spec.points`` points each.
 
     Returns:
-        A row per point: ``path``, ``t`` (0 to ``max(spec.radii)``), ``sharpness`` (the expression),
+        A row per point: ``path``, ``t`` (0 to ``spec.path_length``), ``sharpness`` (the expression),
         ``oracle_sharpness`` (the dense Hessian), ``flat_sharpness``, and what the norms alone say,
         ``lower = 2 max_i p_i²`` and ``upper = 2 Σ_i p_i²`` with ``p_i = ‖L_i‖₂‖R_i‖₂``: the sum of ``L``
         positive operators of norm ``p_i²`` lies between the largest and the sum of their norms.
     """
-    times = np.linspace(0.0, max(spec.radii), spec.steps)
+    times = np.linspace(0.0, spec.path_length, spec.points)
     tables = []
     for b in range(len(ensemble.kinds)):
         start, target = [W[b] for W in ensemble.factors], ensemble.target[b]

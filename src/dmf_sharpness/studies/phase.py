@@ -3,9 +3,12 @@
 import pandas as pd
 import torch
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.studies.common import crossed, described, random_directions, settle, sites_of
+
+STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("repeats", "seed"))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:

@@ -8,12 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.factors import Factors, flatten
-from dmf_sharpness.minimizers import random_minimizer
-from dmf_sharpness.oracles import dense_hessian
-from dmf_sharpness.regularized import (
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.minimizers.basic import random_minimizer
+from dmf_sharpness.minimizers.regularized import (
     collapse_threshold,
     descended,
     layer_singular_value,
@@ -23,8 +22,12 @@ from dmf_sharpness.regularized import (
     scalar_spectrum,
     vanishing_threshold,
 )
+from dmf_sharpness.minimizers.targets import gaussian_matrix
+from dmf_sharpness.network.factors import Factors, flatten
+from dmf_sharpness.oracles import dense_hessian
 from dmf_sharpness.studies.common import described
-from dmf_sharpness.targets import gaussian_matrix
+
+STUDY = StudyOptions(needs=("regularizations",), takes=("repeats", "seed"))
 
 SMALL = 1e-3
 """Size of the last start of each descent, in the valley of zero."""

@@ -7,14 +7,22 @@ to settle: a run that has left the minimizer and no longer oscillates is at no m
 import pandas as pd
 import torch
 
-from dmf_sharpness.descent import gradient_descent
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.factors import flatten
-from dmf_sharpness.landing import landing_coefficient, predict_landing
-from dmf_sharpness.reduced_map import ReducedMap, iterate, reduced_map
-from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.descent.landing_law import landing_coefficient, predict_landing
+from dmf_sharpness.descent.reduced_map import ReducedMap, iterate, reduced_map
+from dmf_sharpness.descent.run import gradient_descent
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.network.factors import flatten
 from dmf_sharpness.studies.common import crossed, described, sites_of
+
+STUDY = StudyOptions(
+    needs=("step_ratios", "radii", "steps"),
+    one_value=("radii",),
+    on_data=True,
+    leaves=True,
+)
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:

@@ -10,12 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent import gradient_descent
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.factors import flatten
-from dmf_sharpness.manifold import retracted
-from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.descent.run import gradient_descent
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.network.factors import flatten
+from dmf_sharpness.network.tangent import retracted
 from dmf_sharpness.studies.common import (
     Sites,
     crossed,
@@ -23,6 +24,10 @@ from dmf_sharpness.studies.common import (
     random_directions,
     settle,
     sites_of,
+)
+
+STUDY = StudyOptions(
+    needs=("step_ratios", "radii", "steps"), takes=("seed",), on_data=True, leaves=True
 )
 
 KINDS = ("top", "random", "flattening", "orthogonal", "manifold", "stable", "exact")
@@ -101,8 +106,8 @@ def _shifts(
 
 
 def _flattening(sites: Sites) -> Tensor:
-    """``v_N``, see :func:`dmf_sharpness.escape.flattening_direction`; zero where there is none."""
-    from dmf_sharpness.escape import flattening_direction
+    """``v_N``, see :func:`dmf_sharpness.studies.landscape.flattening_direction`; zero where there is none."""
+    from dmf_sharpness.studies.landscape import flattening_direction
 
     return torch.stack(
         [

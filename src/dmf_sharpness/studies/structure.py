@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.flat_set import path_defect
-from dmf_sharpness.flatness import flat_sharpness, relative_products
-from dmf_sharpness.sharpness import sharpness
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.minimizers.flat import path_defect
+from dmf_sharpness.network.balance import flat_sharpness, relative_products
 from dmf_sharpness.studies.common import described
+
+STUDY = StudyOptions()
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:

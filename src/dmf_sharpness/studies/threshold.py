@@ -4,10 +4,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent import gradient_descent
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.experiments import StudySpec
+from dmf_sharpness.descent.run import gradient_descent
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.studies.common import Sites, described, random_directions, sites_of
+
+STUDY = StudyOptions(needs=("steps",), takes=("momenta", "seed"), on_data=True)
 
 BRACKET = (0.47, 1.61)
 """Where the bisection starts, in units of the predicted threshold."""

@@ -7,11 +7,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent import gradient_descent
-from dmf_sharpness.ensembles import Ensemble
-from dmf_sharpness.escape import growth_per_step
-from dmf_sharpness.experiments import StudySpec
-from dmf_sharpness.studies.common import described, random_directions, sites_of
+from dmf_sharpness.descent.run import gradient_descent
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.studies.common import described, growth_per_step, random_directions, sites_of
+
+STUDY = StudyOptions(
+    needs=("step_ratios", "radii", "steps"), takes=("seed",), on_data=True, leaves=True
+)
 
 LEVEL = 0.1
 """A run has left when ``|⟨v_1, w − w*⟩|`` is this share of the largest that it reaches from rounding."""

@@ -1,0 +1,347 @@
+"""What a result was made from, and whether that is still what lies there.
+
+Every result of the pipeline carries its *lineage*: a digest of the code that made it, its options, and
+the digest of every file that was read for it. Tables and tensors have it in their header, figures and
+texts a *fingerprint* of it. So whether a result belongs to the files at hand never depends on the times of
+files, which a job that died, a copied folder or a checkout of an older version leave wrong:
+
+- before anything runs, the workflow takes every result whose lineage is not the present one for old
+  (:func:`set_back`), and Snakemake makes it anew;
+- a stage refuses to read results that were made from different versions of one file
+  (:func:`check_consistent`), and to write one whose own sources have changed since it started.
+
+Nothing here imports pandas or torch: every script and the Snakefile do this first.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dmf_sharpness
+from dmf_sharpness.artifacts.headers import ArtifactError, Header, read_header, rule_of
+from dmf_sharpness.errors import UserError
+
+PACKAGE = Path(dmf_sharpness.__path__[0]).absolute()
+"""The package as Python imported it, which may be installed elsewhere than beside the workflow."""
+SEALED = (".parquet", ".safetensors")
+PIPELINE = ("minimizers", "sharpness", "bottleneck", "escape", "trajectories", "landscape")
+"""Kinds of artifacts that the workflow makes; a study's kind is ``study_<name>``."""
+
+ENDS = {
+    ".png": b"IEND\xaeB`\x82",
+    ".pdf": b"%%EOF",
+    ".svg": b"</svg>",
+    ".gif": b"\x3b",
+    ".html": b"</html>",
+    ".json": b"]",
+    ".md": b"-->",
+}
+"""How a whole file of a format ends: Snakemake may put back half a file when the disk is full."""
+
+_FINGERPRINT = re.compile(rb"lineage\W{1,4}([0-9a-f]{64})")
+# Every job looks through dozens of files: parsing them would take it a tenth of a second. A sentence that
+# looks like an import only adds a file.
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from|import)[ \t]+(dmf_sharpness[\w.]*)(?:[ \t]+import[ \t]+(\([^)]*\)|[^\n]*))?",
+    re.MULTILINE,
+)
+_read: dict[str, str] = {}
+_headers: dict[str, Header] = {}
+
+
+def _sources_of(folder: Path) -> dict[Path, bytes]:
+    found = sorted(path for suffix in ("py", "c", "h") for path in folder.rglob(f"*.{suffix}"))
+    return {path: path.read_bytes() for path in found}
+
+
+# The package's sources as they were when this process started, before most of them were imported.
+_AT_START = _sources_of(PACKAGE)
+
+
+def _bytes_at_start(source: Path) -> bytes:
+    if source not in _AT_START:
+        _AT_START[source] = source.read_bytes()
+    return _AT_START[source]
+
+
+_SCRIPT = Path(sys.argv[0]).absolute()
+if _SCRIPT.suffix == ".py" and _SCRIPT.is_file():
+    _bytes_at_start(_SCRIPT)
+
+
+def _module_files(name: str) -> Iterator[Path]:
+    """The files behind a dotted name of our package, packages on the way included; none for others."""
+    first, *parts = name.split(".")
+    if first != PACKAGE.name:
+        return
+    place = PACKAGE
+    yield place / "__init__.py"
+    for part in parts:
+        place = place / part
+        yield place / "__init__.py"
+        yield place.with_suffix(".py")
+
+
+@cache
+def _imported(source: Path) -> frozenset[Path]:
+    """The files of our package that a Python file imports, also inside of functions."""
+    names: set[str] = set()
+    for module, listed in _IMPORT.findall(_bytes_at_start(source).decode()):
+        names.add(module)
+        names.update(f"{module}.{name}" for name in re.findall(r"\w+", listed))
+    return frozenset(path for name in names for path in _module_files(name) if path in _AT_START)
+
+
+@cache
+def _sources(roots: tuple[Path, ...]) -> tuple[Path, ...]:
+    found: set[Path] = set()
+    waiting = [root for root in roots if root.is_file()]
+    while waiting:
+        source = waiting.pop()
+        if source in found:
+            continue
+        found.add(source)
+        if source.suffix == ".py":
+            waiting.extend(_imported(source))
+        if source.name == "lanes.py":  # loads the compiled kernels
+            found.update(path for path in _AT_START if path.suffix in (".c", ".h"))
+    return tuple(sorted(found))
+
+
+def _name_of(source: Path) -> str:
+    """A name that is the same wherever the project lies."""
+    inside = source.is_relative_to(PACKAGE)
+    return str(source.relative_to(PACKAGE.parent)) if inside else source.name
+
+
+@cache
+def code_digest(*roots: Path) -> str:
+    """A digest of files and of all that they import of our package, as when this process started."""
+    digest = hashlib.sha256()
+    for source in _sources(roots):
+        digest.update(f"{_name_of(source)} {len(_bytes_at_start(source))};".encode())
+        digest.update(_bytes_at_start(source))
+    return digest.hexdigest()[:16]
+
+
+def stage_sources(rule: str, scripts: Path, detail: str = "") -> tuple[Path, ...]:
+    """The files that a rule's results depend on, before what these import.
+
+    Args:
+        rule: Its name, which is that of its script.
+        scripts: The folder of the stage scripts.
+        detail: The study, or the figure, where each has a module of its own.
+    """
+    script = scripts.absolute() / f"{rule}.py"
+    match rule:
+        case "run_study":
+            return script, PACKAGE / "studies" / f"{detail}.py"
+        case "render_figure":
+            return script, PACKAGE / "figures" / f"{detail}.py"
+        case "render_report":
+            return script, script.with_suffix(".html")
+    return (script,)
+
+
+def check_unchanged(*roots: Path) -> None:
+    """Make sure that no source of this process was edited since it started.
+
+    Raises:
+        UserError: One was: what this process computed may be of either version.
+    """
+    for source in _sources(roots):
+        if not source.is_file() or source.read_bytes() != _bytes_at_start(source):
+            raise UserError(
+                f"{source}: expected the file as it was at the start, got an edited one"
+            )
+
+
+def check_imported(project: Path) -> None:
+    """Make sure that Python imports the code that lies in the project, where there is some.
+
+    Args:
+        project: The folder that holds ``src/``.
+
+    Raises:
+        UserError: A package is installed elsewhere and differs from ``src/``.
+    """
+    beside = project / "src" / PACKAGE.name
+    if not beside.is_dir() or beside.resolve() == PACKAGE.resolve():
+        return
+    here = {path.relative_to(beside): text for path, text in _sources_of(beside).items()}
+    imported = {
+        path.relative_to(PACKAGE): text
+        for path, text in _AT_START.items()
+        if path.is_relative_to(PACKAGE)
+    }
+    # A wheel holds the compiled kernels and not their sources.
+    if not any(path.suffix == ".c" for path in imported):
+        here = {path: text for path, text in here.items() if path.suffix == ".py"}
+    if here != imported:
+        differing = min(path for path in here | imported if here.get(path) != imported.get(path))
+        raise UserError(
+            f"{beside}: expected the package that Python imports, got one that differs from "
+            f"{PACKAGE} in {differing}; run pip install --editable . in the project"
+        )
+
+
+def lineage(code: str, made_from: Mapping[str, str], options: object = None) -> dict[str, Any]:
+    """What a result was made by and from, as plain objects.
+
+    Args:
+        code: From :func:`code_digest`.
+        made_from: The digest of each file that was read, by path.
+        options: What else decides the result, such as a figure's width.
+    """
+    return {"code": code, "made_from": dict(sorted(made_from.items())), "options": options}
+
+
+def fingerprint(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a lineage, for files that carry no header."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def marker(content: Mapping[str, Any]) -> str:
+    """The text by which a figure, a page or a ledger carries its fingerprint."""
+    return f"lineage:{fingerprint(content)}"
+
+
+def fingerprint_in(path: Path) -> str | None:
+    """The fingerprint that a file carries; None if there is no such file, not all of it, or none in it."""
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    if not content.rstrip().endswith(ENDS.get(path.suffix, b"")):
+        return None
+    found = _FINGERPRINT.search(content)
+    return found.group(1).decode() if found else None
+
+
+def digest_at_hand(path: Path) -> str | None:
+    """The digest of a file as it is now, by which lineages name it; None if there is no such file.
+
+    Of an artifact it is that of its numbers, of an experiment that of its parsed content, of any other
+    file that of its bytes.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix in SEALED:
+        return str(read_header(path)["content"])
+    if path.suffix == ".yaml":
+        # Imported here, because scripts that read no experiment do without a YAML parser.
+        from dmf_sharpness.artifacts.yaml_files import content_digest, read_mapping
+
+        return content_digest(read_mapping(path), path.stem)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def is_current(path: Path, expected: Mapping[str, Any]) -> bool:
+    """Whether a result exists, can be read, and has the lineage it would have if it were made now."""
+    if path.suffix not in SEALED:
+        return fingerprint_in(path) == fingerprint(expected)
+    try:
+        header = read_header(path)
+    except ArtifactError:
+        return False
+    return all(header.get(key) == value for key, value in expected.items())
+
+
+def set_back(path: Path) -> None:
+    """Give a result a time before that of any other file: Snakemake makes it anew; until then it stays.
+
+    Raises:
+        UserError: The file belongs to somebody else.
+    """
+    try:
+        os.utime(path, (1, 1))  # Snakemake ignores the time 0
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(
+            f"{path}: is not of the present files, expected to be able to mark it so, got: "
+            f"{error.strerror}; delete it"
+        ) from None
+
+
+def record(path: Path, digest: str, header: Header | None = None) -> None:
+    """Note what this process has read, for the lineage of what it writes."""
+    _read[str(path)] = digest
+    if header is not None:
+        _headers[str(path)] = header
+
+
+def lineage_of_this_run(script: Path, detail: str = "", options: object = None) -> dict[str, Any]:
+    """The lineage of what a stage script is about to write, after making sure that it is consistent.
+
+    Args:
+        script: The running script.
+        detail: As in :func:`stage_sources`.
+        options: As in :func:`lineage`.
+
+    Raises:
+        ArtifactError: What was read does not belong together, or not to the files at hand.
+        UserError: A source was edited since the start.
+    """
+    roots = stage_sources(script.stem, script.parent, detail)
+    check_consistent(script.parent, _headers)
+    check_unchanged(*roots)
+    return lineage(code_digest(*roots), _read, options)
+
+
+def check_consistent(scripts: Path, headers: Mapping[str, Header]) -> None:
+    """Make sure that artifacts belong together, to the files that were read, and to those at hand.
+
+    Each must have been made by the code of its stage that lies there now, and of every file that it was
+    made from all must have seen the same version: the one at hand, where the file is still there.
+
+    Args:
+        scripts: The folder of the stage scripts.
+        headers: Of the artifacts, by path.
+
+    Raises:
+        ArtifactError: One does not; the message names both files and the command that makes it anew.
+    """
+    seen: dict[str, tuple[str, str]] = {name: (digest, name) for name, digest in _read.items()}
+    for name, header in headers.items():
+        kind = str(header["kind"])
+        if kind not in PIPELINE and not kind.startswith("study_"):
+            continue
+        roots = stage_sources(rule_of(kind), scripts, kind.removeprefix("study_"))
+        if roots[0].is_file() and header.get("code") != code_digest(*roots):
+            raise ArtifactError(Path(name), kind, f"made by another version of {rule_of(kind)}.py")
+        for source, digest in dict(header.get("made_from", {})).items():
+            if source not in seen:
+                at_hand = _digest_or_none(Path(source))
+                seen[source] = (at_hand or digest, source if at_hand else name)
+            known, where = seen[source]
+            if digest != known:
+                problem = f"made from {source} of digest {digest:.12}, which is {known:.12}"
+                problem += " now" if where == source else f" in {where}"
+                raise ArtifactError(Path(name), kind, problem)
+
+
+def _digest_or_none(path: Path) -> str | None:
+    try:
+        return digest_at_hand(path)
+    except UserError:
+        return "unreadable"
+
+
+def expected_lineage(
+    roots: tuple[Path, ...], inputs: Iterable[Path | str], options: object = None
+) -> dict[str, Any] | None:
+    """The lineage of a result if it were made from the files at hand; None if one of them is missing."""
+    made_from = {str(path): _digest_or_none(Path(path)) for path in inputs}
+    if None in made_from.values():
+        return None
+    known = {name: digest for name, digest in made_from.items() if digest is not None}
+    return lineage(code_digest(*roots), known, options)

@@ -1,0 +1,317 @@
+"""C6: with a step size above 2/λ_max gradient descent leaves: when, how fast, from where, where to."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from dmf_sharpness.claims.claim import Claim, judged, judged_from
+from dmf_sharpness.claims.tolerances import (
+    BALANCED,
+    CONFINED,
+    DIRECTION,
+    LANDING_ERROR,
+    LANDING_EXCESS,
+    LANDING_MISSES,
+    LANDING_REACH,
+    RATE,
+    ROUNDING_SPAN,
+    SLOPE,
+    SOFT_EXCESS,
+    THRESHOLD,
+)
+
+# When.
+
+
+@judged_from("escape")
+def leaves(runs: pd.DataFrame) -> Iterator[Claim]:
+    """Runs above the limit of stability."""
+    unstable, stable = runs[runs.step_ratio > 1], runs[runs.step_ratio < 1]
+    closest = runs.radius.min()
+    yield judged(
+        "C6.escape",
+        origin="paper",
+        claim=f"With η > 2/λ_max gradient descent escapes, from as close as {closest:.0e} along v_1.",
+        statistic="1 for a run that did not escape",
+        tolerance=0.0,
+        rows=unstable,
+        values=(~unstable.escaped).astype(float),
+        control="step sizes below 2/λ_max",
+        control_values=(~stable.escaped).astype(float),
+    )
+
+
+@judged_from("escape")
+def returns(runs: pd.DataFrame) -> Iterator[Claim]:
+    """Runs below the limit of stability."""
+    unstable, stable = runs[runs.step_ratio > 1], runs[runs.step_ratio < 1]
+    yield judged(
+        "C6.return",
+        origin="paper",
+        claim="With η < 2/λ_max it returns to the minimizer.",
+        statistic="1 for a run that did not return",
+        tolerance=0.0,
+        rows=stable,
+        values=(stable.outcome != "returned").astype(float),
+        control="step sizes above 2/λ_max",
+        control_values=(unstable.outcome != "returned").astype(float),
+    )
+
+
+@judged_from("studies/threshold")
+def threshold(table: pd.DataFrame) -> Iterator[Claim]:
+    """The limit itself, measured."""
+    rows = table[table.momentum == 0]
+    sharper = rows[rows.sharpness_ratio > 1.01]
+    yield judged(
+        "C6.threshold",
+        origin="paper",
+        claim="Gradient descent stops returning at ηλ_max = 2, found by bisection from random starts.",
+        statistic="relative deviation of the measured threshold",
+        tolerance=THRESHOLD,
+        rows=rows,
+        values=(rows.relative - 1).abs(),
+        control="λ_flat in place of λ_max",
+        control_values=(sharper.relative / sharper.sharpness_ratio - 1).abs(),
+    )
+
+
+@judged_from("studies/threshold")
+def threshold_with_momentum(table: pd.DataFrame) -> Iterator[Claim]:
+    """The limit of the heavy ball and of Nesterov's method."""
+    rows = table[table.momentum > 0]
+    yield judged(
+        "C6.momentum",
+        origin="ours",
+        claim="With momentum β at ηλ_max = 2 + 2β, with Nesterov's at (2 + 2β)/(1 + 2β).",
+        statistic="relative deviation of the measured threshold",
+        tolerance=THRESHOLD,
+        rows=rows,
+        values=(rows.relative - 1).abs(),
+        control="the threshold 2 of plain gradient descent",
+        control_values=(rows.threshold / 2 - 1).abs(),
+    )
+
+
+# How fast, and in which direction.
+
+
+@judged_from("escape")
+def rate(runs: pd.DataFrame) -> Iterator[Claim]:
+    """The growth per step while the run is near the minimizer."""
+    rows = runs[runs.growth.notna()]
+    known = rows[rows.flat_sharpness.notna() & (rows.step_ratio > 1)]
+    growth_if_flat = (1 - known.step_size * known.flat_sharpness).abs()
+    yield judged(
+        "C6.rate",
+        origin="ours",
+        claim="In the linear phase the displacement along v_1 changes by |1 − ηλ_max| per step.",
+        statistic="relative error of the measured factor",
+        tolerance=RATE,
+        rows=rows,
+        values=(rows.growth / rows.predicted_growth - 1).abs(),
+        control="the factor with λ_flat in place of λ_max",
+        control_values=(known.growth / growth_if_flat - 1).abs(),
+    )
+
+
+@judged_from("studies/timing")
+def direction(table: pd.DataFrame) -> Iterator[Claim]:
+    """The direction in which runs leave that started in a random one."""
+    table = table[table.second_ratio < 1]  # one unstable direction
+    rows = table[(table.direction == "random") & table.misalignment.notna() & (table.radius > 0)]
+    yield judged(
+        "C6.direction",
+        origin="ours",
+        claim="It leaves along the top eigenvector, from random starts.",
+        statistic="1 − |cos| with v_1",
+        tolerance=DIRECTION,
+        rows=rows,
+        values=rows.misalignment,
+        control="the direction of the starts",
+        control_values=1 - rows.component / rows.radius,
+    )
+
+
+@judged_from("studies/timing")
+def time(table: pd.DataFrame) -> Iterator[Claim]:
+    """The time to escape, over the radius of the start."""
+    # Along v_1 only: a random start of large radius lies above another minimizer, with another rate.
+    fitted = table.slope.notna() & (table.direction == "top") & (table.second_ratio < 1)
+    key = ["experiment", "network", "minimizer", "step_ratio"]
+    rows = table[fitted].drop_duplicates(key)
+    ratios = sorted(rows.step_ratio.unique())
+    swapped = rows.step_ratio.map(dict(zip(ratios, ratios[::-1], strict=True)))
+    yield judged(
+        "C6.time",
+        origin="ours",
+        claim="The time to escape grows as log(1/radius) / log|1 − ηλ_max|, down to rounding.",
+        statistic="relative error of the slope",
+        tolerance=SLOPE,
+        rows=rows,
+        values=(rows.slope / rows.predicted_slope - 1).abs(),
+        control="the slope of the other step ratio",
+        control_values=(rows.slope * np.log(2 * swapped - 1) - 1).abs(),
+    )
+
+
+# From where.
+
+
+@judged_from("studies/starts")
+def stable_starts(table: pd.DataFrame) -> Iterator[Claim]:
+    """Starts from which gradient descent would not leave in exact arithmetic."""
+    least = 0.9 * ROUNDING_SPAN / np.log(2 * table.step_ratio - 1)
+    early = (least / table.escape_time).fillna(0.0)  # a run that never left has no time
+    rows = table[table.start == "stable"]
+    yield judged(
+        "C6.stable",
+        origin="ours",
+        claim="Starts on the computed stable manifold stay, or leave when rounding has grown.",
+        statistic="time that rounding needs at least, over the time to escape",
+        tolerance=1.0,
+        rows=rows,
+        values=early[rows.index],
+        control="starts orthogonal to v_1 instead",
+        control_values=early[table.start == "orthogonal"],
+    )
+
+
+# Where to.
+
+
+@judged_from("escape")
+def lands_flatter(runs: pd.DataFrame) -> Iterator[Claim]:
+    """The minimizers at which runs land."""
+    rows = runs[runs.outcome == "landed"]
+    yield judged(
+        "C6.flatter",
+        origin="ours",
+        claim="Where it lands after an escape, the minimizer is flatter than stability asks: ηλ/2 ≤ 1.",
+        statistic="ηλ/2 − 1 at the end",
+        tolerance=0.0,
+        rows=rows,
+        values=rows.end_ratio - 1,
+        control="the minimizers that the same runs left",
+        control_values=rows.step_ratio - 1,
+    )
+
+
+@judged_from("studies/landing")
+def landing_law(table: pd.DataFrame) -> Iterator[Claim]:
+    """How much flatter: the landing law."""
+    rows = table[
+        np.isclose(table.excess, LANDING_EXCESS)
+        & ~(table.flat_ratio >= 1)
+        & (table.second_ratio < 1)
+        & (table.coefficient.abs() * table.excess <= LANDING_REACH)
+    ]
+
+    def share_missed(predicted: pd.Series) -> pd.Series:
+        """The share of the landings that a prediction of ``1 − c_end`` misses, as one value."""
+        hit = (predicted / (1 - rows.end_ratio) - 1).abs() <= LANDING_ERROR
+        return pd.Series([float((~hit).mean()) if len(hit) else math.nan])
+
+    yield judged(
+        "C6.law",
+        origin="ours",
+        claim="The landing law, with nothing fitted, says where it lands.",
+        statistic=f"share of minimizers with 1 − c_end off by more than {LANDING_ERROR:.0%}",
+        tolerance=LANDING_MISSES,
+        rows=rows,
+        values=share_missed(1 - rows.predicted_refined),
+        control="the mirror image, c_end = 1 − δ",
+        control_values=share_missed(rows.excess),
+    )
+
+
+@judged_from("studies/soft")
+def soft_directions(table: pd.DataFrame) -> Iterator[Claim]:
+    """Runs on data, whose slow directions have not settled."""
+    rows = table[table.excess <= SOFT_EXCESS * (1 + 1e-9)]
+
+    def off(predicted: pd.Series) -> pd.Series:
+        return ((1 - predicted) / (1 - rows.end_ratio) - 1).abs()
+
+    yield judged(
+        "C6.soft",
+        origin="ours",
+        claim=(
+            "On the digits, where soft directions take longer than any run, the "
+            "reduced map says where it is."
+        ),
+        statistic="relative error of 1 − ηλ/2 after the escape",
+        tolerance=LANDING_ERROR,
+        rows=rows,
+        values=off(rows.predicted),
+        control="the landing law, for which all directions have settled",
+        control_values=off(rows.settled),
+    )
+
+
+# Beyond 2/λ_flat, where no minimizer is stable.
+
+
+@judged_from("studies/phase")
+def lands_nowhere(table: pd.DataFrame) -> Iterator[Claim]:
+    """Runs with a step size at which no minimizer is stable."""
+    rows = table[table.flat_ratio > 1]
+    before = table[(table.flat_ratio < 1) & (table.step_ratio > 1)]
+    yield judged(
+        "C6.nowhere",
+        origin="ours",
+        claim="With η > 2/λ_flat no run lands at a minimizer: none is stable.",
+        statistic="1 for a run that landed",
+        tolerance=0.0,
+        rows=rows,
+        values=(rows.outcome == "landed").astype(float),
+        control="step sizes with 2/λ_max < η < 2/λ_flat",
+        control_values=(before.outcome == "landed").astype(float),
+    )
+
+
+@judged_from("studies/orbits")
+def confined(table: pd.DataFrame) -> Iterator[Claim]:
+    """The directions in which a run oscillates."""
+    rows, wider = _orbits(table)
+    yield judged(
+        "C6.orbits",
+        origin="ours",
+        claim=(
+            "Just beyond 2/λ_flat it oscillates in the target's top singular "
+            "subspace, as Ghosh et al. saw."
+        ),
+        statistic="share of the variance outside that subspace",
+        tolerance=CONFINED,
+        rows=rows,
+        values=1 - rows.in_top,
+        control="step sizes at which the second direction is unstable, too",
+        control_values=1 - wider.in_top,
+    )
+
+
+@judged_from("studies/orbits")
+def balancing(table: pd.DataFrame) -> Iterator[Claim]:
+    """The layers of a run that oscillates."""
+    rows, wider = _orbits(table)
+    yield judged(
+        "C6.balancing",
+        origin="ours",
+        claim="On these orbits the layers balance along the top path, wherever they started.",
+        statistic="spread of the layers along the top path, at the end",
+        tolerance=BALANCED,
+        rows=rows,
+        values=rows.top_gap,
+        control="step sizes at which the second direction is unstable, too",
+        control_values=wider.top_gap,
+    )
+
+
+def _orbits(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The ends of the runs just beyond ``2/λ_flat``, and of those farther beyond that still run."""
+    key = ["experiment", "network", "run"]
+    ends = table.sort_values("step").drop_duplicates(key, keep="last")
+    low = ends.flat_ratio[ends.flat_ratio > 1].min()
+    return ends[ends.flat_ratio == low], ends[(ends.flat_ratio > low) & (ends.ended == 0)]

@@ -1,0 +1,159 @@
+"""C1: the closed form is the sharpness at any minimizer, and what else the same operator has."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from dmf_sharpness.claims.claim import Claim, judged, judged_from
+from dmf_sharpness.claims.tolerances import EXACT, ITERATED, SPECTRUM
+
+DIFFERENCE = "relative difference of exact sharpness and dense Hessian"
+
+
+@judged_from("sharpness")
+def closed_form(table: pd.DataFrame) -> Iterator[Claim]:
+    """Matrix factorization, where the formula known before was right at flat minimizers alone."""
+    rows = table[table.flat_sharpness.notna()]
+    yield judged(
+        "C1.sharpness",
+        origin="paper",
+        claim=(
+            "The closed form is the largest Hessian eigenvalue at any minimizer of "
+            "deep matrix factorization."
+        ),
+        statistic=DIFFERENCE,
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.relative_difference,
+        control="the formula for flat minimizers, used at every minimizer",
+        control_values=(rows.control_sharpness / rows.oracle_sharpness - 1).abs(),
+    )
+
+
+@judged_from("sharpness")
+def closed_form_on_data(table: pd.DataFrame) -> Iterator[Claim]:
+    """Deep linear networks, where the inputs enter the closed form."""
+    rows = table[table.flat_sharpness.isna()]
+    yield judged(
+        "C1.data",
+        origin="paper",
+        claim=(
+            "The closed form is the largest Hessian eigenvalue at a minimizer of "
+            "deep linear network training."
+        ),
+        statistic=DIFFERENCE,
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.relative_difference,
+        control="the closed form with the data left out",
+        control_values=(rows.control_sharpness / rows.oracle_sharpness - 1).abs(),
+    )
+
+
+@judged_from("sharpness")
+def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
+    """All nonzero eigenvalues, and not the largest alone."""
+    yield judged(
+        "C1.spectrum",
+        origin="ours",
+        claim="The same operator has the whole nonzero Hessian spectrum, multiplicities included.",
+        statistic="largest eigenvalue difference over λ_max",
+        tolerance=SPECTRUM,
+        rows=table,
+        values=table.spectrum_difference,
+        control="the spectrum of another minimizer of the network",
+        control_values=table.control_spectrum_difference,
+    )
+
+
+@judged_from("sharpness")
+def eigenvector(table: pd.DataFrame) -> Iterator[Claim]:
+    """The direction in which gradient descent leaves."""
+    yield judged(
+        "C1.eigenvector",
+        origin="ours",
+        claim="The top eigenvector in parameter space is U_i ∝ L_iᵀ Y R_iᵀ.",
+        statistic="‖Hv − λv‖ / λ with the dense Hessian",
+        tolerance=SPECTRUM,
+        rows=table,
+        values=table.eigenvector_residual,
+        control="the eigenvector of another minimizer of the network",
+        control_values=table.control_eigenvector_residual,
+    )
+
+
+@judged_from("bottleneck")
+def with_residual(table: pd.DataFrame) -> Iterator[Claim]:
+    """Minima with a residual, where the closed form misses a part of the Hessian."""
+    wider = table[~table.tight_ends]
+    yield judged(
+        "C1.bottleneck",
+        origin="ours",
+        claim="Behind a bottleneck the sharpness comes from the Hessian-vector product with the residual.",
+        statistic="relative difference of that sharpness and the dense Hessian",
+        tolerance=ITERATED,
+        rows=table,
+        values=(table.sharpness / table.oracle_sharpness - 1).abs(),
+        control="the closed form, which leaves the residual out, where an outer hidden layer is wider",
+        control_values=_missed(wider),
+    )
+
+
+@judged_from("bottleneck")
+def with_narrow_ends(table: pd.DataFrame) -> Iterator[Claim]:
+    """Minima with a residual that the closed form does not miss."""
+    rows, wider = table[table.tight_ends], table[~table.tight_ends]
+    yield judged(
+        "C1.bottleneck_exact",
+        origin="ours",
+        claim=(
+            "The closed form is still exact there if the first and last hidden "
+            "widths are the bottleneck's."
+        ),
+        statistic="relative difference of the closed form and the dense Hessian",
+        tolerance=EXACT,
+        rows=rows,
+        values=_missed(rows),
+        control="an outer hidden layer wider than the bottleneck",
+        control_values=_missed(wider),
+    )
+
+
+def _missed(rows: pd.DataFrame) -> pd.Series:
+    return (rows.expression / rows.oracle_sharpness - 1).abs()
+
+
+@judged_from("studies/paths")
+def along_paths(table: pd.DataFrame) -> Iterator[Claim]:
+    """Paths through the set of minimizers, from flat ones outwards."""
+    yield judged(
+        "C1.paths",
+        origin="paper",
+        claim=(
+            "The closed form is exact all along paths through the set of "
+            "minimizers, not at flat ones only."
+        ),
+        statistic=DIFFERENCE,
+        tolerance=EXACT,
+        rows=table,
+        values=(table.sharpness / table.oracle_sharpness - 1).abs(),
+        control="the value at the flat minimizers, which was known before",
+        control_values=(table.flat_sharpness / table.oracle_sharpness - 1).abs(),
+    )
+
+
+@judged_from("studies/paths")
+def bounds(table: pd.DataFrame) -> Iterator[Claim]:
+    """The interval that the spectral norms of the intermediate factors leave."""
+    outside = pd.concat([table.lower / table.sharpness, table.sharpness / table.upper], axis=1)
+    yield judged(
+        "C1.bounds",
+        origin="ours",
+        claim="Spectral norms alone bound it: 2 max p_i² ≤ λ_max ≤ 2 Σ p_i², p_i = ‖L_i‖‖R_i‖.",
+        statistic="relative violation of either bound",
+        tolerance=EXACT,
+        rows=table,
+        values=outside.max(axis=1) - 1,
+        control="the upper bound taken for the value",
+        control_values=table.upper / table.sharpness - 1,
+    )

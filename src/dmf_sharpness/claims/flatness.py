@@ -1,0 +1,358 @@
+"""C2 to C5: which minimizers are flat, and how their layers are balanced."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from dmf_sharpness.claims.claim import Claim, judged, judged_from
+from dmf_sharpness.claims.tolerances import (
+    ATTAINED,
+    BALANCED,
+    EXACT,
+    FAR_APART,
+    FLAT_BALANCE,
+    SHARED,
+    UNBALANCED,
+    UNBALANCED_FROBENIUS,
+)
+
+EXCESS = "relative excess sharpness, λ_max / λ_flat − 1"
+
+
+# The rows of the sharpness table that are of matrix factorization, where λ_flat is known.
+
+
+def _factorization(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table.flat_sharpness.notna()]
+
+
+def _is_scalar(table: pd.DataFrame) -> pd.Series:
+    """Whether the factors multiply to one number."""
+    return table.widths.str.match(r"1-.*-1$")
+
+
+def _is_settled(table: pd.DataFrame) -> pd.Series:
+    """Whether the balance condition is claimed to be necessary: depth 2, and scalars."""
+    return _is_scalar(table) | (table.depth == 2)
+
+
+def _is_balanced(table: pd.DataFrame) -> pd.Series:
+    """Whether all spectral products have the right value."""
+    return table.spectral_imbalance <= BALANCED
+
+
+def _has_wrong_value(table: pd.DataFrame) -> pd.Series:
+    """Whether all spectral products are equal, and not to the right value."""
+    return (table.product_spread <= BALANCED) & ~_is_balanced(table)
+
+
+def _violation(table: pd.DataFrame) -> pd.Series:
+    return table.least_excess - table.excess
+
+
+# C2: equal spectral products of the right value are enough.
+
+
+@judged_from("sharpness")
+def sufficient(table: pd.DataFrame) -> Iterator[Claim]:
+    """The sufficient condition, at every depth."""
+    table = _factorization(table)
+    rows = table[_is_balanced(table)]
+    yield judged(
+        "C2",
+        origin="paper",
+        claim="Equal spectral products ‖L_i‖‖R_i‖ = ‖M‖^{1−1/L} make a minimizer flat.",
+        statistic=EXCESS,
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.excess,
+        control="equal products of another value",
+        control_values=table[_has_wrong_value(table)].excess,
+    )
+
+
+@judged_from("sharpness")
+def right_value(table: pd.DataFrame) -> Iterator[Claim]:
+    """Products that are equal, and not flat."""
+    table = _factorization(table)
+    rows = table[_has_wrong_value(table)]
+    others = table[~_is_balanced(table) & ~_has_wrong_value(table)]
+
+    def off(rows: pd.DataFrame) -> pd.Series:
+        largest = 1 + rows.spectral_imbalance  # the largest product over the right value
+        return ((1 + rows.excess) / largest**2 - 1).abs()
+
+    yield judged(
+        "C2.constant",
+        origin="ours",
+        claim="The value matters: with all products x times the right one, λ_max was x² λ_flat.",
+        statistic="relative difference of λ_max / λ_flat and x²",
+        tolerance=EXACT,
+        rows=rows,
+        values=off(rows),
+        control="the largest product as x where they are not equal",
+        control_values=off(others),
+    )
+
+
+@judged_from("sharpness")
+def not_necessary(table: pd.DataFrame) -> Iterator[Claim]:
+    """Flat minimizers whose products are not equal."""
+    table = _factorization(table)
+    uneven = table[table.spectral_imbalance >= UNBALANCED]
+    made = uneven.kind.isin(["unequal_flat_example", "unequal_flat", "explicit"])
+    rows = uneven[made & ~_is_settled(uneven)]
+    yield judged(
+        "C2.necessity",
+        origin="ours",
+        claim=(
+            "For three and more matrix factors it is not necessary: flat with a "
+            "product off by 1 % and more."
+        ),
+        statistic=EXCESS,
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.excess,
+        control="random minimizers with products off by as much",
+        control_values=uneven[uneven.kind == "random"].excess,
+    )
+
+
+@judged_from("studies/flattest")
+def least(table: pd.DataFrame) -> Iterator[Claim]:
+    """The lower bound, against searches for something below it."""
+    yield judged(
+        "C2.bound",
+        origin="ours",
+        claim="No minimizer is flatter than λ_flat: minimizing the sharpness never gets below it.",
+        statistic="relative shortfall of the least sharpness on the way",
+        tolerance=EXACT,
+        rows=table,
+        values=1 - table.least_ratio,
+        control="a bound one part in a million higher",
+        control_values=1 + 1e-6 - table.least_ratio,
+    )
+
+
+@judged_from("studies/flattest")
+def attained(table: pd.DataFrame) -> Iterator[Claim]:
+    """The lower bound, as the end of the same searches."""
+    yield judged(
+        "C2.attained",
+        origin="ours",
+        claim="From random minimizers, minimizing the sharpness ends at λ_flat.",
+        statistic="relative excess sharpness at the end",
+        tolerance=ATTAINED,
+        rows=table,
+        values=table.end_ratio - 1,
+        control="where the same searches started",
+        control_values=table.start_ratio - 1,
+    )
+
+
+# C3 and C4: at depth 2 and for scalars the condition is necessary, too.
+
+
+@judged_from("sharpness")
+def depth_2(table: pd.DataFrame) -> Iterator[Claim]:
+    """All that holds at depth 2."""
+    table = _factorization(table)
+    here = table.depth == 2
+    yield from _necessary_and_sufficient(table, here, here, "C3", "At depth 2")
+
+
+@judged_from("sharpness")
+def scalars(table: pd.DataFrame) -> Iterator[Claim]:
+    """All that holds in deep scalar factorization."""
+    table = _factorization(table)
+    here, deep = _is_scalar(table), table.depth != 2
+    yield from _necessary_and_sufficient(
+        table, here, here & deep, "C4", "In deep scalar factorization"
+    )
+
+
+def _necessary_and_sufficient(
+    table: pd.DataFrame, here: pd.Series, here_alone: pd.Series, claim: str, place: str
+) -> Iterator[Claim]:
+    """The three rows of C3 and of C4.
+
+    Args:
+        table: The sharpness table of matrix factorization.
+        here: The rows that the claim is of.
+        here_alone: Those of them that no other claim is of, for controls.
+        claim: ``C3`` or ``C4``.
+        place: The beginning of the sentence.
+    """
+    others = table[~_is_settled(table)]
+    rows = table[here & _is_balanced(table)]
+    yield judged(
+        f"{claim}.sufficient",
+        origin="paper",
+        claim=f"{place} equal spectral products of the right value make a minimizer flat.",
+        statistic=EXCESS,
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.excess,
+        control="equal products of another value",
+        control_values=table[_has_wrong_value(table) & here_alone].excess,
+    )
+    rows = table[here]
+    yield judged(
+        f"{claim}.necessary",
+        origin="paper",
+        claim=f"{place} nothing else does: one product off by a factor x forces a positive excess.",
+        statistic="least excess that the imbalance allows, minus the excess",
+        tolerance=EXACT,
+        rows=rows,
+        values=_violation(rows),
+        control="three matrix factors, where the condition is not necessary",
+        control_values=_violation(others[others.kind == "explicit"]),
+    )
+    yield judged(
+        f"{claim}.exact",
+        origin="ours",
+        claim=f"{place} the relative excess sharpness is mean_i x_i² − 1, x_i the relative products.",
+        statistic="difference of the excess and mean_i x_i² − 1",
+        tolerance=EXACT,
+        rows=rows,
+        values=(rows.excess - rows.balance_excess).abs() / (1 + rows.excess),
+        control="matrix factors of depth 3 and more",
+        control_values=(others.excess - others.balance_excess).abs(),
+    )
+
+
+@judged_from("studies/necessity")
+def depth_2_searched(table: pd.DataFrame) -> Iterator[Claim]:
+    """Searches for a counter-example at depth 2."""
+    yield from _searched(table, table.depth == 2, "C3", "At depth 2")
+
+
+@judged_from("studies/necessity")
+def scalars_searched(table: pd.DataFrame) -> Iterator[Claim]:
+    """Searches for a counter-example among scalars."""
+    here = _is_scalar(table) & (table.depth != 2)
+    yield from _searched(table, here, "C4", "In deep scalar factorization")
+
+
+def _searched(table: pd.DataFrame, here: pd.Series, claim: str, place: str) -> Iterator[Claim]:
+    """The two rows that the searches add to C3 and to C4."""
+    rows, others = table[here], table[~_is_settled(table)]
+    yield judged(
+        f"{claim}.search",
+        origin="ours",
+        claim=f"{place} no search finds less excess than the product held off balance forces.",
+        statistic="least excess that the imbalance allows, minus the least found",
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.least_excess - rows.found_excess,
+        control="the same search on three matrix factors",
+        control_values=others.least_excess - others.found_excess,
+    )
+    yield judged(
+        f"{claim}.tight",
+        origin="ours",
+        claim=f"{place} no more is forced: the search ends there.",
+        statistic="excess at the end, minus the least that the imbalance allows",
+        tolerance=ATTAINED,
+        rows=rows,
+        values=rows.end_excess - rows.least_excess,
+        control="where the same searches started",
+        control_values=rows.start_excess - rows.least_excess,
+    )
+
+
+# C5: flat minimizers are balanced in the spectral norm, and need not be in the Frobenius norm.
+
+
+@judged_from("sharpness")
+def frobenius(table: pd.DataFrame) -> Iterator[Claim]:
+    """Flat minimizers that are not balanced in the Frobenius norm."""
+    table = _factorization(table)
+    apart = table.frobenius_imbalance >= UNBALANCED_FROBENIUS
+    rows = table[_is_balanced(table) & apart]
+    yield judged(
+        "C5.frobenius",
+        origin="paper",
+        claim="Spectrally balanced minimizers are flat even with Frobenius norms far apart.",
+        statistic=EXCESS,
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.excess,
+        control="as far apart in Frobenius norm, spectral products not equal",
+        control_values=table[~_is_balanced(table) & apart].excess,
+    )
+
+
+@judged_from("sharpness")
+def hundred(table: pd.DataFrame) -> Iterator[Claim]:
+    """Frobenius norms a factor of a hundred apart, where an experiment asks for them."""
+    table = _factorization(table)
+    apart = table.frobenius_imbalance >= FAR_APART
+    if not apart.any():
+        return
+    rows = table[_is_balanced(table) & apart]
+    yield judged(
+        "C5.hundred",
+        origin="ours",
+        claim="Up to a factor of 100 apart, and they are still flat.",
+        statistic=EXCESS,
+        tolerance=EXACT,
+        rows=rows,
+        values=rows.excess,
+        control="random minimizers, whose Frobenius norms are closer",
+        control_values=table[(table.kind == "random") & ~apart].excess,
+    )
+
+
+@judged_from("sharpness")
+def spectral(table: pd.DataFrame) -> Iterator[Claim]:
+    """The balance of the flat minimizers, where the condition is necessary."""
+    table = _factorization(table)
+    rows = table[_is_settled(table) & (table.excess <= EXACT)]
+    yield judged(
+        "C5.spectral",
+        origin="paper",
+        claim="Flat minimizers (depth 2 and scalars) are spectral-norm balanced.",
+        statistic="relative deviation of ‖L_i‖‖R_i‖ from ‖M‖^{1−1/L}",
+        tolerance=FLAT_BALANCE,
+        rows=rows,
+        values=rows.spectral_imbalance,
+        control="their Frobenius norms, judged alike",
+        control_values=rows.frobenius_imbalance - 1,
+    )
+
+
+@judged_from("studies/flattest")
+def top_path_found(table: pd.DataFrame) -> Iterator[Claim]:
+    """The top path of minimizers that were found flat."""
+    yield judged(
+        "C5.path",
+        origin="ours",
+        claim=(
+            "At the flat minimizers so found, adjacent layers share a singular "
+            "vector along the top path."
+        ),
+        statistic="relative defect of the singular pairs",
+        tolerance=FLAT_BALANCE,
+        rows=table,
+        values=table.path_defect,
+        control="where the same searches started",
+        control_values=table.start_path_defect,
+    )
+
+
+@judged_from("studies/structure")
+def top_path(table: pd.DataFrame) -> Iterator[Claim]:
+    """The top path of minimizers that were made flat."""
+    is_flat = table.ratio - 1 <= EXACT
+    yield judged(
+        "C5.structure",
+        origin="ours",
+        claim="At every flat minimizer adjacent layers share a singular vector along the top path.",
+        statistic="relative defect of the singular pairs",
+        tolerance=SHARED,
+        rows=table[is_flat],
+        values=table.path_defect[is_flat],
+        control="minimizers that are not flat",
+        control_values=table.path_defect[~is_flat],
+    )

@@ -1,0 +1,174 @@
+"""The ledger of the claims: written with a seal, read with care, and shown in four ways."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dmf_sharpness.artifacts.headers import ArtifactError
+from dmf_sharpness.artifacts.yaml_files import read_schema, schema_problems
+from dmf_sharpness.claims.claim import Claim, stands
+
+SCHEMA = Path(__file__).with_name("ledger.yaml")
+
+
+def to_json(claims: list[Claim]) -> list[dict[str, Any]]:
+    """The ledger as plain objects; NaN and infinity, which JSON does not have, become null."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{key: plain(value) for key, value in asdict(claim).items()} for claim in claims]
+
+
+def read_ledger(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ledger, as :func:`to_json` makes them, from the file that judge_claims.py writes.
+
+    A ledger of no claims is read; it does not stand, see :func:`all_stand`.
+
+    Raises:
+        ArtifactError: The file is missing, no JSON, or not a ledger; the message is one line.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        json.dumps(rows, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except OSError as error:
+        raise ArtifactError(path, "claims", f"expected a ledger, got: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(path, "claims", f"expected a ledger in JSON, got: {reason}") from None
+    for problem in schema_problems(rows, read_schema(SCHEMA)):
+        raise ArtifactError(path, "claims", f"not a ledger: {problem}")
+    seals = {row["seal"] for row in rows if "seal" in row}
+    if seals - {_seal(rows)}:
+        raise ArtifactError(path, "claims", "altered since it was judged")
+    return list(rows)
+
+
+def sealed_rows(rows: list[dict[str, Any]], lineage: str) -> list[dict[str, Any]]:
+    """The rows of a ledger with its lineage and a digest of all rows in each of them.
+
+    Args:
+        rows: As :func:`to_json` makes them.
+        lineage: The marker of what the ledger was judged from (:mod:`dmf_sharpness.artifacts.lineage`).
+    """
+    marked = [{**row, "lineage": lineage} for row in rows]
+    return [{**row, "seal": _seal(marked)} for row in marked]
+
+
+def _seal(rows: list[dict[str, Any]]) -> str:
+    plain = [{key: value for key, value in row.items() if key != "seal"} for row in rows]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant}, which is no number")
+
+
+def all_stand(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are claims, and every one of them stands."""
+    return len(rows) > 0 and all(map(stands, rows))
+
+
+def format_number(value: float | None) -> str:
+    """Two digits, or a dash where there was nothing to measure."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def to_markdown(rows: list[dict[str, Any]]) -> str:
+    """The ledger as a Markdown table."""
+    lines = [
+        "| claim | origin | what is claimed | statistic (largest) | value | tolerance | n | verdict "
+        "| negative control |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        control = row["control"]
+        cells = [
+            row["id"],
+            row["origin"],
+            row["claim"],
+            row["statistic"],
+            format_number(row["value"]),
+            format_number(row["tolerance"]),
+            str(row["n"]),
+            f"**{row['verdict']}**",
+            f"{control['description']}: {format_number(control['value'])}, {control['verdict']}",
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_short_markdown(
+    rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """The ledger as the README shows it: the paper's claims, and ours folded away beneath.
+
+    Args:
+        rows: The ledger.
+        figures: Names of the figures that bear on a claim, by its id.
+    """
+    ours = [row for row in rows if row["origin"] != "paper"]
+    table = _short_table([row for row in rows if row["origin"] == "paper"], figures or {})
+    if not ours:
+        return table
+    return (
+        f"{table}\n<details>\n<summary>What we added to them: {len(ours)} more rows</summary>\n\n"
+        f"{_short_table(ours, figures or {})}\n</details>\n"
+    )
+
+
+def _short_table(rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]]) -> str:
+    lines = [
+        "| claim | measured | tolerance | n | control | verdict | figure |",
+        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
+    for row in rows:
+        origin = " (extension)" if row["origin"] == "extension" else ""
+        cells = [
+            f"**{row['id']}**{origin} {row['claim']}".replace("|", "\\|"),
+            format_number(row["value"]),
+            format_number(row["tolerance"]),
+            str(row["n"]),
+            format_number(row["control"]["value"]),
+            row["verdict"],
+            ", ".join(f"[{name}](figures/{name}.png)" for name in figures.get(row["id"], ())),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_text(rows: list[dict[str, Any]]) -> str:
+    """The ledger as a table for a terminal: one line per claim."""
+    lines = [f"{'':2}{'claim':<20}{'value':>9}  {'≤':>7}{'n':>6}  {'control':>9}  what is claimed"]
+    for row in rows:
+        lines.append(
+            f"{'✓' if stands(row) else '✗':2}{row['id']:<20}{format_number(row['value']):>9}  "
+            f"{format_number(row['tolerance']):>7}{row['n']:>6}  "
+            f"{format_number(row['control']['value']):>9}  "
+            f"{row['claim']}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """One sentence: do the claims stand?"""
+    if not rows:
+        return "There are no claims: nothing was judged, and nothing holds."
+    fallen = [row["id"] for row in rows if row["verdict"] != "holds"]
+    untested = [row["id"] for row in rows if row["control"]["verdict"] != "fails"]
+    if not fallen and not untested:
+        return f"All {len(rows)} claims hold, and each one's negative control fails."
+    parts = []
+    if fallen:
+        parts.append(f"These claims fail: {', '.join(fallen)}.")
+    if untested:
+        parts.append(f"The negative control of these claims does not fail: {', '.join(untested)}.")
+    return " ".join(parts)

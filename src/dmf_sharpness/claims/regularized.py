@@ -1,0 +1,107 @@
+"""E: the extension to the regularized problem."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from dmf_sharpness.claims.claim import Claim, judged, judged_from
+from dmf_sharpness.claims.tolerances import DESCENDED, EXACT, SPECTRUM
+
+STATISTIC = "largest eigenvalue difference over the largest eigenvalue, of the dense Hessian"
+CONTROL = "minimizers of the problem without regularization"
+
+
+def _scalar(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Points of one source, of scalar factorization, where the spectrum has a closed form."""
+    return table[(table.source == source) & table.spectrum_difference.notna()]
+
+
+@judged_from("studies/regularized")
+def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
+    """The spectrum at minimizers that were built."""
+    rows = _scalar(table, "closed form")
+    yield judged(
+        "E.spectrum",
+        origin="extension",
+        claim="With ℓ² regularization the Hessian spectrum at scalar minimizers has a closed form.",
+        statistic=STATISTIC,
+        tolerance=SPECTRUM,
+        rows=rows,
+        values=rows.spectrum_difference,
+        control=CONTROL,
+        control_values=_scalar(table, "not regularized").spectrum_difference,
+    )
+
+
+@judged_from("studies/regularized")
+def constant(table: pd.DataFrame) -> Iterator[Claim]:
+    """The spectrum at minimizers that were found."""
+    rows = _scalar(table, "descent")
+    yield judged(
+        "E.constant",
+        origin="extension",
+        claim="It is the same at all minimizers: at those that descent finds, too.",
+        statistic=STATISTIC,
+        tolerance=DESCENDED,
+        rows=rows,
+        values=rows.spectrum_difference,
+        control=CONTROL,
+        control_values=_scalar(table, "not regularized").spectrum_difference,
+    )
+
+
+@judged_from("studies/regularized")
+def norms(table: pd.DataFrame) -> Iterator[Claim]:
+    """The balance of the layers, which the regularization enforces."""
+
+    def off(rows: pd.DataFrame) -> pd.Series:
+        most, least = rows.most_norm - rows.predicted_norm, rows.predicted_norm - rows.least_norm
+        return pd.concat([most, least], axis=1).max(axis=1)
+
+    rows = table[table.source == "descent"]
+    yield judged(
+        "E.norms",
+        origin="extension",
+        claim="All layers of all minimizers that descent finds have one Frobenius norm, the predicted one.",
+        statistic="largest difference from it",
+        tolerance=DESCENDED,
+        rows=rows,
+        values=off(rows),
+        control=CONTROL,
+        control_values=off(table[table.source == "not regularized"]),
+    )
+
+
+@judged_from("studies/regularized")
+def least_loss(table: pd.DataFrame) -> Iterator[Claim]:
+    """The lower bound of the loss."""
+    rows = table[table.source == "descent"]
+    yield judged(
+        "E.least",
+        origin="extension",
+        claim="No descent gets below the closed form of the least regularized loss.",
+        statistic="relative shortfall of the loss at the end",
+        tolerance=EXACT,
+        rows=rows,
+        values=1 - rows.loss / rows.least_loss,
+        control="a least loss one part in a million higher",
+        control_values=1 - rows.loss / (rows.least_loss * (1 + 1e-6)),
+    )
+
+
+@judged_from("studies/regularized")
+def collapse(table: pd.DataFrame) -> Iterator[Claim]:
+    """The regularization from which zero is the minimizer."""
+    rows = table[table.source == "descent"]
+    local = rows[rows.share > 1]
+    yield judged(
+        "E.collapse",
+        origin="extension",
+        claim="The minimizer collapses to zero at the predicted regularization μ*.",
+        statistic="1 where the best end is zero below μ* or is not above it",
+        tolerance=0.0,
+        rows=rows,
+        values=(rows.collapsed != (rows.share > 1)).astype(float),
+        control="where the local minimum that is not zero vanishes, in place of μ*",
+        control_values=(local.collapsed != (local.share > local.vanishing_share)).astype(float),
+    )

@@ -1,0 +1,210 @@
+"""The arguments of gradient descent, checked at one place for all engines.
+
+What leaves here is of the type, shape and device that an engine takes it for, finite, and without a
+graph; an engine looks at nothing again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dmf_sharpness.arguments import (
+    checked_choice,
+    checked_flag,
+    checked_integer,
+    checked_number,
+    checked_positive_numbers,
+    checked_tensor,
+    shown,
+)
+from dmf_sharpness.descent.state import Minibatch
+from dmf_sharpness.network.factors import Factors, checked_factors, end_to_end, widths
+
+Engine = Literal["auto", "compiled", "torch"]
+Measure = Callable[[list[Tensor]], Tensor]
+
+LEAST_TARGET, MOST_TARGET = 1e-140, 1e140
+"""Range of ``‖T‖_F`` besides zero: 1e-20 of its square, and 1e10 times it, are ordinary float64 numbers."""
+LEAST_LOSS = LEAST_TARGET**2
+_ROUNDING = 1e-12  # of a norm that is to be at an end of the range
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of gradient descent, checked.
+
+    Attributes:
+        widths: ``(d_0, …, d_L)``.
+        factors: ``W_i`` of shape ``(B, d_i, d_{i-1})``.
+        target: ``T``, shape ``(B, d_L, r)``.
+        scale: ``‖T‖_F²``, ``(B,)``.
+        step_size: ``η``, ``(B,)``.
+        steps: At least 1.
+        input_root: ``S``, shape ``(d_0, r)``, or None.
+        observe_every: At least 1, or None.
+        reference: ``(B, N)``, or None.
+        directions: ``(B, P, N)``, or None.
+        keep_path: Whether the iterates are kept.
+        measure: What is made of the iterates, or None.
+        momentum: In ``[0, 1)``.
+        nesterov: Only beside a momentum.
+        minibatch: Of a size that the data has, or None.
+        engine: What was asked for.
+    """
+
+    widths: tuple[int, ...]
+    factors: list[Tensor]
+    target: Tensor
+    scale: Tensor
+    step_size: Tensor
+    steps: int
+    input_root: Tensor | None
+    observe_every: int | None
+    reference: Tensor | None
+    directions: Tensor | None
+    keep_path: bool
+    measure: Measure | None
+    momentum: float
+    nesterov: bool
+    minibatch: Minibatch | None
+    engine: Engine
+
+
+def checked_request(
+    factors: Factors,
+    target: Tensor,
+    step_size: object,
+    steps: object,
+    *,
+    input_root: Tensor | None,
+    observe_every: object,
+    reference: Tensor | None,
+    directions: Tensor | None,
+    keep_path: object,
+    measure: Measure | None,
+    momentum: object,
+    nesterov: object,
+    minibatch: Minibatch | None,
+    engine: object,
+) -> Request:
+    """All arguments of :func:`dmf_sharpness.gradient_descent`, checked.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: A shape, a device or a value does not fit.
+    """
+    W = _checked_start(factors)
+    sizes = widths(W)
+    batch, device = len(W[0]), W[0].device
+    N = sum(layer[0].numel() for layer in W)
+    if input_root is not None:
+        input_root = checked_tensor(input_root, "input_root", (sizes[0], None), device=device)
+        if input_root.shape[1] == 0:
+            raise ValueError("input_root: expected at least one column, got none")
+    r = sizes[0] if input_root is None else input_root.shape[1]
+    target = checked_tensor(
+        target, "target", (sizes[-1], r), (batch, sizes[-1], r), (1, sizes[-1], r), device=device
+    )
+    eta = checked_positive_numbers(step_size, "step_size", batch, device)
+    steps = checked_integer(steps, "steps", 1)
+    beta = checked_number(momentum, "momentum", least=0, below=1)
+    nesterov = checked_flag(nesterov, "nesterov")
+    if nesterov and beta == 0:
+        raise ValueError("nesterov: expected with a positive momentum, got momentum 0")
+    if minibatch is not None:
+        minibatch = _checked_minibatch(minibatch, sizes)
+    if observe_every is not None:
+        observe_every = checked_integer(observe_every, "observe_every", 1)
+    keep_path = checked_flag(keep_path, "keep_path")
+    if measure is not None and not callable(measure):
+        raise TypeError(f"measure: expected a function, got {shown(measure)}")
+    if (keep_path or measure is not None) and observe_every is None:
+        raise ValueError(
+            "observe_every: expected a number of steps beside keep_path or measure, got None"
+        )
+    if reference is not None:
+        reference = checked_tensor(reference, "reference", (batch, N), (1, N), (N,), device=device)
+        reference = reference.expand(batch, N)
+    if directions is not None:
+        directions = checked_tensor(directions, "directions", (batch, None, N), device=device)
+    return Request(
+        widths=sizes,
+        factors=W,
+        target=target.expand(batch, -1, -1),
+        scale=_checked_scale(target).expand(batch),
+        step_size=eta,
+        steps=steps,
+        input_root=input_root,
+        observe_every=observe_every,
+        reference=reference,
+        directions=directions,
+        keep_path=keep_path,
+        measure=measure,
+        momentum=beta,
+        nesterov=nesterov,
+        minibatch=minibatch,
+        engine=checked_choice(engine, "engine", get_args(Engine)),  # type: ignore[arg-type]
+    )
+
+
+def _checked_start(factors: object) -> list[Tensor]:
+    W = checked_factors(factors)
+    if W[0].ndim != 3:
+        raise ValueError(
+            f"factors: expected a batch, each of shape (B, d_i, d_i-1), got W_1 of "
+            f"{tuple(W[0].shape)}"
+        )
+    return W
+
+
+def _checked_scale(target: Tensor) -> Tensor:
+    """``‖T‖_F²``, a number for each target; exactly zero for those that are zero only."""
+    scale = target.square().sum((-2, -1)).reshape(-1)
+    least, most = (float(end) for end in torch.aminmax(scale))
+    if least >= LEAST_LOSS and most <= MOST_TARGET**2:
+        return scale
+    # Squares that underflow or overflow tell nothing: the norm comes from entries of size one.
+    size = target.abs().amax((-2, -1)).reshape(-1)
+    unit = target.reshape(-1, *target.shape[-2:]) / torch.where(size > 0, size, 1.0)[:, None, None]
+    norm = size * unit.square().sum((-2, -1)).sqrt()
+    outside = (norm < LEAST_TARGET * (1 - _ROUNDING)) | (norm > MOST_TARGET * (1 + _ROUNDING))
+    outside &= size > 0
+    if bool(outside.any()):
+        raise ValueError(
+            f"target: expected a Frobenius norm of zero, or from {LEAST_TARGET:g} to {MOST_TARGET:g}, "
+            f"got {float(norm[outside][0]):.3g}"
+        )
+    return scale
+
+
+def _checked_minibatch(minibatch: Minibatch, sizes: tuple[int, ...]) -> Minibatch:
+    if not isinstance(minibatch, Minibatch):
+        raise TypeError(f"minibatch: expected a Minibatch, got {shown(minibatch)}")
+    inputs = checked_tensor(minibatch.inputs, "minibatch: inputs", (sizes[0], None))
+    count = inputs.shape[1]
+    if count == 0:
+        raise ValueError("minibatch: inputs: expected at least one column, got none")
+    return replace(
+        minibatch,
+        inputs=inputs,
+        outputs=checked_tensor(
+            minibatch.outputs, "minibatch: outputs", (sizes[-1], count), device=inputs.device
+        ),
+        size=checked_integer(minibatch.size, "minibatch: size", 1, count),
+        seed=checked_integer(minibatch.seed, "minibatch: seed", 0),
+    )
+
+
+def zero_starts(factors: list[Tensor], input_root: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Losses ``‖W_{L:1} S‖_F²`` at a target of zero, and where that product is zero to rounding.
+
+    A loss of zero alone says little: squares below 1e-308 underflow. The product of factors divided by
+    their largest entries does not.
+    """
+    chain = factors if input_root is None else [input_root, *factors]
+    largest = [W.abs().amax((-2, -1), keepdim=True) for W in chain]
+    units = [W / torch.where(size > 0, size, 1.0) for W, size in zip(chain, largest, strict=True)]
+    return end_to_end(chain).square().sum((-2, -1)), (end_to_end(units) == 0).flatten(1).all(1)

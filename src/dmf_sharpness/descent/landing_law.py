@@ -1,0 +1,243 @@
+"""The landing law: where gradient descent comes to rest after it has left a minimizer.
+
+Derived in ``docs/landing_law.md``. Write ``m = ηλ_max − 2`` for the instability of the minimizer that
+a run is near and ``s`` for the square of its displacement along the top eigenvector. As long as both
+are small they obey
+
+    ``s' = (1 + m + κ s)² s``,    ``m' = m − β s``    (one step),
+
+the first the normal form of a period-doubling bifurcation, the second the drift along the set of
+minimizers towards lower sharpness. In continuous time ``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with
+``a = 2κ/β`` is conserved, so a run that starts at ``s = 0``, ``m = 2δ`` comes to rest at the other root
+``m_e`` of ``(a m − 1) e^{a m}``: one number per minimizer, and no fit.
+
+To second order in ``δ`` that number is ``ã = a + 3/2 − b``: the 3/2 is what steps of finite length do, and
+``b = d ln β / dm`` is how the drift changes on the way: ``1 − c_end = δ + (4/3) ã δ² + O(δ³)``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmf_sharpness.arguments import checked_flag, checked_number, checked_tensor, shown
+from dmf_sharpness.descent.landing_curve import landing_curve
+from dmf_sharpness.descent.reduced_map import reduced_map
+from dmf_sharpness.network.curvature import checked_inputs
+from dmf_sharpness.network.factors import Factors, checked_factors
+from dmf_sharpness.network.loss import residual
+from dmf_sharpness.network.scaling import scaled_problem, times_power
+from dmf_sharpness.network.tangent import curvature_of, inner, pulled_back, retracted, tangential
+from dmf_sharpness.network.taylor import gradient_jet
+
+# Members whose largest eigenvalue is within 2^{±60} stay at their scale.
+ORDINARY_BITS = 60
+# How far from the target a minimizer's product may be, relatively.
+FIT = 1e-6
+# How far to walk for the change of the drift, relative to the minimizer's norm: the central difference
+# is off by about the square.
+_WALK = 1e-4
+
+
+@dataclass(frozen=True)
+class LandingTerms:
+    """What the landing law is made of, for one minimizer (0-dimensional) or a batch ``(B,)``.
+
+    Attributes:
+        drift: ``β ≥ 0``, how fast the sharpness falls: ``ηλ`` by ``β x²`` per step, ``x`` the
+            displacement along ``v_1``. Zero where the sharpness is stationary along the minimizers.
+        cubic: ``κ``, what the displacement does to its own growth: ``|x|`` grows by ``m + κ x²``.
+        coefficient: ``a = 2κ/β``; infinite (or NaN) at zero drift.
+        drift_slope: ``b = d ln β / dm`` along the drift, at fixed step size.
+    """
+
+    drift: Tensor
+    cubic: Tensor
+    coefficient: Tensor
+    drift_slope: Tensor
+
+    @property
+    def refined(self) -> Tensor:
+        """``ã = a + 3/2 − b``, the coefficient that is right to second order in ``δ``."""
+        return self.coefficient + 1.5 - self.drift_slope
+
+
+def _checked(
+    factors: Factors, target: object, input_root: object
+) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    W = checked_factors(factors)
+    S = None if input_root is None else checked_inputs(input_root, W)
+    shape = W[-1].shape[-2], (W[0] if S is None else S).shape[-1]
+    batch = W[0].shape[:-2]
+    T = checked_tensor(target, "target", shape, (*batch, *shape), device=W[0].device)
+    return W, T.expand(*batch, *shape), S
+
+
+def sharpness_slope(
+    factors: Factors, target: Tensor, input_root: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """``λ_max`` and its gradient along the set of minimizers, ``P_0 T[v,v,·]``, shaped like the factors.
+
+    Where the top eigenvalue is simple; ``T`` is the third derivative of the loss.
+    """
+    curvature = curvature_of(factors, input_root)
+    top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
+    value = curvature.eigenvalues[..., -1]
+    v = [U * (2 / value).sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
+    third = [2 * g for g in gradient_jet(factors, v, target, input_root, order=2)[2]]
+    return value, tangential(factors, third, input_root, curvature)
+
+
+def landing_terms(
+    factors: Factors, target: Tensor, input_root: Tensor | None = None
+) -> LandingTerms:
+    """The drift ``β``, the cubic coefficient ``κ``, ``a = 2κ/β`` and ``b`` of minimizers.
+
+    With ``η = 2/λ``, ``v`` the unit top eigenvector, ``T = ∇³f``, ``Q = ∇⁴f``, ``P_0`` the projection
+    on the null space of the Hessian:
+
+        ``β = (η²/2) ‖P_0 T[v,v,·]‖²``,    ``κ = −(a_2² + a_3)``,    ``a_2 = −(η/2) T[v,v,v]``,
+        ``a_3 = (η/2) Σ_{k≠1} T[v,v,v_k]²/λ_k − (η/6) Q[v,v,v,v]``.
+
+    These derivatives are exact (:func:`dmf_sharpness.network.taylor.gradient_jet`). ``b`` is the central
+    difference of ``ln β`` over that of ``ηλ`` between two minimizers a little way up and down the drift.
+    The factors
+    may be of any size: ``β`` and ``κ`` go like its square, inverted, ``a`` and ``b`` do not depend on it.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+
+    Raises:
+        TypeError: A factor, the target or the root is not a float64 tensor.
+        ValueError: Shapes do not fit, or a value is not finite; or a single minimizer is none to a
+            relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN).
+    """
+    W, T, S = _checked(factors, target, input_root)
+    scaled = scaled_problem(W, S, ordinary=ORDINARY_BITS)
+    k = scaled.factor_exponent
+    T = times_power(T, (len(W) * k + scaled.root_exponent)[..., None, None])
+    W = scaled.factors
+    missed = torch.linalg.matrix_norm(residual(W, T, scaled.input_root))
+    fits = torch.isfinite(missed) & (missed <= FIT * torch.linalg.matrix_norm(T))
+    usable = scaled.possible & ~scaled.zero & fits
+    if usable.ndim == 0 and not usable:
+        raise ValueError(
+            "factors: expected a minimizer of the target, of positive sharpness that float64 holds, got "
+            + ("a Hessian of zeros" if scaled.zero else "too uneven ones" if fits else "none")
+        )
+    if usable.all():
+        terms = _landing_terms(W, T, scaled.input_root)
+    elif usable.any():
+        terms = _landing_terms([w[usable] for w in W], T[usable], scaled.input_root)
+    else:
+        terms = LandingTerms(*[T.new_empty(0)] * 4)
+    drift, cubic, coefficient, drift_slope = (
+        part if usable.all() else T.new_full(usable.shape, torch.nan).masked_scatter(usable, part)
+        for part in (terms.drift, terms.cubic, terms.coefficient, terms.drift_slope)
+    )
+    # Displacements are 2^k times as large there.
+    return LandingTerms(
+        times_power(drift, 2 * k), times_power(cubic, 2 * k), coefficient, drift_slope
+    )
+
+
+def _landing_terms(factors: Factors, target: Tensor, input_root: Tensor | None) -> LandingTerms:
+    """:func:`landing_terms` at a scale where nothing leaves the range."""
+    reduced = reduced_map(factors, target, input_root)
+    value, slope = sharpness_slope(factors, target, input_root)
+    eta, squared = 2 / value, inner(slope, slope)
+    length = _WALK * (inner(factors, factors) / squared.clamp(min=1e-300)).sqrt()
+    ends = []
+    for sign in (1.0, -1.0):
+        walk = (sign * length)[..., None, None]
+        moved = [W + walk * g for W, g in zip(factors, slope, strict=True)]
+        there = retracted(moved, target, input_root)
+        value_there, slope_there = sharpness_slope(there, target, input_root)
+        ends.append((value_there, inner(slope_there, slope_there)))
+    (up, squared_up), (down, squared_down) = ends
+    drift_slope = (squared_up - squared_down) / squared / (eta * (up - down))
+    cubic = reduced.cubic
+    return LandingTerms(reduced.drift, cubic, 2 * cubic / reduced.drift, drift_slope)
+
+
+def landing_coefficient(
+    factors: Factors, target: Tensor, input_root: Tensor | None = None, *, refined: bool = False
+) -> float | Tensor:
+    """``a = 2κ/β``, the one number per minimizer that the landing law needs.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        refined: Return ``ã = a + 3/2 − b`` in its place, with which the law is right to second order.
+
+    Returns:
+        A float; for a batch a tensor ``(…)``.
+
+    Raises:
+        TypeError: A factor, the target or the root is not a float64 tensor.
+        ValueError: Shapes do not fit, or a value is not finite; or a single minimizer is none to a
+            relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN).
+    """
+    refined = checked_flag(refined, "refined")
+    terms = landing_terms(factors, target, input_root)
+    a = terms.refined if refined else terms.coefficient
+    return float(a) if a.ndim == 0 else a
+
+
+def predict_landing(a: float | Tensor, step_ratio: float | Tensor) -> float | Tensor:
+    """``c_end = ηλ_end/2`` of the minimizer that a run with step ratio ``c > 1`` lands at.
+
+    With ``w_0 = 2a(c − 1)`` it solves ``(w_e − 1) e^{w_e} = (w_0 − 1) e^{w_0}`` for the root of
+    opposite sign, ``w_e − 1 = W((w_0 − 1) e^{w_0 − 1})``: the Lambert function's lower branch for
+    ``a > 0``, its principal one for ``a < 0``; then ``c_end = 1 + w_e/(2a)``. At ``a = 0`` it is the
+    mirror image ``2 − c``.
+
+    Args:
+        a: :func:`landing_coefficient`, any finite number, or a tensor of real numbers.
+        step_ratio: ``c = ηλ/2`` at the start, finite and at least 1, likewise.
+
+    Returns:
+        ``c_end``, broadcast; a float if neither argument is a tensor or an array. NaN where ``w_0 ≥ 1``:
+        there the growth outruns the drift, and the law has no landing.
+
+    Raises:
+        TypeError: An argument is not of real numbers.
+        ValueError: A coefficient is not finite, a step ratio is below 1, or shapes do not broadcast.
+
+    >>> predict_landing(0.0, 1.25)
+    0.75
+    >>> round(predict_landing(-100.0, 1.01), 6)
+    0.995893
+    """
+    coefficient, ratio = _real_numbers(a, "a"), _real_numbers(step_ratio, "step_ratio")
+    if not np.isfinite(coefficient).all():
+        raise ValueError(f"a: expected finite numbers, got {shown(a)}")
+    if not (np.isfinite(ratio) & (ratio >= 1)).all():
+        raise ValueError(
+            f"step_ratio: expected finite numbers of at least 1, got {shown(step_ratio)}"
+        )
+    try:
+        coefficient, ratio = np.broadcast_arrays(coefficient, ratio)
+    except ValueError:
+        raise ValueError(
+            f"step_ratio: expected a shape that fits {coefficient.shape} of a, got {ratio.shape}"
+        ) from None
+    end = landing_curve(coefficient, ratio)
+    tensors = isinstance(a, Tensor | np.ndarray) or isinstance(step_ratio, Tensor | np.ndarray)
+    return torch.from_numpy(np.array(end)) if tensors else float(end)
+
+
+def _real_numbers(value: object, name: str) -> np.ndarray:
+    """A number, an array or a tensor of real numbers as an array of float64."""
+    if isinstance(value, Tensor):
+        if value.dtype == torch.bool or value.dtype.is_complex:
+            raise TypeError(f"{name}: expected real numbers, got {shown(value)}")
+        value = checked_tensor(value, name, dtype=value.dtype, finite=False).cpu()
+        return value.to(torch.float64).numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        return value.astype(np.float64)
+    return np.asarray(checked_number(value, name, finite=False))

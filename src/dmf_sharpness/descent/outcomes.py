@@ -1,0 +1,164 @@
+"""What became of a run that started beside a minimizer: the kinds of end, and how to tell them apart."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmf_sharpness.descent.run import DescentRun, Outcome, gradient_descent
+
+ESCAPE_FACTOR = 10.0
+"""A run has escaped when it is this many times farther from the minimizer than it started."""
+RETURN_FACTOR = 2.0
+"""A run that converges has returned if it ends within so many times its first distance: the part of the
+start that lies along the set of minimizers stays."""
+PERIOD_TOLERANCE = 1e-6
+"""How closely a periodic orbit must close, relative to its longest step."""
+LONGEST_PERIOD = 32
+WINDOWS, WINDOW = 8, 128
+"""A run at the step limit is watched through so many windows of so many steps."""
+CLOSE_WATCH = 2 * LONGEST_PERIOD
+_CHUNK = 512  # runs whose paths are held at once
+
+
+class EscapeOutcome(IntEnum):
+    """What became of a run that started beside a minimizer."""
+
+    UNDECIDED = 0
+    """At the step limit: neither returned nor escaped, or escaped and still settling."""
+    RETURNED = 1
+    """Converged within twice its first distance from the minimizer, and never ten times as far."""
+    LANDED = 2
+    """Converged to another minimizer: farther away, or after it had been ten times as far."""
+    PERIOD_TWO = 3
+    """Escaped; at the step limit it alternates between two points."""
+    BOUNDED = 4
+    """Escaped; at the step limit it moves within bounds, on an orbit of higher period or on none."""
+    DIVERGED = 5
+    """Escaped to infinity."""
+
+    @property
+    def escaped(self) -> bool:
+        """Whether the run is known to have left the minimizer for good."""
+        return self not in (EscapeOutcome.UNDECIDED, EscapeOutcome.RETURNED)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How ``B`` runs that have not ended move on.
+
+    Attributes:
+        period: ``(B,)``: the least period from 2 to 32 with which the orbit closes to 1e-6 of its
+            longest step; 0 if none.
+        settling: ``(B,)``: no period, and the run ended in the meantime, or the largest loss of each
+            window of 128 steps is below that of the window before, eight times in a row. A bounded
+            orbit that fluctuates does that with a probability of the order of 1/8!.
+    """
+
+    period: Tensor
+    settling: Tensor
+
+
+def watch(
+    factors: list[Tensor], target: Tensor, step_size: Tensor, input_root: Tensor | None = None
+) -> Watch:
+    """Take runs ``8 · 128 + 64`` steps further, to see whether they repeat themselves or settle."""
+    period, settling = [], []
+    for first in range(0, len(step_size), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        here = [W[part] for W in factors]
+        one = _watch_chunk(here, target[part], step_size[part], input_root)
+        period.append(one.period)
+        settling.append(one.settling)
+    return Watch(torch.cat(period), torch.cat(settling))
+
+
+def _watch_chunk(
+    factors: list[Tensor], target: Tensor, step_size: Tensor, input_root: Tensor | None
+) -> Watch:
+    def on(start: list[Tensor], steps: int, keep_path: bool) -> DescentRun:
+        return gradient_descent(
+            start, target, step_size, steps,
+            input_root=input_root, observe_every=1, keep_path=keep_path,
+        )  # fmt: skip
+
+    longer = on(factors, WINDOWS * WINDOW, keep_path=False)
+    assert longer.trajectory is not None
+    ended = longer.outcome != int(Outcome.STEP_LIMIT)
+    loss = longer.trajectory.loss
+    if len(loss) > WINDOWS * WINDOW:
+        envelope = loss[: WINDOWS * WINDOW].reshape(WINDOWS, WINDOW, -1).amax(1)
+        falling = (envelope[1:] < envelope[:-1]).all(0)
+    else:  # all have ended
+        falling = ended
+    close = on(longer.factors, CLOSE_WATCH, keep_path=True)
+    assert close.trajectory is not None
+    assert close.trajectory.path is not None
+    period = _period(close.trajectory.path)
+    period[ended] = 0
+    return Watch(period, (ended | falling) & (period == 0))
+
+
+def _period(path: Tensor) -> Tensor:
+    """The least period of orbits ``(K, B, N)``; 0 for those that stand still or do not close."""
+    norm = torch.linalg.vector_norm
+    if len(path) <= LONGEST_PERIOD:  # all have ended
+        return torch.zeros(path.shape[1], dtype=torch.int64)
+    longest = norm(path[1:] - path[:-1], dim=-1).amax(0)
+    moving = longest > PERIOD_TOLERANCE * norm(path[0], dim=-1)
+    period = torch.zeros(path.shape[1], dtype=torch.int64)
+    for p in range(LONGEST_PERIOD, 1, -1):
+        gap = norm(path[p:] - path[:-p], dim=-1).amax(0)
+        period[moving & (gap <= PERIOD_TOLERANCE * longest)] = p
+    return period
+
+
+def classify(
+    run: DescentRun,
+    radius: Tensor,
+    farthest: Tensor,
+    last: Tensor,
+    target: Tensor,
+    step_size: Tensor,
+    input_root: Tensor | None = None,
+) -> tuple[list[EscapeOutcome], np.ndarray]:
+    """Name the outcome of each run, and the period of those that have one.
+
+    Args:
+        run: ``B`` runs of plain gradient descent.
+        radius: Distance of the start from the minimizer, ``(B,)``.
+        farthest: Largest distance from the minimizer on the way, ``(B,)``.
+        last: Distance at the end, ``(B,)``.
+        target: ``T``, shape ``(B, d_L, r)``.
+        step_size: ``η``, shape ``(B,)``.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+
+    Returns:
+        ``B`` outcomes, and ``(B,)`` periods, 0 where there is none.
+    """
+    left = farthest >= ESCAPE_FACTOR * radius
+    at_limit = run.outcome == int(Outcome.STEP_LIMIT)
+    period = torch.zeros(len(left), dtype=torch.int64)
+    settling = torch.zeros_like(left)
+    moving = left & at_limit
+    if bool(moving.any()):
+        seen = watch(
+            [W[moving] for W in run.factors], target[moving], step_size[moving], input_root
+        )
+        period[moving], settling[moving] = seen.period, seen.settling
+    outcomes = []
+    for b, code in enumerate(run.outcome.tolist()):
+        if code == Outcome.DIVERGED:
+            outcomes.append(EscapeOutcome.DIVERGED)
+        elif code == Outcome.CONVERGED:
+            near = not left[b] and last[b] <= RETURN_FACTOR * radius[b]
+            outcomes.append(EscapeOutcome.RETURNED if near else EscapeOutcome.LANDED)
+        elif period[b] == 2:
+            outcomes.append(EscapeOutcome.PERIOD_TWO)
+        elif moving[b] and not settling[b]:
+            outcomes.append(EscapeOutcome.BOUNDED)
+        else:
+            outcomes.append(EscapeOutcome.UNDECIDED)
+    return outcomes, period.numpy()

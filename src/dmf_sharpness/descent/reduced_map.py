@@ -1,0 +1,109 @@
+"""Gradient descent beside a minimizer, reduced to the top direction and what follows it.
+
+Derived in ``docs/landing_law.md``. With ``x`` the displacement along ``v_1`` and ``s = x²``, every other
+eigendirection k is pushed by ``s``, forgets at its own rate ``ηλ_k``, and changes ``ηλ_max`` by ``y_k``:
+
+    ``s' = (1 + m + Σ_k y_k + κ_0 s)² s``,    ``y_k' = (1 − ηλ_k) y_k − β_k s``    (one step),
+
+``m = ηλ_max − 2`` at the minimizer. The null space, ``λ = 0``, forgets nothing: its ``y`` is the drift
+towards flatter minimizers. A stiff direction, ``ηλ_k ≫ |m|``, follows at once, ``y_k = −β_k s/(ηλ_k)``. All
+but the null space taken as stiff give the landing law; soft directions between the two need the map itself.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmf_sharpness.network.factors import Factors
+from dmf_sharpness.network.tangent import (
+    curvature_of,
+    inner,
+    product_change,
+    pulled_back,
+    stacked,
+    tangential,
+)
+from dmf_sharpness.network.taylor import gradient_jet
+
+
+@dataclass(frozen=True)
+class ReducedMap:
+    """The coefficients of the map, for one minimizer or a batch, at ``ηλ_max = 2``.
+
+    Attributes:
+        drift: ``β = (η²/2) ‖P_0 T[v,v,·]‖²`` of the null space, ``(…)``; not negative.
+        couplings: ``β_k = (η²/2) T[v,v,v_k]²`` of the other directions, ``(…, K)``, not negative.
+        rates: ``ηλ_k``, between 0 and 2, ``(…, K)``; 0 for those that belong to the null space.
+        own: ``κ_0 = (η/6) Q[v,v,v,v] − (η²/4) T[v,v,v]²``, ``(…)``: what ``x`` does to its own growth
+            with all other directions held.
+    """
+
+    drift: Tensor
+    couplings: Tensor
+    rates: Tensor
+    own: Tensor
+
+    @property
+    def cubic(self) -> Tensor:
+        """``κ = κ_0 − Σ_k β_k/(ηλ_k)``: the same with all directions following at once, ``(…)``."""
+        # Where a rate is zero so is the coupling: it is part of the drift.
+        rates = self.rates.masked_fill(self.rates == 0, 1.0)
+        return self.own - (self.couplings / rates).sum(-1)
+
+
+def reduced_map(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> ReducedMap:
+    """The reduced map of minimizers whose top eigenvalue is simple.
+
+    The derivatives ``T = ∇³f``, ``Q = ∇⁴f`` are exact (:func:`dmf_sharpness.network.taylor.gradient_jet`).
+
+    Args:
+        factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+    """
+    curvature = curvature_of(factors, input_root)
+    value = curvature.eigenvalues[..., -1]
+    eta = 2 / value
+    top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
+    v = [U * eta.sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
+    jet = gradient_jet(factors, v, target, input_root)
+    third, fourth = [2 * g for g in jet[2]], [6 * g for g in jet[3]]  # T[v,v,·], Q[v,v,v,·]
+    dual = (
+        curvature.eigenvectors.mT @ stacked(product_change(factors, third, input_root))[..., None]
+    )
+    component = dual[..., 0] * (2 * curvature.inverse).sqrt()  # T[v,v,v_k], ascending in λ_k
+    kernel = tangential(factors, third, input_root, curvature)
+    return ReducedMap(
+        drift=eta.square() / 2 * inner(kernel, kernel),
+        couplings=(eta.square() / 2)[..., None] * component[..., :-1].square(),
+        rates=eta[..., None] * curvature.eigenvalues[..., :-1],
+        own=eta / 6 * inner(fourth, v) - (eta / 2 * inner(third, v)).square(),
+    )
+
+
+def iterate(
+    reduced: ReducedMap, step_ratio: Tensor, start: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Take steps of the reduced map from ``x = start``, all other displacements zero.
+
+    Args:
+        reduced: The coefficients, a batch ``(B,)``.
+        step_ratio: ``c = ηλ_max/2`` of each run, ``(B,)``.
+        start: Displacements along ``v_1``, ``(B,)``.
+        steps: How many.
+
+    Returns:
+        ``ηλ/2`` where the run is then, and its displacement along ``v_1``; both ``(B,)``.
+    """
+    m = 2 * (step_ratio - 1)
+    # The map is taken at ηλ_max = 2; a run with another step size forgets c times as fast.
+    kept = 1 - step_ratio[:, None] * torch.cat([torch.zeros_like(m)[:, None], reduced.rates], 1)
+    push = step_ratio.square()[:, None] * torch.cat([reduced.drift[:, None], reduced.couplings], 1)
+    y = torch.zeros_like(push)
+    s = start.square()
+    for _ in range(steps):
+        growth = 1 + m + y.sum(1) + reduced.own * s
+        y = kept * y - push * s[:, None]
+        s = growth.square() * s
+    return step_ratio + y.sum(1) / 2, s.sqrt()

@@ -1,0 +1,333 @@
+"""Gradient descent on an ensemble: many runs of one shape at once, each with its own step size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from dmf_sharpness.arguments import checked_tensor, memory_told
+from dmf_sharpness.compiled.lanes import EngineName
+from dmf_sharpness.descent import compiled_engine, state, torch_engine
+from dmf_sharpness.descent.arguments import (
+    LEAST_LOSS,
+    Engine,
+    Measure,
+    Request,
+    checked_request,
+    zero_starts,
+)
+from dmf_sharpness.descent.state import (
+    Method,
+    Minibatch,
+    Observed,
+    Runs,
+    observation_steps,
+)
+from dmf_sharpness.network.factors import Factors, flatten, unflatten
+
+CHECK_EVERY = 100
+CONVERGED_LOSS = 1e-20
+DIVERGED_LOSS = 1e10
+# Steps between two looks at which runs have ended, so that the rest can be packed anew.
+STRETCH = 2000
+# Numbers that the observations of one stretch may take: 128 MB.
+OBSERVED_NUMBERS = 2**24
+
+
+class Outcome(IntEnum):
+    """How a run ended."""
+
+    STEP_LIMIT = state.RUNNING
+    """Still moving after the last step."""
+    CONVERGED = state.CONVERGED
+    """The loss is at most 1e-20 of ``‖T‖_F²``, and did not grow over the last 100 steps.
+
+    With a target of zero, at most 1e-20 of the loss at the start. A run that starts at zero has
+    converged at once; one that starts below 1e-280, where squares underflow, is never taken for it.
+    """
+    DIVERGED = state.DIVERGED
+    """The loss passed 1e10 times the larger of ``‖T‖_F²`` and the loss at the start, or is not finite."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What was observed of ``B`` runs at ``K`` times; NaN after a run has ended.
+
+    Attributes:
+        step: ``(K,)``, the number of steps taken.
+        loss: ``(K, B)``.
+        distance: ``(K, B)``, Euclidean distance from the reference in parameter space; below 1e-150
+            perhaps zero, above 1e150 perhaps infinite.
+        projections: ``(K, B, P)``, components of that displacement along the given directions.
+        path: ``(K, B, N)``, the iterates, flattened; None unless they were asked for.
+        measured: ``(K, B, Q)``, what ``measure`` made of the iterates; None without.
+    """
+
+    step: Tensor
+    loss: Tensor
+    distance: Tensor
+    projections: Tensor
+    path: Tensor | None = None
+    measured: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class DescentRun:
+    """``B`` runs of gradient descent.
+
+    Attributes:
+        factors: The last iterates, each ``(B, d_i, d_{i-1})``; of a diverged run huge, or NaN.
+        loss: ``(B,)``, the loss of ``factors``.
+        steps: ``(B,)``, how many steps were taken.
+        outcome: ``(B,)``, integer codes of :class:`Outcome`.
+        trajectory: What was observed on the way, if it was asked for.
+        engine: What computed: the ``compiled`` kernels, or ``torch``.
+    """
+
+    factors: list[Tensor]
+    loss: Tensor
+    steps: Tensor
+    outcome: Tensor
+    trajectory: Trajectory | None = None
+    engine: EngineName = "torch"
+
+
+def _chosen_engine(request: Request) -> EngineName:
+    """The engine to use: the compiled one if it was built and can do what is asked."""
+    reasons = (
+        ("tensors on the CPU", request.target.device.type == "cpu"),
+        ("no minibatch", request.minibatch is None),
+        (
+            f"at most {compiled_engine.MOST_LAYERS} layers",
+            len(request.factors) <= compiled_engine.MOST_LAYERS,
+        ),
+        ("a kernel that was built and loads", compiled_engine.available()),
+    )
+    missing = [reason for reason, met in reasons if not met]
+    if request.engine == "compiled" and missing:
+        raise ValueError(f"engine: expected {' and '.join(missing)} for 'compiled', got none")
+    return "torch" if request.engine == "torch" or missing else "compiled"
+
+
+def gradient_descent(
+    factors: Factors,
+    target: Tensor,
+    step_size: Tensor | ArrayLike,
+    steps: int,
+    *,
+    input_root: Tensor | None = None,
+    observe_every: int | None = None,
+    reference: Tensor | None = None,
+    directions: Tensor | None = None,
+    keep_path: bool = False,
+    measure: Measure | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    minibatch: Minibatch | None = None,
+    engine: Engine = "auto",
+) -> DescentRun:
+    """``W ← W − η ∇f(W)`` for ``f(W) = ‖T − W_{L:1} S‖_F²``, ``B`` runs at once.
+
+    A run stops by itself when it has converged (looked at every 100 steps) or diverged (looked at
+    every step); see :class:`Outcome`. The others go on without it, and no run's arithmetic depends
+    on its neighbours', on the number of threads, or on its place in the batch.
+
+    With ``momentum = β`` the heavy-ball method, ``V ← βV − η∇f(W)``, ``W ← W + V``, which is stable
+    at a minimizer for ``ηλ_max < 2 + 2β`` (Polyak, USSR Comput. Math. 4, 1964); with ``nesterov``
+    Nesterov's, for ``ηλ_max < (2 + 2β)/(1 + 2β)``. The iterates of the latter are the points at which
+    it takes the gradient.
+
+    All is computed in float64, and sums of squares are part of it: where they overflow, the run has
+    diverged, and displacements below 1e-150 may be recorded as zero. Results carry no graph.
+
+    Args:
+        factors: Starts, ``W_i`` of shape ``(B, d_i, d_{i-1})``, float64.
+        target: ``T``, shape ``(d_L, r)`` or ``(B, d_L, r)``, float64; zero, or of a Frobenius norm from
+            1e-140 to 1e140.
+        step_size: ``η``, a number or one per run, ``(B,)``: a tensor, an array or a list of real numbers
+            of any type, each taken as it is.
+        steps: Most steps to take.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        observe_every: Record the trajectory every so many steps; None records nothing.
+        reference: Point that the distance is measured from, flattened, ``(B, N)`` or one for all,
+            ``(N,)``; default the start.
+        directions: Directions to project the displacement on, ``(B, P, N)``.
+        keep_path: Record the iterates themselves, too: ``K B N`` numbers.
+        measure: Record what this makes of the iterates, too, such as their sharpness: a function
+            from finite factors ``(n, d_i, d_{i-1})`` to a float64 tensor ``(n, Q)``. No path is kept
+            for it.
+        momentum: ``β`` of the heavy ball, in ``[0, 1)``.
+        nesterov: Nesterov's method in place of the heavy ball.
+        minibatch: Take each step on part of the data; losses stay those of ``T`` and ``S``.
+        engine: What to compute with: the ``compiled`` kernel, ``torch``, or (``auto``) the kernel if
+            it was built and the tensors are on the CPU. They differ by rounding.
+
+    Raises:
+        TypeError: A tensor is not a float64 tensor, or another argument is not of its type.
+        ValueError: Shapes or devices do not fit, a value is not finite, a number is out of its range, or
+            the engine cannot do what is asked.
+        MemoryError: What is to be observed does not fit into memory.
+    """
+    request = checked_request(
+        factors,
+        target,
+        step_size,
+        steps,
+        input_root=input_root,
+        observe_every=observe_every,
+        reference=reference,
+        directions=directions,
+        keep_path=keep_path,
+        measure=measure,
+        momentum=momentum,
+        nesterov=nesterov,
+        minibatch=minibatch,
+        engine=engine,
+    )
+    with memory_told("gradient_descent"):
+        return _descended(request, _chosen_engine(request))
+
+
+def _starting(request: Request) -> Runs:
+    """The runs before their first step."""
+    w, eta = flatten(request.factors), request.step_size
+    batch, N = w.shape
+    reference, directions = request.reference, request.directions
+    runs = Runs(
+        widths=request.widths,
+        w=w,
+        velocity=torch.zeros_like(w) if request.momentum else None,
+        target=request.target.contiguous(),
+        eta=eta.contiguous(),
+        limit=DIVERGED_LOSS * request.scale,
+        floor=CONVERGED_LOSS * request.scale,
+        previous=torch.full_like(eta, -torch.inf),  # a start is never taken for an end
+        outcome=torch.full((batch,), state.RUNNING, device=w.device),
+        taken=torch.zeros(batch, dtype=torch.int64, device=w.device),
+        loss=torch.full_like(eta, torch.nan),
+        reference=w.clone() if reference is None else reference,
+        directions=w.new_zeros(batch, 0, N) if directions is None else directions,
+    )
+    zero = request.scale == 0
+    if bool(zero.any()):
+        start, there = zero_starts(request.factors, request.input_root)
+        # No loss is below −1.
+        floor = torch.where(
+            start >= LEAST_LOSS, CONVERGED_LOSS * start, torch.where(there, 0.0, -1.0)
+        )
+        runs.floor = torch.where(zero, floor, runs.floor)
+        runs.limit = torch.where(zero, DIVERGED_LOSS * LEAST_LOSS, runs.limit)
+        runs.previous = torch.where(zero & there, 0.0, runs.previous)
+    return runs
+
+
+def _descended(request: Request, engine: EngineName) -> DescentRun:
+    advance = compiled_engine.advance if engine == "compiled" else torch_engine.advance
+    method = Method(
+        momentum=request.momentum,
+        nesterov=request.nesterov,
+        input_root=request.input_root,
+        check_every=CHECK_EVERY,
+        growth=DIVERGED_LOSS,
+        minibatch=request.minibatch,
+    )
+    steps, observe_every, measure = request.steps, request.observe_every, request.measure
+    follow = request.keep_path or measure is not None
+    runs = _starting(request)
+    batch, w = runs.w.shape[0], runs.w
+    alive = torch.arange(batch, device=w.device)
+    pieces: list[tuple[range, Tensor, Observed]] = []
+    parts: list[tuple[Tensor, ...]] = []  # those that have ended: which, and what became of them
+    taken = 0
+    while True:
+        stretch = min(_stretch(runs, observe_every, follow), steps - taken)
+        final = taken + stretch == steps
+        seen = advance(runs, method, taken, stretch, final, observe_every, follow)
+        if seen is not None and observe_every is not None:
+            times = observation_steps(taken, stretch, final, observe_every)
+            if measure is not None:
+                before = pieces[0][2].measured if pieces else None
+                columns = None if before is None else before.shape[2]
+                seen = replace(seen, measured=_measured(seen, measure, runs.widths, columns))
+            pieces.append((times, alive, seen if request.keep_path else replace(seen, path=None)))
+        taken += stretch
+        present = (alive, runs.w, runs.loss, runs.taken, runs.outcome)
+        ended = runs.outcome != state.RUNNING
+        if final or bool(ended.all()):
+            parts.append(present)
+            break
+        if bool(ended.any()):
+            parts.append(tuple(values[ended] for values in present))
+            alive, runs = alive[~ended], runs.select(~ended)
+    w, loss, count, outcome = _in_order(parts)
+    trajectory = None if observe_every is None else _assemble(pieces, batch, int(count.max()))
+    return DescentRun(unflatten(w, runs.widths), loss, count, outcome, trajectory, engine)
+
+
+def _in_order(parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+    """What became of the runs, in their order, from parts that begin with the numbers of their runs."""
+    if len(parts) == 1:
+        return list(parts[0][1:])
+    numbers, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    order = numbers.argsort()
+    return [column[order] for column in columns]
+
+
+def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
+    """Steps to take at one go, a multiple of ``CHECK_EVERY``, such that observations fit."""
+    if observe_every is None:
+        return STRETCH
+    numbers = 2 + runs.directions.shape[1] + (runs.w.shape[1] if keep_path else 0)
+    fitting = OBSERVED_NUMBERS // (len(runs.eta) * numbers) * observe_every
+    return max(CHECK_EVERY, min(STRETCH, fitting // CHECK_EVERY * CHECK_EVERY))
+
+
+def _measured(
+    seen: Observed, measure: Measure, shape: tuple[int, ...], columns: int | None
+) -> Tensor:
+    """What ``measure`` makes of the iterates seen, ``(K, B, Q)``; NaN where a run had ended."""
+    assert seen.path is not None
+    there = torch.isfinite(seen.path).all(-1)
+    points = seen.path[there]
+    if len(points):
+        numbers = checked_tensor(
+            measure(unflatten(points, shape)), "measure", (len(points), columns),
+            device=points.device, finite=False,
+        )  # fmt: skip
+    else:  # no time of observation lies in this stretch
+        numbers = points.new_empty(0, columns or 0)
+    measured = seen.loss.new_full((*seen.loss.shape, numbers.shape[-1]), torch.nan)
+    measured[there] = numbers
+    return measured
+
+
+def _assemble(
+    pieces: Sequence[tuple[range, Tensor, Observed]], batch: int, last: int
+) -> Trajectory:
+    """Put the observations of whichever runs were alive into rows of all runs, NaN elsewhere.
+
+    Nothing is kept of the times after ``last``, when the last run has ended.
+    """
+    steps = [step for times, _, _ in pieces for step in times]
+    kept = sum(step <= last for step in steps)
+
+    def gathered(name: str) -> Tensor:
+        parts = [getattr(seen, name) for _, _, seen in pieces]
+        table, row = parts[0].new_full((len(steps), batch, *parts[0].shape[2:]), torch.nan), 0
+        for (times, alive, _), part in zip(pieces, parts, strict=True):
+            table[row : row + len(times), alive] = part
+            row += len(times)
+        return table[:kept]
+
+    first = pieces[0][2]
+    return Trajectory(
+        torch.tensor(steps[:kept], dtype=torch.int64, device="cpu"),
+        gathered("loss"),
+        gathered("distance"),
+        gathered("projections"),
+        None if first.path is None else gathered("path"),
+        None if first.measured is None else gathered("measured"),
+    )

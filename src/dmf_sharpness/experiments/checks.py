@@ -1,0 +1,290 @@
+"""What is wrong with a configuration or an experiment file: the key, expected, got, in one line.
+
+Every Snakemake process reads the experiment files, so this module imports no torch.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dmf_sharpness.artifacts.yaml_files import Schema, key_of, read_schema, schema_problems
+from dmf_sharpness.errors import UserError
+from dmf_sharpness.experiments import catalog
+
+SCHEMAS = Path(__file__).with_name("schemas")
+MOST_PARAMETERS = 10_000
+"""Every minimizer is held against its dense Hessian, which at that many parameters takes 800 MB."""
+MOST_NUMBERS = 2_000_000_000
+"""What a stage may have to hold at once: 16 GB."""
+
+
+@cache
+def config_schema() -> Schema:
+    """The schema of the configuration, with the figures that there are."""
+    schema = copy.deepcopy(dict(read_schema(SCHEMAS / "config.yaml")))
+    drawn = [name for name, figure in catalog.figures().items() if "benchmark" not in figure.tables]
+    schema["properties"]["figures"]["items"] = {"enum": drawn}
+    return schema
+
+
+@cache
+def experiment_schema() -> Schema:
+    """The schema of an experiment, with the studies that there are."""
+    schema = copy.deepcopy(dict(read_schema(SCHEMAS / "experiment.yaml")))
+    studies = {name: {"$ref": "#/$defs/study"} for name in catalog.studies()}
+    schema["properties"]["studies"]["properties"] = studies
+    return schema
+
+
+def check_config(content: object) -> None:
+    """Check the pipeline's configuration by itself, apart from the experiments that it names.
+
+    Raises:
+        UserError: What is wrong, ``key: expected …, got …``, without the file's name.
+    """
+    _raise_first(schema_problems(content, config_schema()))
+    assert isinstance(content, Mapping)
+    for name in content.get("replicas", {}):
+        if name not in content["experiments"]:
+            raise UserError(f"replicas.{name}: expected one of the experiments, got {name!r}")
+
+
+def check_experiment(content: object) -> None:
+    """Check what an experiment file holds, by its schema and by what a schema cannot say.
+
+    Raises:
+        UserError: What is wrong, ``key: expected …, got …``, without the file's name.
+    """
+    _raise_first(schema_problems(content, experiment_schema()))
+    assert isinstance(content, Mapping)
+    _raise_first(_problems(content))
+
+
+def _raise_first(problems: Iterator[str]) -> None:
+    problem = next(problems, None)
+    if problem is not None:
+        raise UserError(problem)
+
+
+def _not_finite(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str, object]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key_of(path), value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _not_finite(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _not_finite(item, (*path, i))
+
+
+def _problems(content: Mapping[str, Any]) -> Iterator[str]:
+    """What a JSON schema cannot say."""
+    for key, value in _not_finite(content):
+        yield f"{key}: expected a finite number, got {value}"
+    target = content["target"]
+    explicit = target["kind"] == "explicit"
+    if ("singular_values" in target) != (target["kind"] == "spectrum"):
+        expected = "a list" if target["kind"] == "spectrum" else "none"
+        got = target.get("singular_values", "none")
+        yield f"target.singular_values: expected {expected} for kind {target['kind']!r}, got {got}"
+    if target["kind"] not in ("gaussian", "spectrum") and target.get("count", 1) != 1:
+        yield f"target.count: expected 1 for target.kind {target['kind']!r}, got {target['count']}"
+    kinds = [spec["kind"] for spec in content["minimizers"]]
+    narrow = "bottlenecked" in kinds
+    if narrow:
+        yield from _bottleneck_problems(content, kinds)
+    for k, network in enumerate(content["networks"]):
+        rank = len(target["singular_values"]) if "singular_values" in target else None
+        yield from _network_problems(f"networks[{k}]", network, target["kind"], narrow, rank)
+        yield from _boundary_problems(f"networks[{k}].widths", network["widths"], kinds)
+        yield from _size_problems(f"networks[{k}]", network["widths"], content)
+    for name, study in content.get("studies", {}).items():
+        yield from _study_problems(f"studies.{name}", name, study, target["kind"])
+    for k, spec in enumerate(content["minimizers"]):
+        yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
+    if "landscape" in content and "escape" not in content:
+        yield "landscape: expected with an escape section, whose paths it maps, got none"
+    recorded = content.get("escape", {}).get("recorded")
+    if "landscape" in content and recorded is None:
+        yield "escape.recorded: missing, expected a kind of minimizer whose landscape to map"
+    if recorded is not None and recorded not in kinds:
+        yield f"escape.recorded: expected a kind among the minimizers {kinds}, got {recorded!r}"
+
+
+def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) -> Iterator[str]:
+    """Widths that the constructions at the boundary of the flatness condition need."""
+    hidden = widths[1:-1]
+    if "equal_sharp" in kinds and (len(set(hidden)) > 1 or hidden[0] <= widths[0]):
+        yield (
+            f"{key}: expected equal hidden widths above d_0 = {widths[0]} for kind "
+            f"'equal_sharp', got {widths}"
+        )
+    for kind, end in (("unequal_flat_example", min), ("unequal_flat", max)):
+        if kind in kinds and (len(hidden) < 2 or end(widths[0], widths[-1]) < 2):
+            ends = "both ends" if end is min else "one end"
+            yield (
+                f"{key}: expected depth 3 or more and {ends} of at least 2 for kind "
+                f"'{kind}', got {widths}"
+            )
+
+
+def _bottleneck_problems(content: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
+    """A bottleneck is an experiment of its own: what holds elsewhere does not hold there."""
+    if set(kinds) != {"bottlenecked"}:
+        yield f"minimizers: expected all or none of kind 'bottlenecked', got {kinds}"
+    if content["target"]["kind"] != "gaussian":
+        kind = content["target"]["kind"]
+        yield f"target.kind: expected 'gaussian' with bottlenecked minimizers, got {kind!r}"
+    for section in ("escape", "studies"):
+        if content.get(section):
+            yield f"{section}: expected none with bottlenecked minimizers, got a section"
+
+
+def _network_problems(
+    key: str, network: Mapping[str, Any], kind: str, narrow: bool, given_rank: int | None = None
+) -> Iterator[str]:
+    widths = network["widths"]
+    if kind != "digits" and "whitened" in network:
+        yield f"{key}.whitened: expected with target.kind 'digits' only, got {kind!r}"
+    if (kind == "explicit") != ("factors" in network):
+        need = "a list of matrices" if kind == "explicit" else f"none for target.kind {kind!r}"
+        got = "none" if kind == "explicit" else "a list"
+        yield f"{key}.factors: expected {need}, got {got}"
+        return
+    if kind == "explicit":
+        yield from _factor_problems(f"{key}.factors", network["factors"], widths)
+        return
+    if kind == "digits" and (widths[0], widths[-1]) != (64, 10):
+        yield f"{key}.widths: expected 64 inputs and 10 outputs for digits, got {widths}"
+    # A Gaussian matrix has full rank; the classes of the digits, centred, have rank 9.
+    rank = given_rank or (9 if kind == "digits" else min(widths[0], widths[-1]))
+    if rank > min(widths[0], widths[-1]):
+        yield (
+            f"target.singular_values: expected at most {min(widths[0], widths[-1])} for widths "
+            f"{widths}, got {rank}"
+        )
+    if narrow:
+        if min(widths[1:-1]) >= rank:
+            yield (
+                f"{key}.widths: expected a hidden width below {rank}, the target's rank, with "
+                f"bottlenecked minimizers, got {widths}"
+            )
+        return
+    for i, width in enumerate(widths[1:-1], 1):
+        if width < rank:
+            yield (
+                f"{key}.widths[{i}]: expected a hidden width of at least {rank}, the target's rank, "
+                f"so that the factors can reach it, got {width}"
+            )
+
+
+def _factor_problems(
+    key: str, factors: Sequence[Sequence[Sequence[float]]], widths: Sequence[int]
+) -> Iterator[str]:
+    """Explicit factors must fit their widths, and have a product that is not zero."""
+    for i, matrix in enumerate(factors):
+        shape = (len(matrix), len(matrix[0]) if matrix else 0)
+        if len({len(row) for row in matrix}) > 1:
+            yield f"{key}[{i}]: expected rows of one length, got a ragged matrix"
+        elif i + 1 >= len(widths) or shape != (widths[i + 1], widths[i]):
+            expected = (widths[i + 1], widths[i]) if i + 1 < len(widths) else "none"
+            yield f"{key}[{i}]: expected shape {expected}, got {shape}"
+    if len(factors) != len(widths) - 1:
+        yield f"{key}: expected {len(widths) - 1} matrices, got {len(factors)}"
+        return
+    product = factors[0]
+    for matrix in factors[1:]:
+        columns = list(zip(*product, strict=True))
+        product = [
+            [sum(a * b for a, b in zip(row, column, strict=True)) for column in columns]
+            for row in matrix
+        ]
+    if not any(any(row) for row in product):
+        yield f"{key}: expected a product that is not zero, got zero"
+
+
+def _size_problems(key: str, widths: Sequence[int], content: Mapping[str, Any]) -> Iterator[str]:
+    """What no machine holds is refused here, not by the operating system in the middle of a run."""
+    parameters = sum(a * b for a, b in itertools.pairwise(widths))
+    if parameters > MOST_PARAMETERS:
+        yield (
+            f"{key}.widths: expected at most {MOST_PARAMETERS} parameters, whose dense Hessian the "
+            f"closed form is held against, got {parameters}"
+        )
+    each = sum(spec.get("count", 1) for spec in content["minimizers"])
+    batch = each * content["target"].get("count", 1)
+    numbers = batch * max(parameters, (widths[0] * widths[-1]) ** 2)
+    if numbers > MOST_NUMBERS:
+        yield (
+            f"{key}: expected minimizers and operators of at most {MOST_NUMBERS} numbers, "
+            f"got {numbers} for {batch} minimizers"
+        )
+    sections = {"escape": content.get("escape")} | {
+        f"studies.{name}": study for name, study in content.get("studies", {}).items()
+    }
+    for name, section in sections.items():
+        if section is None:
+            continue
+        starts = min(section["minimizers"], batch) if name == "escape" else batch
+        for axis in ("step_ratios", "radii", "momenta", "product_ratios", "regularizations"):
+            starts *= len(section.get(axis, [0]))
+        starts *= section.get("repeats", 1)
+        # Some stages keep a few numbers for every step; most look every tenth.
+        steps = section.get("steps", section.get("points", 1))
+        numbers = starts * (4 * steps if name == "escape" else steps)
+        if numbers > 10 * MOST_NUMBERS:
+            yield (
+                f"{name}: expected at most {10 * MOST_NUMBERS} steps in all, got {numbers} "
+                f"from {starts} starts of network {key}"
+            )
+
+
+_OPTIONS = {
+    "spread": ("random", "bottlenecked", "equal_flat", "unequal_flat"),
+    "frobenius_imbalance": ("flat",),
+    "sharpness_ratio": ("prescribed",),
+    "sharpness_ratio_to": ("prescribed",),
+    "product_ratio": ("equal_sharp",),
+}
+
+
+def _minimizer_problems(key: str, spec: Mapping[str, Any], explicit: bool) -> Iterator[str]:
+    if (spec["kind"] == "explicit") != explicit:
+        expected = "'explicit' with" if explicit else "a kind other than 'explicit' without"
+        yield f"{key}.kind: expected {expected} an explicit target, got {spec['kind']!r}"
+    for option, kinds in _OPTIONS.items():
+        if option in spec and spec["kind"] not in kinds:
+            allowed = " or ".join(map(repr, kinds))
+            yield f"{key}.{option}: expected with kind {allowed} only, got {spec['kind']!r}"
+    for kind, option in (("prescribed", "sharpness_ratio"), ("equal_sharp", "product_ratio")):
+        if spec["kind"] == kind and option not in spec:
+            yield f"{key}.{option}: missing, expected a number of at least 1"
+    if explicit and spec.get("count", 1) != 1:
+        yield f"{key}.count: expected 1 for explicit factors, got {spec['count']}"
+
+
+def _study_problems(key: str, name: str, study: Mapping[str, Any], kind: str) -> Iterator[str]:
+    declared = catalog.studies()[name]
+    if kind == "digits" and not declared.on_data:
+        yield f"{key}: expected none with target.kind 'digits', got a section"
+    for option in declared.needs:
+        if option not in study:
+            kind = experiment_schema()["$defs"]["study"]["properties"][option]["type"]
+            expected = "a list of numbers" if kind == "array" else "a number"
+            yield f"{key}.{option}: missing, expected {expected}"
+    for option in study:
+        if option not in declared.options:
+            yield f"{key}.{option}: expected none, which this study has no use for, got a value"
+    for option in declared.one_value:
+        if len(study[option]) > 1:
+            yield f"{key}.{option}: expected one number, got {len(study[option])}"
+    for i, ratio in enumerate(study["step_ratios"] if declared.leaves else ()):
+        if ratio <= 1:
+            yield (
+                f"{key}.step_ratios[{i}]: expected a number above 1, from where gradient "
+                f"descent leaves, got {ratio}"
+            )

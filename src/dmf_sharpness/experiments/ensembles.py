@@ -1,0 +1,184 @@
+"""The minimizers of an experiment: made from its file, stored, and read back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmf_sharpness.artifacts.store import ArtifactError, read_tensors, write_tensors
+from dmf_sharpness.experiments.experiment import Experiment, MinimizerSpec
+from dmf_sharpness.minimizers import basic as make
+from dmf_sharpness.minimizers.counterexamples import (
+    equal_sharp_minimizer,
+    unequal_flat_example_minimizer,
+)
+from dmf_sharpness.minimizers.flat import equal_flat_minimizer, unequal_flat_minimizer
+from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
+from dmf_sharpness.minimizers.targets import (
+    Regression,
+    digits,
+    gaussian_matrix,
+    matrix_with_singular_values,
+)
+from dmf_sharpness.network.balance import flat_sharpness
+from dmf_sharpness.network.factors import end_to_end
+
+KIND = "minimizers"
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """``B`` minimizers of one network.
+
+    Attributes:
+        network: Its place in the experiment file, from 0.
+        widths: ``(d_0, …, d_L)``.
+        kinds: How each minimizer was made, ``B`` names.
+        factors: ``W_i``, each ``(B, d_i, d_{i-1})``.
+        target: ``T``, shape ``(B, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
+        input_root: ``S``, shape ``(d_0, r)``; None in matrix factorization.
+    """
+
+    network: int
+    widths: tuple[int, ...]
+    kinds: tuple[str, ...]
+    factors: list[Tensor]
+    target: Tensor
+    input_root: Tensor | None
+
+    @property
+    def depth(self) -> int:
+        """The number of layers ``L``."""
+        return len(self.factors)
+
+
+def regression_of(experiment: Experiment, network: int) -> Regression | None:
+    """The data that one network of an experiment trains on; None in matrix factorization."""
+    if experiment.target.kind != "digits":
+        return None
+    return digits(experiment.networks[network].whitened)
+
+
+def _target(experiment: Experiment, k: int, number: int) -> Tensor:
+    seed = (experiment.seed, k, number)
+    rows, columns = experiment.networks[k].widths[-1], experiment.networks[k].widths[0]
+    if experiment.target.singular_values is not None:
+        return matrix_with_singular_values(rows, columns, experiment.target.singular_values, seed)
+    return gaussian_matrix(rows, columns, seed)
+
+
+def _one_minimizer(
+    spec: MinimizerSpec, number: int, target: Tensor, hidden: Sequence[int], seed: list[int]
+) -> list[Tensor]:
+    match spec.kind:
+        case "balanced":
+            return make.balanced_minimizer(target, hidden, seed)
+        case "flat":
+            return make.flat_minimizer(target, hidden, seed, spec.frobenius_imbalance)
+        case "random":
+            return make.random_minimizer(target, hidden, seed, spec.spread)
+        case "prescribed":
+            least = flat_sharpness(target, len(hidden) + 1)
+            assert isinstance(least, float)
+            return minimizer_with_sharpness(target, hidden, spec.ratio_of(number) * least, seed)
+        case "bottlenecked":
+            return make.bottlenecked_minimizer(target, hidden, seed, spec.spread)
+        case "equal_sharp":
+            assert spec.product_ratio is not None
+            return equal_sharp_minimizer(target, hidden, seed, spec.product_ratio)
+        case "unequal_flat_example":
+            return unequal_flat_example_minimizer(target, hidden, seed)
+        case "equal_flat":
+            return equal_flat_minimizer(target, hidden, seed, spec.spread)
+        case "unequal_flat":
+            return unequal_flat_minimizer(target, hidden, seed, spec.spread)
+        case _:
+            raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
+
+
+def generate(experiment: Experiment) -> Iterator[Ensemble]:
+    """Make the minimizers that an experiment asks for, network by network.
+
+    Each minimizer has a seed of its own, ``(experiment's seed, network, target, kind, number)``:
+    adding one to the file changes none of the others.
+    """
+    for k, network in enumerate(experiment.networks):
+        regression = regression_of(experiment, k)
+        if network.factors is not None:
+            explicit = [torch.tensor(W, dtype=torch.float64)[None] for W in network.factors]
+            target = end_to_end(explicit)
+            yield Ensemble(k, network.widths, ("explicit",), explicit, target, None)
+            continue
+        kinds: list[str] = []
+        made: list[list[Tensor]] = []
+        targets: list[Tensor] = []
+        for t in range(experiment.target.count):
+            M = _target(experiment, k, t) if regression is None else regression.solution
+            for j, spec in enumerate(experiment.minimizers):
+                for n in range(spec.count):
+                    seed_of_one = [experiment.seed, k, t, j, n]
+                    made.append(_one_minimizer(spec, n, M, network.widths[1:-1], seed_of_one))
+                    kinds.append(spec.kind)
+                    targets.append(M if regression is None else regression.target)
+        yield Ensemble(
+            network=k,
+            widths=network.widths,
+            kinds=tuple(kinds),
+            factors=[torch.stack(layer) for layer in zip(*made, strict=True)],
+            target=torch.stack(targets),
+            input_root=None if regression is None else regression.input_root,
+        )
+
+
+def save(
+    path: Path,
+    experiment: Experiment,
+    ensembles: Sequence[Ensemble],
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the minimizers of an experiment as one safetensors file.
+
+    Args:
+        path: Where to.
+        experiment: Of which the minimizers are.
+        ensembles: A network's minimizers each, in order.
+        origin: Further entries of the header, such as its lineage.
+    """
+    tensors: dict[str, Tensor] = {}
+    networks = []
+    for ensemble in ensembles:
+        prefix = f"network{ensemble.network}"
+        tensors[f"{prefix}/target"] = ensemble.target
+        for i, W in enumerate(ensemble.factors, 1):
+            tensors[f"{prefix}/W{i}"] = W
+        if ensemble.input_root is not None:
+            tensors[f"{prefix}/input_root"] = ensemble.input_root
+        networks.append({"widths": ensemble.widths, "kinds": ensemble.kinds})
+    header = {**experiment.identity, **(origin or {}), "networks": networks}
+    write_tensors(path, KIND, tensors, header)
+
+
+def load(path: Path, experiment: Experiment) -> list[Ensemble]:
+    """Read the minimizers of an experiment, and make sure that they are of this experiment.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, or of another version of the experiment.
+    """
+    tensors, header = read_tensors(path, KIND, experiment.identity)
+    try:
+        return [
+            Ensemble(
+                network=k,
+                widths=tuple(network["widths"]),
+                kinds=tuple(network["kinds"]),
+                factors=[tensors[f"network{k}/W{i}"] for i in range(1, len(network["widths"]))],
+                target=tensors[f"network{k}/target"],
+                input_root=tensors.get(f"network{k}/input_root"),
+            )
+            for k, network in enumerate(header["networks"])
+        ]
+    except KeyError as missing:
+        raise ArtifactError(path, KIND, f"expected the tensor {missing}, got none") from None

@@ -1,0 +1,307 @@
+"""An experiment file, parsed and validated into a frozen dataclass.
+
+Every Snakemake process reads the experiment files, so this module imports no torch.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dmf_sharpness.artifacts import lineage
+from dmf_sharpness.artifacts.yaml_files import content_digest, read_yaml, with_integers
+from dmf_sharpness.errors import UserError
+from dmf_sharpness.experiments import catalog
+from dmf_sharpness.experiments.checks import (
+    check_config,
+    check_experiment,
+    config_schema,
+    experiment_schema,
+)
+
+_log = logging.getLogger("dmf_sharpness")
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """What the factors multiply to."""
+
+    kind: str
+    count: int = 1
+    singular_values: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """Widths ``d_0 … d_L``; whitened inputs (of digits); the factors where the target is explicit."""
+
+    widths: tuple[int, ...]
+    whitened: bool = False
+    factors: tuple[tuple[tuple[float, ...], ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class MinimizerSpec:
+    """A kind of minimizer and how many of it to make for each target."""
+
+    kind: str
+    count: int = 1
+    spread: float = 0.3
+    frobenius_imbalance: float | None = None
+    sharpness_ratio: float | None = None
+    sharpness_ratio_to: float | None = None
+    product_ratio: float | None = None
+
+    def ratio_of(self, number: int) -> float:
+        """``λ_max / λ_flat`` of the prescribed minimizer of this number: spaced evenly in the logarithm."""
+        assert self.sharpness_ratio is not None
+        if self.sharpness_ratio_to is None or self.count == 1:
+            return self.sharpness_ratio
+        growth = self.sharpness_ratio_to / self.sharpness_ratio
+        return self.sharpness_ratio * growth ** (number / (self.count - 1))
+
+
+@dataclass(frozen=True)
+class EscapeSpec:
+    """Starts and step sizes of the gradient-descent runs."""
+
+    minimizers: int
+    step_ratios: tuple[float, ...]
+    radii: tuple[float, ...]
+    steps: int
+    recorded: str | None = None
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """The options of one study (:mod:`dmf_sharpness.studies`); those that it has no use for are empty.
+
+    Attributes:
+        steps: Most steps of a run.
+        points: Points along a path.
+        path_length: The end of the range of ``t`` along a path.
+        step_ratios: Values of ``c = η λ_max / 2``.
+        radii: Distances of the starts from the minimizer.
+        momenta: Values of the momentum ``β``.
+        product_ratios: Values at which a relative spectral product is held.
+        regularizations: Values of ``μ`` over the threshold ``μ*`` of collapse.
+        repeats: Random starts per minimizer and step ratio.
+        seed: Seed of the random starts.
+    """
+
+    steps: int = 0
+    points: int = 0
+    path_length: float = 0.0
+    step_ratios: tuple[float, ...] = ()
+    radii: tuple[float, ...] = ()
+    momenta: tuple[float, ...] = (0.0,)
+    product_ratios: tuple[float, ...] = ()
+    regularizations: tuple[float, ...] = ()
+    repeats: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment file.
+
+    Attributes:
+        name: The file's name without ``.yaml``.
+        description: What it is for, one or two sentences.
+        seed: Seed of everything random in it.
+        studies: Studies of the escape, by name.
+        digest: SHA-256 of the parsed content: comments, layout and a seed written ``3.0`` do not count.
+        file_digest: The same, of the file: all replicas of an experiment share it.
+        landscape_points: Grid points along an axis of the contour map; None draws none.
+    """
+
+    name: str
+    description: str
+    seed: int
+    target: TargetSpec
+    networks: tuple[Network, ...]
+    minimizers: tuple[MinimizerSpec, ...]
+    escape: EscapeSpec | None
+    landscape_points: int | None
+    studies: Mapping[str, StudySpec]
+    digest: str
+    file_digest: str
+
+    @property
+    def bottlenecked(self) -> bool:
+        """Whether its minimizers have a layer narrower than the target's rank, and so a residual."""
+        return all(spec.kind == "bottlenecked" for spec in self.minimizers)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The header entries that tie an artifact to this experiment."""
+        return {"experiment": self.name, "digest": self.digest, "seed": self.seed}
+
+
+def read_experiment(path: Path) -> tuple[dict[str, Any], str]:
+    """The checked content of an experiment file, and its digest.
+
+    Raises:
+        UserError: As :func:`load_experiment`.
+    """
+    content = with_integers(read_yaml(path), experiment_schema())
+    try:
+        check_experiment(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return content, content_digest(content, path.stem)
+
+
+def load_experiment(path: Path, replica: int = 1) -> Experiment:
+    """Read and validate an experiment file.
+
+    Args:
+        path: The file.
+        replica: From 2 on, the same experiment drawn anew, see :func:`drawn_anew`.
+
+    Raises:
+        UserError: The file is missing, is no YAML, or asks for what cannot be had; the message is
+            one line with the file, the key, what was expected and what was given.
+    """
+    content, digest = read_experiment(path)
+    lineage.record(path, digest)
+
+    def deep_tuple(value: Any) -> Any:
+        return tuple(deep_tuple(item) for item in value) if isinstance(value, list) else value
+
+    def spec(section: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: deep_tuple(value) for key, value in section.items()}
+
+    landscape = content.get("landscape")
+    experiment = Experiment(
+        name=path.stem,
+        description=content["description"].strip(),
+        seed=content["seed"],
+        target=TargetSpec(**spec(content["target"])),
+        networks=tuple(Network(**spec(network)) for network in content["networks"]),
+        minimizers=tuple(MinimizerSpec(**spec(item)) for item in content["minimizers"]),
+        escape=EscapeSpec(**spec(content["escape"])) if "escape" in content else None,
+        landscape_points=landscape["points"] if landscape else None,
+        studies={
+            name: StudySpec(**spec(section)) for name, section in content.get("studies", {}).items()
+        },
+        digest=digest,
+        file_digest=digest,
+    )
+    if replica > 1:
+        experiment = drawn_anew(experiment, replica)
+    _log.info("read %s: seed %d, digest %.12s", path, experiment.seed, experiment.digest)
+    return experiment
+
+
+def drawn_anew(experiment: Experiment, replica: int) -> Experiment:
+    """The same experiment from other seeds: the replica of this number, 2 or more, ``<name>.r<number>``."""
+
+    def another(seed: int) -> int:
+        return int(hashlib.sha256(f"{seed} {replica}".encode()).hexdigest()[:12], 16)
+
+    return replace(
+        experiment,
+        name=f"{experiment.name}.r{replica}",
+        seed=another(experiment.seed),
+        studies={
+            name: replace(study, seed=another(study.seed))
+            for name, study in experiment.studies.items()
+        },
+        digest=hashlib.sha256(f"{experiment.digest} {replica}".encode()).hexdigest(),
+    )
+
+
+def load_config(
+    config: Mapping[str, Any], path: Path, folder: Path | None = None
+) -> dict[str, Experiment]:
+    """Validate the pipeline's configuration and load the experiments it names, with their replicas.
+
+    Args:
+        config: The parsed configuration, as Snakemake hands it over.
+        path: The file it came from, for messages.
+        folder: Where the experiments are; None for ``experiments/`` beside the file.
+
+    Raises:
+        UserError: The configuration or one of its experiments is not valid.
+    """
+    config = with_integers(config, config_schema(), texts=True)
+    try:
+        check_config(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    folder = folder or path.parent / "experiments"
+    experiments: dict[str, Experiment] = {}
+    for i, name in enumerate(config["experiments"]):
+        if not (folder / f"{name}.yaml").is_file():
+            raise UserError(
+                f"{path}: experiments[{i}]: expected the name of a file in {folder}, got {name!r}"
+            )
+        experiment = load_experiment(folder / f"{name}.yaml")
+        experiments[name] = experiment
+        count = config.get("replicas", {}).get(name, 1)
+        if count > 1 and experiment.target.kind == "explicit":
+            raise UserError(
+                f"{path}: replicas.{name}: expected an experiment that draws at random, got one "
+                "with explicit factors"
+            )
+        for replica in range(2, count + 1):
+            again = drawn_anew(experiment, replica)
+            experiments[again.name] = again
+    for i, figure in enumerate(config["figures"]):
+        for need, has in needs_of(catalog.figures()[figure]):
+            if not any(has(experiment) for experiment in experiments.values()):
+                raise UserError(
+                    f"{path}: figures[{i}]: {figure!r} expected an experiment {need}, got none"
+                )
+    return experiments
+
+
+Need = tuple[str, Callable[[Experiment], bool]]
+"""What is asked of at least one experiment: in words, and as a condition."""
+
+
+def _is_factorization(experiment: Experiment) -> bool:
+    return not experiment.bottlenecked and experiment.target.kind != "digits"
+
+
+def _has_several_radii(experiment: Experiment) -> bool:
+    escape = experiment.escape
+    return escape is not None and len(escape.radii) > 1 and max(escape.step_ratios) > 1
+
+
+def _is_recorded(experiment: Experiment) -> bool:
+    return experiment.escape is not None and experiment.escape.recorded is not None
+
+
+TABLES: dict[str, Need] = {
+    "sharpness": ("that is not bottlenecked", lambda e: not e.bottlenecked),
+    "bottleneck": ("with bottlenecked minimizers", lambda e: e.bottlenecked),
+    "escape": ("with an escape section", lambda e: e.escape is not None),
+    "trajectories": ("with escape.recorded", _is_recorded),
+    "landscape": ("with a landscape section", lambda e: e.landscape_points is not None),
+}
+"""The experiments that have each kind of table; those of the studies are beside them."""
+PROPERTIES: dict[str, Need] = {
+    "factorization": ("of matrix factorization, not bottlenecked", _is_factorization),
+    "several radii": (
+        "with escape.recorded, several radii and a step ratio above 1",
+        lambda e: _is_recorded(e) and _has_several_radii(e),
+    ),
+}
+"""Further properties that a figure may ask of the experiments that it draws."""
+
+
+def needs_of(figure: catalog.FigureInputs) -> list[Need]:
+    """Everything that a figure asks of the experiments: for each need one must be there."""
+    needs = [] if figure.of is None else [PROPERTIES[figure.of]]
+    for table in figure.tables:
+        _, _, study = table.partition("studies/")
+        needs.append(_with_study(study) if study else TABLES[table])
+    return needs
+
+
+def _with_study(name: str) -> Need:
+    return f"with studies.{name}", lambda experiment: name in experiment.studies

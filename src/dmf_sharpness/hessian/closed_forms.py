@@ -1,0 +1,94 @@
+"""The largest eigenpair of ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)`` where it is small or splits up.
+
+Each solver takes factors ``(…, d_i, d_{i-1})`` and the input root, and returns the value, the unit
+eigenmatrix ``Y`` ``(…, d_L, d_0)`` and the second eigenvalue of the operator (zero if it has order 1).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from dmf_sharpness.hessian.threads import scipy_on_one_thread
+from dmf_sharpness.network.curvature import curvature_matrix, layer_grams, signed, unstacked
+from dmf_sharpness.network.factors import Factors
+
+
+class TopPair(NamedTuple):
+    """Value ``(…)``, eigenmatrix ``(…, d_L, d_0)`` and second eigenvalue ``(…)``."""
+
+    value: Tensor
+    eigenmatrix: Tensor
+    second: Tensor
+
+
+def scalar(factors: Factors, input_root: Tensor | None) -> TopPair:
+    """One input and one output: ``λ_max = 2 Σ_i ‖L_i‖² ‖R_i‖²``, and nothing else is positive."""
+    value = curvature_matrix(factors, input_root)[..., 0, 0]
+    return TopPair(value, torch.ones_like(value)[..., None, None], torch.zeros_like(value))
+
+
+def one_layer(factors: Factors, input_root: Tensor | None) -> TopPair:
+    """Depth 1, least squares: ``λ_max = 2 ‖G‖₂``, once for every output."""
+    (W,) = factors
+    d_L, d_0 = W.shape[-2:]
+    G = torch.eye(d_0, dtype=W.dtype, device=W.device)
+    if input_root is not None:
+        G = input_root.mT @ input_root
+    values, vectors = torch.linalg.eigh(G)
+    next_one = -1 if d_L > 1 else -2
+    second = values[next_one] if d_L > 1 or d_0 > 1 else torch.zeros_like(values[-1])
+    Y = torch.zeros_like(W)
+    Y[..., 0, :] = vectors[:, -1]
+    batch = W.shape[:-2]
+    return TopPair(2 * values[-1].expand(batch), Y, 2 * second.expand(batch))
+
+
+def two_layers(factors: Factors, input_root: Tensor | None) -> TopPair:
+    """Depth 2: eigenproblems of order ``d_L`` and ``d_0``, not ``d_0 d_L``.
+
+    The operator is ``Y ↦ 2 (W_2W_2ᵀ Y G + Y (W_1S)ᵀ(W_1S))``. For an eigenvector ``u`` of ``W_2W_2ᵀ``
+    with eigenvalue ``a`` it maps ``u vᵀ`` to ``u (B_a v)ᵀ`` with ``B_a = 2 (a G + (W_1S)ᵀ(W_1S))``, and
+    ``B_a`` grows with ``a``: the top pair comes from the largest ``a``. Without data ``G`` is the
+    identity, and ``λ_max = 2 (‖W_1‖₂² + ‖W_2‖₂²)``.
+    """
+    left_grams, right_grams = layer_grams(factors, input_root)
+    A, B, G = left_grams[0], right_grams[1], right_grams[0]
+    assert A is not None
+    assert B is not None
+    if G is None:
+        G = torch.eye(B.shape[-1], dtype=B.dtype, device=B.device)
+    a, u = torch.linalg.eigh(A)
+    values, v = torch.linalg.eigh(2 * (a[..., -1, None, None] * G + B))
+    Y = u[..., :, -1, None] * v[..., None, :, -1]
+    others = []
+    if values.shape[-1] > 1:
+        others.append(values[..., -2])
+    if a.shape[-1] > 1:
+        others.append(torch.linalg.eigvalsh(2 * (a[..., -2, None, None] * G + B))[..., -1])
+    value = values[..., -1]
+    second = torch.stack(others).amax(0) if others else torch.zeros_like(value)
+    return TopPair(value, signed(Y), second)
+
+
+def dense(factors: Factors, input_root: Tensor | None) -> TopPair:
+    """The eigenproblem of order ``d_0 d_L`` as a matrix, by LAPACK."""
+    matrix = curvature_matrix(factors, input_root)
+    if matrix.ndim == 2 and matrix.shape[0] > 2 and matrix.device.type == "cpu":
+        # Two pairs of a single matrix cost half of all of them.
+        order = matrix.shape[0]
+        with scipy_on_one_thread():
+            pairs = scipy.linalg.eigh(
+                matrix.numpy(),
+                subset_by_index=[order - 2, order - 1],
+                driver="evr",
+                check_finite=False,
+            )
+        values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in pairs)
+    else:
+        values, vectors = torch.linalg.eigh(matrix)
+    value = values[..., -1].clamp(min=0)
+    second = values[..., -2].clamp(min=0) if values.shape[-1] > 1 else torch.zeros_like(value)
+    return TopPair(value, signed(unstacked(vectors[..., -1], factors)), second)

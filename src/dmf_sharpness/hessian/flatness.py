@@ -1,0 +1,49 @@
+"""Whether a minimizer is flat: its sharpness beside the least there is."""
+
+from dmf_sharpness.arguments import checked_number
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.network.balance import least_sharpness
+from dmf_sharpness.network.curvature import check_single
+from dmf_sharpness.network.factors import Factors, checked_factors, end_to_end
+from dmf_sharpness.network.scaling import scaled_problem
+
+ORDINARY_VALUES = 2.0**-200, 2.0**200
+"""Sharpness that is compared at the scale of the factors."""
+
+
+def is_flat(factors: Factors, rtol: float = 1e-10) -> bool:
+    """Whether a minimizer attains the least sharpness, ``λ_max ≤ (1 + rtol) λ_flat``.
+
+    The factors are taken to be a minimizer of their own end-to-end product. Both sides are homogeneous
+    in the factors, so they are compared at a common scale and may be of any size.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
+        rtol: Relative excess that counts as none, not negative.
+
+    Raises:
+        TypeError: A factor is not a float64 tensor, or ``rtol`` is no number.
+        ValueError: Shapes do not fit, values are not finite, a batch was given, ``rtol`` is negative,
+            or the sharpness cannot be computed: the factors are too uneven, or it did not converge.
+
+    >>> import torch
+    >>> W_1 = torch.diag(torch.tensor([2.0, 0.5], dtype=torch.float64))
+    >>> W_2 = torch.diag(torch.tensor([2.0, 2.0], dtype=torch.float64))
+    >>> is_flat([W_1, W_2]), is_flat([2 * W_1, W_2 / 2])
+    (True, False)
+    """
+    factors = checked_factors(factors)
+    check_single(factors)
+    rtol = checked_number(rtol, "rtol", least=0)
+    s = sharpness(factors)
+    if not s.converged or not ORDINARY_VALUES[0] < s.value < ORDINARY_VALUES[1]:
+        scaled = scaled_problem(factors)
+        if not scaled.possible:
+            raise ValueError("factors: expected some of similar size, got too uneven ones")
+        factors, s = scaled.factors, sharpness(scaled.factors)
+    if not s.converged:
+        raise ValueError(
+            f"factors: expected a sharpness that converges, got a residual of {s.residual:.2g}"
+        )
+    least = float(least_sharpness(end_to_end(factors), len(factors)))
+    return float(s.value) <= (1 + rtol) * least

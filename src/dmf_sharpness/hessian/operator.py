@@ -1,0 +1,94 @@
+"""``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` in the cheaper of two ways, for an iteration of many applications."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dmf_sharpness.network.chain import Chain, chain, push_left, push_right
+from dmf_sharpness.network.curvature import apply_curvature, identity, layer_grams
+from dmf_sharpness.network.factors import Factors, times
+
+APPLICATIONS = 60
+"""What a Lanczos iteration typically takes; it weighs the set-up against each application."""
+STACKED_DEPTH, STACKED_ORDER = 4, 4096
+"""From so many layers on, up to this ``d_0 d_L``, it is the number of products that takes the time."""
+
+
+def curvature_operator(
+    factors: Factors, input_root: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The operator of one minimizer on ``(d_L, d_0)`` matrices.
+
+    With Gram matrices at hand an application costs ``O(L d_0 d_L (d_0 + d_L))``, however wide the
+    hidden layers are, but the Gram matrices have to be made. With one narrow end it can be cheaper
+    to go through the layers each time, ``d_L`` columns up and down.
+    """
+    layers = chain(factors, input_root)
+    if _by_layers(layers) < _by_grams(layers):
+        return through_layers(layers)
+    lefts, rights = layer_grams(factors, input_root)
+    if len(lefts) >= STACKED_DEPTH and math.prod(layers.shape) <= STACKED_ORDER:
+        ends = [identity(end, factors) for end in layers.shape]
+        return stacked_operator(
+            torch.stack([ends[0] if A is None else A for A in lefts]),
+            torch.stack([ends[1] if B is None else B for B in rights]),
+        )
+    return lambda Y: apply_curvature(lefts, rights, Y)
+
+
+def stacked_operator(lefts: Tensor, rights: Tensor) -> Callable[[Tensor], Tensor]:
+    """``Y ↦ 2 Σ_i A_i Y B_i`` as two large products instead of two small ones for each layer.
+
+    Args:
+        lefts: ``A_i``, shape ``(L, m, m)``.
+        rights: ``B_i``, symmetric, shape ``(L, n, n)``.
+    """
+    layers, m, n = len(lefts), lefts.shape[1], rights.shape[1]
+    A, B = lefts.reshape(-1, m), 2 * rights.reshape(-1, n)
+
+    def apply(Y: Tensor) -> Tensor:
+        terms = (A @ Y).reshape(layers, m, n).transpose(0, 1).reshape(m, -1)
+        return terms @ B
+
+    return apply
+
+
+def _by_grams(layers: Chain) -> float:
+    """Multiplications: both chains of products, the Gram matrices, and the applications."""
+    d_L, d_0 = layers.shape
+    inner = [W.shape[-2] for W in layers.layers[:-1]]
+    chains = sum(math.prod(W.shape) for W in layers.layers[1:-1]) * (d_L + d_0)
+    grams = sum(inner) * (d_L**2 + d_0**2)
+    return chains + grams + APPLICATIONS * len(inner) * d_L * d_0 * (d_L + d_0)
+
+
+def _by_layers(layers: Chain) -> float:
+    return APPLICATIONS * 2 * min(layers.shape) * sum(math.prod(W.shape) for W in layers.layers)
+
+
+def through_layers(layers: Chain) -> Callable[[Tensor], Tensor]:
+    """The operator by sweeps over the layers; only ``L_iL_iᵀ`` of the narrow end are made.
+
+    ``X_i = R_i Yᵀ`` goes up, and ``Z_i = X_i L_iL_iᵀ + W_iᵀ Z_{i+1}`` comes down to ``(J Jᵀ Y)ᵀ = Z_1``.
+    """
+    d_L, d_0 = layers.shape
+    if d_L > d_0:
+        flipped = through_layers(layers.transposed())
+        return lambda Y: flipped(Y.mT).mT
+    grams = [V.mT @ V for V in push_left(layers, identity(d_L, layers.layers))]
+
+    def apply(Y: Tensor) -> Tensor:
+        X = push_right(layers, Y.mT)
+        Z: Tensor | None = None
+        for i in reversed(range(len(X))):
+            if Z is not None:
+                Z = times(layers.layers[i].mT, Z)
+            if layers.trained(i):
+                term = X[i] @ grams[i]
+                Z = term if Z is None else Z + term
+        assert Z is not None
+        return 2 * Z.mT
+
+    return apply

@@ -1,0 +1,1 @@
+"""Points of the set of minimizers: targets, constructions, paths and searches."""

@@ -1,0 +1,129 @@
+"""Minimizers at the boundary of the flatness condition: where it is not enough, or not needed.
+
+The condition is that all spectral products ``p_i = ‖L_i‖₂‖R_i‖₂`` equal ``p* = ‖M‖₂^{1−1/L}``.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmf_sharpness.minimizers.frames import (
+    check_request,
+    checked,
+    diagonal_cores,
+    frames_of,
+    in_frames,
+)
+from dmf_sharpness.minimizers.targets import Seed, gaussian_matrix, orthogonal_matrix
+
+
+def equal_sharp_minimizer(
+    target: Tensor, widths: Sequence[int], seed: Seed, product_ratio: float
+) -> list[Tensor]:
+    """A minimizer whose spectral products are all ``product_ratio · p*``: equal, and not flat.
+
+    With ``a = (ratio · p*)^{1/(L−1)}`` the inner factors are ``a`` times orthogonal matrices and ``W_1``
+    ``a`` times an isometry; ``W_L`` reads the signal, and in a direction that nothing writes to has
+    norm ``a``. Then ``‖L_i‖₂ = a^{L−i}`` and ``‖R_i‖₂ = a^{i−1}``.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
+        widths: Hidden widths, all equal and above ``d_0``.
+        seed: Seed of the draw.
+        product_ratio: At least 1.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: The target is zero or not finite, the widths are not equal or not above ``d_0``, or
+            the ratio is below 1.
+    """
+    check_request(target, widths)
+    d_L, d_0 = target.shape
+    if len(set(widths)) > 1 or widths[0] <= d_0:
+        raise ValueError(f"widths: expected equal ones above d_0 = {d_0}, got {list(widths)}")
+    if not product_ratio >= 1:
+        raise ValueError(f"product_ratio: expected at least 1, got {product_ratio}")
+    rng = np.random.default_rng(seed)
+    depth, width = len(widths) + 1, widths[0]
+    norm = float(torch.linalg.matrix_norm(target, ord=2))
+    a = float(norm ** (1 / depth) * product_ratio ** (1 / (depth - 1)))
+    frames = [orthogonal_matrix(width, rng) for _ in widths]
+    W_1 = a * frames[0][:, :d_0]
+    inner = [a * frame for frame in frames[1:]]
+    carried, unwritten = frames[0][:, :d_0], frames[0][:, d_0]
+    for frame in frames[1:]:
+        carried, unwritten = frame @ carried, frame @ unwritten
+    output = gaussian_matrix(d_L, 1, rng)[:, 0]
+    read = target @ carried.mT / a ** (depth - 1)
+    W_L = read + _unwritten_of_norm(read, output, unwritten, a)
+    return checked([W_1, *inner, W_L], target)
+
+
+def _unwritten_of_norm(read: Tensor, output: Tensor, unwritten: Tensor, norm: float) -> Tensor:
+    """``t u yᵀ`` with ``‖read + t u yᵀ‖₂ = norm``, for ``read y = 0``.
+
+    ``read readᵀ + t² u uᵀ`` has the largest eigenvalue ``norm²`` when ``t² uᵀ(norm² − read readᵀ)⁻¹u = 1``.
+    """
+    u = output / torch.linalg.vector_norm(output)
+    remainder = norm**2 * torch.eye(len(u), dtype=u.dtype) - read @ read.mT
+    if float(torch.linalg.eigvalsh(remainder)[0]) <= 1e-13 * norm**2:
+        return torch.zeros_like(read)  # the signal has that norm already
+    t = float(u @ torch.linalg.solve(remainder, u)) ** -0.5
+    return t * torch.outer(u, unwritten)
+
+
+def unequal_flat_example_minimizer(
+    target: Tensor, widths: Sequence[int], seed: Seed
+) -> list[Tensor]:
+    """A flat minimizer of three or more matrix factors whose spectral products are not equal.
+
+    In the singular basis of ``M`` all factors carry ``s = ‖M‖₂^{1/L}`` in the top direction. In the second
+    one the last factor carries ``τ s`` with ``τ > 1`` and the others ``ε s``, ``τ ε^{L−1} = σ_2/σ_1``, so
+    that ``‖L_{L−1}‖₂‖R_{L−1}‖₂ = τ p*``. The eigenvalue of ``J Jᵀ`` at ``u_2 v_1ᵀ`` is
+    ``p*² (1 + τ² Σ_{k<L−1} ε^{2k})``, which stays below ``L p*²`` for ``τ`` up to nearly ``√(L−1)``: the
+    minimizer is flat although the condition does not hold. At depth 2 there is no such room.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, of rank 2 or more, ``σ_2 < σ_1``.
+        widths: Two or more hidden widths, each at least the rank of ``M``.
+        seed: Draws ``τ`` and the frames.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: The target has rank 1, the depth is below 3, a width cannot hold the rank, or
+            ``σ_2`` is so close to ``σ_1`` that there is no room for ``τ > 1``.
+    """
+    rank = check_request(target, widths)
+    depth = len(widths) + 1
+    if depth < 3:
+        raise ValueError(f"widths: expected at least two hidden widths, got {list(widths)}")
+    if rank < 2:
+        raise ValueError("target: expected rank 2 or more, got 1")
+    rng = np.random.default_rng(seed)
+    singular_values = torch.linalg.svdvals(target)[:rank]
+    share = float(singular_values[1] / singular_values[0])
+
+    def curvature(tau: float) -> float:
+        epsilon = (share / tau) ** (1 / (depth - 1))
+        return 1 + tau**2 * sum(epsilon ** (2 * k) for k in range(depth - 1))
+
+    # The largest τ that leaves a margin of one part in a thousand, by bisection.
+    low, high = 1.0, float(depth - 1) ** 0.5
+    if curvature(low) >= 0.999 * depth:
+        raise ValueError(
+            f"target: expected σ_2 well below σ_1, so that τ > 1 leaves it flat, got {share:.3g} σ_1"
+        )
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if curvature(middle) < 0.999 * depth else (low, middle)
+    tau = 1 + (low - 1) * float(rng.uniform(0.3, 1.0))
+    epsilon = (share / tau) ** (1 / (depth - 1))
+
+    signal = singular_values ** (1 / depth)
+    diagonals = [signal.clone() for _ in range(depth)]
+    for i, diagonal in enumerate(diagonals):
+        diagonal[1] = signal[0] * (tau if i == depth - 1 else epsilon)
+    cores = diagonal_cores(target, widths, diagonals)
+    return checked(in_frames(cores, frames_of(target, widths, rng)), target)

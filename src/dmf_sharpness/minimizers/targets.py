@@ -1,0 +1,130 @@
+"""Target matrices, and the data set of handwritten digits as a regression problem."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from dmf_sharpness.arguments import checked_tensor
+
+Seed = int | Sequence[int] | Generator
+
+
+def gaussian_matrix(rows: int, columns: int, seed: Seed) -> Tensor:
+    """A matrix of independent standard normal entries, shape ``(rows, columns)``, float64."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((rows, columns)))
+
+
+def orthogonal_matrix(size: int, seed: Seed) -> Tensor:
+    """A matrix drawn from the Haar measure on the orthogonal group, shape ``(size, size)``.
+
+    The QR factorization of a Gaussian matrix with the signs of R's diagonal moved to Q (Mezzadri,
+    Notices of the AMS 54, 2007).
+    """
+    Q, R = torch.linalg.qr(gaussian_matrix(size, size, seed))
+    return Q * torch.sign(torch.diagonal(R))
+
+
+def matrix_with_singular_values(
+    rows: int, columns: int, singular_values: Sequence[float], seed: Seed
+) -> Tensor:
+    """A random matrix of the given singular values, shape ``(rows, columns)``.
+
+    Raises:
+        ValueError: More singular values than the shape has room for, or a negative one.
+    """
+    rng = np.random.default_rng(seed)
+    values = torch.tensor(list(singular_values), dtype=torch.float64)
+    if len(values) > min(rows, columns) or bool((values < 0).any()):
+        raise ValueError(
+            f"singular_values: expected at most {min(rows, columns)} non-negative numbers for a "
+            f"{rows} × {columns} matrix, got {list(singular_values)}"
+        )
+    k = len(values)
+    left, right = orthogonal_matrix(rows, rng)[:, :k], orthogonal_matrix(columns, rng)[:, :k]
+    return (left * values) @ right.mT
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A linear regression of ``outputs`` on ``inputs``, and its reduction to matrix factorization.
+
+    Attributes:
+        inputs: ``X``, shape ``(d_0, n)``.
+        outputs: ``Y``, shape ``(d_L, n)``.
+        input_root: ``S = U Σ`` of the thin SVD ``X = U Σ Vᵀ``, shape ``(d_0, r)``, ``S Sᵀ = X Xᵀ``.
+        target: ``T = Y V``, shape ``(d_L, r)``.
+        solution: The least-squares solution of least norm, ``Y X⁺``, shape ``(d_L, d_0)``. Factors
+            whose product it is are global minimizers.
+        least_loss: ``‖Y − Y X⁺ X‖_F²``, what no linear map can fit.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    input_root: Tensor
+    target: Tensor
+    solution: Tensor
+    least_loss: float
+
+    @property
+    def input_gram(self) -> Tensor:
+        """``G = X Xᵀ``, shape ``(d_0, d_0)``."""
+        return self.inputs @ self.inputs.mT
+
+
+def regression(inputs: Tensor, outputs: Tensor) -> Regression:
+    """Reduce ``‖Y − W X‖_F²`` to ``‖T − W S‖_F² + least_loss`` (see :mod:`dmf_sharpness.network.loss`).
+
+    Directions in which the inputs do not vary (singular values below ``1e-12`` of the first) are
+    left out.
+
+    Args:
+        inputs: ``X``, shape ``(d_0, n)``, float64 (single precision is refused).
+        outputs: ``Y``, shape ``(d_L, n)``, float64.
+
+    Raises:
+        TypeError: One of the two is not a float64 tensor.
+        ValueError: Shapes or devices do not fit, or a value is not finite.
+    """
+    inputs = checked_tensor(inputs, "inputs", (None, None))
+    if 0 in inputs.shape:
+        raise ValueError(f"inputs: expected rows and columns, got shape {tuple(inputs.shape)}")
+    outputs = checked_tensor(outputs, "outputs", (None, inputs.shape[1]), device=inputs.device)
+    U, values, Vt = torch.linalg.svd(inputs, full_matrices=False)
+    kept = values > 1e-12 * values[0]
+    U, values, V = U[:, kept], values[kept], Vt[kept].mT
+    target = outputs @ V
+    return Regression(
+        inputs=inputs,
+        outputs=outputs,
+        input_root=U * values,
+        target=target,
+        solution=(target / values) @ U.mT,
+        least_loss=float((outputs - target @ V.mT).square().sum()),
+    )
+
+
+def digits(whitened: bool) -> Regression:
+    """The 1,797 handwritten digits that scikit-learn ships: 64 pixels in, 10 classes out.
+
+    Inputs are the pixels divided by 16, with the mean image removed; outputs are one-hot classes
+    with their mean removed. Three pixels are blank in every image, so the Gram matrix has rank 61.
+
+    Args:
+        whitened: Replace the inputs by ``√n`` times the right singular vectors, so that their
+            covariance is a projection. It takes away what the data does to the sharpness.
+    """
+    from sklearn.datasets import load_digits  # a second of imports that no other target needs
+
+    bunch = load_digits()
+    X = torch.from_numpy(np.ascontiguousarray(bunch.data.T, dtype=np.float64)) / 16
+    Y = torch.nn.functional.one_hot(torch.from_numpy(bunch.target.astype(np.int64))).double().mT
+    X, Y = X - X.mean(1, keepdim=True), Y - Y.mean(1, keepdim=True)
+    if whitened:
+        U, values, Vt = torch.linalg.svd(X, full_matrices=False)
+        rank = int((values > 1e-12 * values[0]).sum())
+        X = U[:, :rank] @ Vt[:rank] * X.shape[1] ** 0.5
+    return regression(X, Y.contiguous())

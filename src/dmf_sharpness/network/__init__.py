@@ -1,0 +1,1 @@
+"""The factors, their products and derivatives, and the balance of the layers."""

@@ -1,0 +1,117 @@
+"""The set of minimizers near one of its points: tangent space, and the way back onto it.
+
+The tangent space is the null space of the Hessian ``2 JᵀJ``, where ``J U = Σ_i L_i U_i R_i S`` is the
+change of the product. Everything is done through the ``d_L r`` eigenpairs ``(λ_k, Y_k)`` of ``2 J Jᵀ``, in
+batches: with ``v_k = (2/λ_k)^{1/2} Jᵀ Y_k``, ``⟨v_k, g⟩ = (2/λ_k)^{1/2} ⟨Y_k, J g⟩``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmf_sharpness.network.factors import Factors, left_factors, right_factors
+from dmf_sharpness.network.loss import residual
+
+ROUNDING_LEVEL = 1e-13
+"""Eigenvalues below this share of the largest are zeros that rounding moved."""
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The eigenpairs of ``2 J Jᵀ`` at minimizers, ascending.
+
+    Attributes:
+        eigenvalues: ``(…, K)`` with ``K = d_L r``; zeros that rounding moved are exactly zero.
+        eigenvectors: ``(…, K, K)``, a column per eigenmatrix, whose columns are stacked.
+    """
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+    @property
+    def inverse(self) -> Tensor:
+        """``1/λ_k``, and 0 where ``λ_k`` is; ``(…, K)``."""
+        zero = self.eigenvalues == 0
+        return torch.where(zero, 0.0, 1 / self.eigenvalues.masked_fill(zero, 1.0))
+
+
+def curvature_of(factors: Factors, input_root: Tensor | None = None) -> Curvature:
+    """All eigenpairs of ``2 J Jᵀ``, for a batch of minimizers."""
+    rights = right_factors(factors)
+    if input_root is not None:  # r columns, not d_0: S need not be square
+        rights = [R @ input_root for R in rights]
+    total: Tensor | float = 0.0
+    for L, R in zip(left_factors(factors), rights, strict=True):
+        # (column j, row i) × (column q, row p), as the columns of Y are stacked
+        total = total + torch.einsum("...jq,...ip->...jiqp", R.mT @ R, L @ L.mT)
+    assert isinstance(total, Tensor)
+    order = total.shape[-1] * total.shape[-2]
+    eigenvalues, eigenvectors = torch.linalg.eigh(
+        2 * total.reshape(*total.shape[:-4], order, order)
+    )
+    cut = ROUNDING_LEVEL * eigenvalues[..., -1:]
+    return Curvature(eigenvalues.masked_fill(eigenvalues <= cut, 0.0), eigenvectors)
+
+
+def product_change(
+    factors: Factors, direction: Factors, input_root: Tensor | None = None
+) -> Tensor:
+    """``J U = Σ_i L_i U_i R_i S``, shape ``(…, d_L, r)``."""
+    product, tangent = factors[0], direction[0]
+    for W, U in zip(factors[1:], direction[1:], strict=True):
+        product, tangent = W @ product, U @ product + W @ tangent
+    return tangent if input_root is None else tangent @ input_root
+
+
+def pulled_back(factors: Factors, Y: Tensor, input_root: Tensor | None = None) -> list[Tensor]:
+    """``Jᵀ Y``, that is ``U_i = L_iᵀ Y (R_i S)ᵀ``, shaped like the factors."""
+    outer = Y if input_root is None else Y @ input_root.mT
+    lefts, rights = left_factors(factors), right_factors(factors)
+    return [L.mT @ outer @ R.mT for L, R in zip(lefts, rights, strict=True)]
+
+
+def stacked(Y: Tensor) -> Tensor:
+    """The columns of ``(…, d_L, r)`` matrices one below the other, ``(…, d_L r)``."""
+    return Y.mT.flatten(start_dim=-2)
+
+
+def _least_squares(curvature: Curvature, Y: Tensor) -> Tensor:
+    """``(J Jᵀ)⁺ Y``."""
+    Q = curvature.eigenvectors
+    dual = (Q.mT @ stacked(Y)[..., None])[..., 0] * 2 * curvature.inverse
+    return (Q @ dual[..., None])[..., 0].reshape(*Y.mT.shape).mT
+
+
+def tangential(
+    factors: Factors,
+    direction: Factors,
+    input_root: Tensor | None = None,
+    curvature: Curvature | None = None,
+) -> list[Tensor]:
+    """The part of ``direction`` in the null space of the Hessian, ``(I − Jᵀ(JJᵀ)⁺J) U``."""
+    curvature = curvature or curvature_of(factors, input_root)
+    change = product_change(factors, direction, input_root)
+    normal = pulled_back(factors, _least_squares(curvature, change), input_root)
+    return [U - N for U, N in zip(direction, normal, strict=True)]
+
+
+def retracted(
+    factors: Factors, target: Tensor, input_root: Tensor | None = None, iterations: int = 4
+) -> list[Tensor]:
+    """Gauss–Newton steps ``W ← W − Jᵀ(JJᵀ)⁺(W_{L:1}S − T)`` onto the set of minimizers.
+
+    From a distance ``h`` of it four steps reach rounding if ``h`` is a percent of the factors' size.
+    """
+    W: Sequence[Tensor] = factors
+    for _ in range(iterations):
+        missing = residual(W, target, input_root)
+        step = pulled_back(W, _least_squares(curvature_of(W, input_root), missing), input_root)
+        W = [w - s for w, s in zip(W, step, strict=True)]
+    return list(W)
+
+
+def inner(A: Factors, B: Factors) -> Tensor:
+    """The inner product of two directions in parameter space, ``(…)``."""
+    return torch.stack([(a * b).sum((-2, -1)) for a, b in zip(A, B, strict=True)]).sum(0)

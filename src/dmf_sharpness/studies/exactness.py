@@ -1,0 +1,122 @@
+"""Sharpness, spectrum and balance of every minimizer, beside the dense autograd Hessian's."""
+
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.hessian.spectrum import operator_spectrum
+from dmf_sharpness.minimizers.targets import Regression
+from dmf_sharpness.network.balance import (
+    flat_sharpness,
+    frobenius_imbalance,
+    relative_products,
+)
+from dmf_sharpness.network.factors import flatten
+from dmf_sharpness.network.least_excess import least_excess
+from dmf_sharpness.network.loss import loss
+from dmf_sharpness.oracles import dense_hessian
+
+
+def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
+    """One row per minimizer: the exact expression, the dense Hessian, and the negative controls.
+
+    The dense Hessian is that of the loss on the raw inputs and outputs. The controls are wrong on
+    purpose: ``control_sharpness`` is the formula known before, right at flat minimizers only (for
+    data: the expression with the data left out), and the ``control_`` differences of spectrum and
+    eigenvector compare a minimizer's Hessian with its neighbour's prediction.
+    """
+    gram = None if regression is None else regression.input_gram
+    exact = sharpness(ensemble.factors, gram)
+    spectra = operator_spectrum(ensemble.factors, gram)
+    vectors = flatten(exact.eigenvector)
+    assert isinstance(exact.value, Tensor)
+    assert isinstance(exact.gap, Tensor)
+    assert isinstance(exact.residual, Tensor)
+
+    size = len(ensemble.kinds)
+    rows = []
+    for b in range(size):
+        factors = [W[b] for W in ensemble.factors]
+        if regression is None:
+            hessian = dense_hessian(factors, ensemble.target[b])
+        else:
+            hessian = dense_hessian(factors, regression.outputs, regression.inputs, chunk_size=128)
+        oracle = torch.linalg.eigvalsh(hessian).flip(-1)
+        other = (b + 1) % size
+        rows.append(
+            {
+                "oracle_sharpness": float(oracle[0]),
+                "spectrum_difference": _spectrum_difference(spectra[b], oracle),
+                "eigenvector_residual": _residual(hessian, vectors[b], oracle[0]),
+                "control_spectrum_difference": _spectrum_difference(spectra[other], oracle),
+                "control_eigenvector_residual": _residual(hessian, vectors[other], oracle[0]),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table.insert(0, "network", ensemble.network)
+    table.insert(1, "minimizer", range(size))
+    table.insert(2, "kind", list(ensemble.kinds))
+    table.insert(3, "widths", "-".join(map(str, ensemble.widths)))
+    table.insert(4, "depth", ensemble.depth)
+    table.insert(5, "parameters", vectors.shape[1])
+    for name, values in _columns(ensemble, regression, exact.value).items():
+        table[name] = values
+    table["sharpness"] = exact.value.numpy()
+    table["gap"] = exact.gap.numpy()
+    table["residual"] = exact.residual.numpy()
+    table["method"] = exact.method
+    table["relative_difference"] = (table.sharpness / table.oracle_sharpness - 1).abs()
+    table["excess"] = table.oracle_sharpness / table.flat_sharpness - 1
+    return table
+
+
+def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -> dict[str, Any]:
+    """Loss and balance; the flat limit is known in matrix factorization only."""
+    losses = loss(ensemble.factors, ensemble.target, ensemble.input_root)
+    columns: dict[str, Any] = {
+        "loss": losses + (0.0 if regression is None else regression.least_loss),
+        "frobenius_imbalance": frobenius_imbalance(ensemble.factors),
+    }
+    if regression is None:
+        products = relative_products(ensemble.factors)
+        flat = flat_sharpness(ensemble.target, ensemble.depth)
+        columns |= {
+            "target_norm": torch.linalg.matrix_norm(ensemble.target, ord=2),
+            "flat_sharpness": flat,
+            "spectral_imbalance": (products - 1).abs().amax(-1),
+            "product_spread": products.amax(-1) / products.amin(-1) - 1,
+            "balance_excess": products.square().mean(-1) - 1,
+            "least_excess": least_excess(products, ensemble.depth).amax(-1),
+            "control_sharpness": flat,
+        }
+    else:
+        unknown = torch.full_like(value, torch.nan)
+        columns |= {
+            "target_norm": torch.linalg.matrix_norm(ensemble.target, ord=2),
+            "flat_sharpness": unknown,
+            "spectral_imbalance": unknown,
+            "product_spread": unknown,
+            "balance_excess": unknown,
+            "least_excess": unknown,
+            "control_sharpness": sharpness(ensemble.factors).value,
+        }
+    return {
+        name: column.numpy() if isinstance(column, Tensor) else column
+        for name, column in columns.items()
+    }
+
+
+def _spectrum_difference(predicted: Tensor, oracle: Tensor) -> float:
+    """Largest difference of two descending spectra over ``λ_max``; the shorter goes on with zeros."""
+    length = max(len(predicted), len(oracle))
+    a, b = (torch.nn.functional.pad(s, (0, length - len(s))) for s in (predicted, oracle))
+    return float((a - b).abs().max() / oracle[0])
+
+
+def _residual(hessian: Tensor, vector: Tensor, eigenvalue: Tensor) -> float:
+    """``‖H v − λ v‖ / λ``."""
+    return float(torch.linalg.vector_norm(hessian @ vector - eigenvalue * vector) / eigenvalue)

@@ -1,0 +1,95 @@
+"""Where the report's numbers come from, and how it writes them."""
+
+import importlib.util
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dmf_sharpness.artifacts.provenance import machine, rule_times, shortened, versions
+from dmf_sharpness.claims.ledger import to_short_markdown
+from dmf_sharpness.experiments import catalog
+from dmf_sharpness.figures.captions import figures_of
+
+SCRIPT = Path(__file__).parents[2] / "workflow/scripts/render_report.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("render_report", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("ηλ_max ≤ ‖M‖^{1−1/L}", "ηλ<sub>max</sub> ≤ ‖M‖<sup>1−1/L</sup>"),
+        ("mean_i x_i² < 2", "mean<sub>i</sub> x<sub>i</sub>² &lt; 2"),
+        ("at 3.7e-15 and 1e+03", "at 3.7&#8239;·&#8239;10<sup>−15</sup> and 10<sup>3</sup>"),
+        ("C1.bottleneck_exact, flat_many", "C1.bottleneck_exact, flat_many"),
+    ],
+)  # fmt: skip
+def test_formulas_are_set(script, text, html):
+    assert script.typeset(text) == html
+
+
+def test_names_of_claims_lead_to_their_rows(script):
+    text = script._linked("(C2: 1; C2.bound: 2; C2.other: 3)", ["C2", "C2.bound"])
+    assert text.count("<a ") == 2
+    assert '<a href="#C2.bound">C2.bound</a>' in text
+    assert "C2.other" in text
+
+
+def test_paths_are_shortened():
+    paths = ["r/b.parquet", "r/a.parquet", "r/a.trajectories.parquet", "s/c.safetensors"]
+    expected = "r/{a,b}.parquet, r/a.trajectories.parquet, s/c.safetensors"
+    assert shortened(paths) == expected
+
+
+def test_times_of_a_rule_are_added_up(tmp_path):
+    (tmp_path / "slow").mkdir()
+    for job, seconds, memory in (("one", 2.0, "-"), ("two", 5.0, "100.5")):
+        table = pd.DataFrame({"s": [seconds], "max_rss": [memory]})
+        table.to_csv(tmp_path / "slow" / f"{job}.tsv", sep="\t", index=False)
+    (tmp_path / "quick.tsv").write_text("s\tmax_rss\n0.5\t-\n")
+    slow, quick = rule_times(tmp_path)
+    assert (slow.rule, slow.jobs, slow.seconds) == ("slow", 2, 7.0)
+    assert (slow.longest, slow.longest_job, slow.memory_mb) == (5.0, "two", 100.5)
+    assert (quick.rule, quick.jobs, quick.longest_job) == ("quick", 1, "")
+    assert rule_times(tmp_path / "nowhere") == []
+
+
+def test_versions_and_machine_are_said():
+    assert set(versions()) >= {"Python", "torch", "dmf-sharpness"}
+    assert all(machine().values())
+
+
+def test_a_figure_bears_on_the_claims_that_its_caption_names():
+    assert figures_of("C6.law") == ["landing"]
+    assert "balance" in figures_of("C2")
+    assert "boundary" not in figures_of("C2")  # only on C2.constant and C2.necessity
+    assert figures_of("C9") == []
+    assert all(figure in catalog.figures() for figure in figures_of("C1.sharpness"))
+
+
+def test_the_short_table_has_the_papers_claims_in_sight_and_ours_folded():
+    def row(name, origin):
+        control = {"value": 1.0, "verdict": "fails", "description": ""}
+        return {
+            "id": name, "origin": origin, "claim": "|x|", "value": 1e-15, "tolerance": 1e-12,
+            "n": 3, "verdict": "holds", "control": control,
+        }  # fmt: skip
+
+    table = to_short_markdown(
+        [row("C1", "paper"), row("C1.more", "ours"), row("E", "extension")], {"C1": ["exactness"]}
+    )
+    sight, folded = table.split("<details>")
+    assert (
+        "**C1** \\|x\\| | 1e-15 | 1e-12 | 3 | 1 | holds | [exactness](figures/exactness.png)"
+        in sight
+    )
+    assert "C1.more" not in sight
+    assert "2 more rows" in folded
+    assert "**E** (extension)" in folded

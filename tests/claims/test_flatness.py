@@ -1,0 +1,83 @@
+"""The ledger rows of the studies of flatness: judged from real small studies, and felled by wrong ones."""
+
+import pandas as pd
+import pytest
+
+from dmf_sharpness.claims.judge import judge
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.minimizers.basic import random_minimizer
+from dmf_sharpness.minimizers.flat import equal_flat_minimizer
+from dmf_sharpness.studies.run import run
+from tests.helpers import ensemble_of
+
+RANDOM, FLAT = random_minimizer, equal_flat_minimizer
+STUDIES = {
+    "necessity": (
+        [(3, 4, 3), (1, 3, 3, 1), (3, 4, 4, 2)],
+        [RANDOM, RANDOM],
+        StudySpec(steps=300, product_ratios=(0.9, 2.0)),
+    ),
+    "paths": (
+        [(3, 4, 4, 2), (1, 3, 3, 1)],
+        [FLAT],
+        StudySpec(points=5, path_length=1.0, repeats=2),
+    ),
+    "structure": ([(3, 4, 3), (2, 3, 4, 3)], [FLAT, FLAT, RANDOM], StudySpec()),
+    "regularized": (
+        [(1, 3, 3, 1), (3, 4, 2)],
+        [RANDOM],
+        StudySpec(repeats=3, regularizations=(0.5, 1.05)),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    made = {}
+    for name, (networks, makers, spec) in STUDIES.items():
+        made[name] = run(
+            name, [ensemble_of(k, widths, makers) for k, widths in enumerate(networks)], spec
+        )
+        made[name].insert(0, "experiment", "e")
+    return made
+
+
+def verdicts(tables):
+    claims = judge({f"studies/{name}": table for name, table in tables.items()})
+    return {claim.id: (claim.verdict, claim.control.verdict) for claim in claims}
+
+
+def test_every_row_holds_and_its_control_fails(tables):
+    result = verdicts(tables)
+    assert set(result) == {
+        "C1.bounds", "C1.paths", "C3.search", "C3.tight", "C4.search", "C4.tight", "C5.structure",
+        "E.spectrum", "E.constant", "E.norms", "E.least", "E.collapse",
+    }  # fmt: skip
+    assert set(result.values()) == {("holds", "fails")}
+
+
+@pytest.mark.parametrize(
+    ("study", "column", "value", "fallen"),
+    [
+        ("necessity", "found_excess", -1.0, "C3.search"),
+        ("necessity", "end_excess", 9.0, "C3.tight"),
+        ("paths", "sharpness", 1.0, "C1.paths"),
+        ("paths", "lower", 1e3, "C1.bounds"),
+        ("structure", "path_defect", 1e-6, "C5.structure"),
+        ("regularized", "spectrum_difference", 1e-8, "E.spectrum"),
+        ("regularized", "most_norm", 99.0, "E.norms"),
+        ("regularized", "loss", 0.0, "E.least"),
+        ("regularized", "collapsed", True, "E.collapse"),
+        ("regularized", "spectrum_difference", float("nan"), "E.constant"),
+    ],
+)
+def test_a_wrong_table_fells_its_row(tables, study, column, value, fallen):
+    wrong = tables[study].copy()
+    wrong[column] = value
+    assert verdicts({study: wrong})[fallen][0] == "fails"
+
+
+def test_a_regularized_study_has_ends_of_every_source(tables):
+    table = tables["regularized"]
+    assert set(table.source) >= {"closed form", "descent", "not regularized"}
+    assert pd.notna(table.spectrum_difference[table.widths == "1-3-3-1"]).all()

@@ -1,0 +1,145 @@
+"""The two engines against each other and against plain autograd; momentum and minibatches."""
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dmf_sharpness as dmf
+from dmf_sharpness.descent import compiled_engine
+from dmf_sharpness.descent.run import Outcome, gradient_descent
+from dmf_sharpness.descent.state import Minibatch
+from dmf_sharpness.minimizers.targets import gaussian_matrix, regression
+from dmf_sharpness.network.factors import flatten, unflatten
+from tests.helpers import networks, random_point
+
+compiled = pytest.mark.skipif(not compiled_engine.available(), reason="the kernel was not compiled")
+
+
+def batch_of(network, count, scale=0.4):
+    points = torch.stack([scale * flatten(random_point(network, seed)) for seed in range(count)])
+    return unflatten(points, network)
+
+
+@compiled
+@settings(max_examples=40, deadline=None)
+@given(networks(), st.integers(1, 19), st.sampled_from([(0.0, False), (0.9, False), (0.5, True)]))
+def test_engines_agree(network, count, method):
+    momentum, nesterov = method
+    target, starts = gaussian_matrix(network[-1], network[0], 0), batch_of(network, count)
+    eta = torch.linspace(1e-4, 2e-3, count, dtype=torch.float64)
+    runs = [
+        gradient_descent(
+            starts, target, eta, 100, momentum=momentum, nesterov=nesterov,
+            observe_every=7, keep_path=True, engine=engine,
+        )
+        for engine in ("compiled", "torch")
+    ]  # fmt: skip
+    ours, reference = (flatten(run.factors) for run in runs)
+    assert float((ours - reference).norm(dim=1).div(reference.norm(dim=1)).max()) < 1e-12
+    for name in ("step", "loss", "distance", "path"):
+        a, b = (getattr(run.trajectory, name) for run in runs)
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+@compiled
+def test_a_run_is_the_same_to_the_last_bit_wherever_it_stands():
+    target, starts = gaussian_matrix(4, 3, 0), batch_of((3, 5, 4), 41)
+    eta = torch.linspace(0.001, 0.2, 41, dtype=torch.float64)
+    whole = gradient_descent(starts, target, eta, 3000)
+    order = torch.randperm(41, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        shuffled = gradient_descent([W[order] for W in starts], target, eta[order], 3000)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(flatten(whole.factors)[order], flatten(shuffled.factors))
+    assert torch.equal(whole.outcome[order], shuffled.outcome)
+    assert torch.equal(whole.steps[order], shuffled.steps)
+    for part in torch.arange(41).split(10):
+        split = gradient_descent([W[part] for W in starts], target, eta[part], 3000)
+        assert torch.equal(flatten(whole.factors)[part], flatten(split.factors))
+
+
+@pytest.mark.parametrize("engine", [pytest.param("compiled", marks=compiled), "torch"])
+def test_overflow_ends_a_run_at_its_last_finite_iterate(engine):
+    target, starts = gaussian_matrix(3, 3, 0), batch_of((3, 4, 3), 3)
+    eta = torch.tensor([1e-3, 50.0, 1e-3], dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = gradient_descent(starts, target, eta, 400, engine=engine)
+    assert run.outcome.tolist() == [Outcome.STEP_LIMIT, Outcome.DIVERGED, Outcome.STEP_LIMIT]
+    assert bool(torch.isfinite(flatten(run.factors)).all())
+    assert run.steps[1] < 20
+    alone = gradient_descent([W[2:] for W in starts], target, 1e-3, 400, engine=engine)
+    torch.testing.assert_close(flatten(run.factors)[2:], flatten(alone.factors))
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.7, False), (0.7, True)])
+def test_momentum_is_that_of_torch_optim(momentum, nesterov):
+    network = (3, 4, 2)
+    target, starts = gaussian_matrix(2, 3, 0), batch_of(network, 1)
+    W = [layer[0].clone().requires_grad_() for layer in starts]
+    optimizer = torch.optim.SGD(W, lr=1e-3, momentum=momentum, nesterov=nesterov)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (target - W[1] @ W[0]).square().sum().backward()
+        optimizer.step()
+    run = gradient_descent(starts, target, 1e-3, 60, momentum=momentum, nesterov=nesterov)
+    torch.testing.assert_close(
+        flatten(run.factors)[0], flatten([w.detach() for w in W]), rtol=1e-12, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize(("momentum", "nesterov", "limit"), [(0.9, False, 3.8), (0.5, True, 1.5)])
+def test_the_limit_of_stability_with_momentum(momentum, nesterov, limit):
+    target = gaussian_matrix(3, 3, 1)
+    factors = dmf.minimizer_with_sharpness(target, [4], 2 * dmf.flat_sharpness(target, 2), 2)
+    s = dmf.sharpness(factors)
+    start = [
+        (W + 1e-8 * U)[None].repeat(2, 1, 1) for W, U in zip(factors, s.eigenvector, strict=True)
+    ]
+    eta = torch.tensor([0.99, 1.01], dtype=torch.float64) * limit / s.value
+    run = gradient_descent(
+        start, target, eta, 1000, momentum=momentum, nesterov=nesterov, observe_every=1,
+        reference=flatten(factors).expand(2, -1),
+    )  # fmt: skip
+    kept, left = run.trajectory.distance.nan_to_num(nan=0.0).mT
+    assert float(kept[400:].max()) < 1e-8
+    assert float(left.max()) > 1e-3
+
+
+def test_minibatches_are_unbiased_and_the_whole_batch_is_no_noise():
+    data = regression(gaussian_matrix(3, 12, 1), gaussian_matrix(2, 12, 2))
+    starts = batch_of((3, 4, 2), 2)
+    whole = Minibatch(data.inputs, data.outputs, 12, 0)
+    noisy = Minibatch(data.inputs, data.outputs, 3, 0)
+    options = {"input_root": data.input_root, "engine": "torch"}
+    plain = gradient_descent(starts, data.target, 1e-3, 30, **options)
+    same = gradient_descent(starts, data.target, 1e-3, 30, minibatch=whole, **options)
+    torch.testing.assert_close(flatten(plain.factors), flatten(same.factors))
+    other = gradient_descent(starts, data.target, 1e-3, 30, minibatch=noisy, **options)
+    assert float((flatten(plain.factors) - flatten(other.factors)).norm()) > 1e-4
+    targets, roots = zip(*(noisy.draw(step) for step in range(20000)), strict=True)
+    mean = torch.stack([S @ S.mT for S in roots]).mean(0)
+    torch.testing.assert_close(mean, data.inputs @ data.inputs.mT, rtol=0.1, atol=0.3)
+    assert targets[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\)"),
+        ({"nesterov": True}, "nesterov: expected with a positive momentum"),
+        ({"target": torch.ones(5, 2, 2, dtype=torch.float64)}, "target: expected shape"),
+        ({"target": torch.ones(3, 2, dtype=torch.float64)}, r"target: expected shape \(2, 2\)"),
+        ({"directions": torch.ones(2, 1, 5, dtype=torch.float64)}, "directions: expected shape"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    good = {"factors": batch_of((2, 3, 2), 2), "target": gaussian_matrix(2, 2, 0)}
+    with pytest.raises(ValueError, match=message):
+        gradient_descent(**(good | {"step_size": 0.1, "steps": 5} | change))

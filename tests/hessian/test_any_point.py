@@ -1,0 +1,172 @@
+"""The sharpness where the exact expression does not hold."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dmf_sharpness as dmf
+from dmf_sharpness.minimizers.targets import gaussian_matrix, orthogonal_matrix
+from dmf_sharpness.network.factors import end_to_end, flatten
+from dmf_sharpness.oracles import dense_hessian
+from tests.exact import exact_sharpness, relative_error
+from tests.helpers import networks, random_point, random_problem
+
+
+@given(networks(), st.integers(0, 99))
+def test_any_point_is_the_dense_hessians(widths, seed):
+    factors = random_point(widths, seed)
+    target = gaussian_matrix(widths[-1], widths[0], seed)
+    hessian = dense_hessian(factors, target)
+    s = dmf.sharpness_at(factors, target)
+    assert s.value == pytest.approx(float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-10)
+    v = flatten(s.eigenvector)
+    assert float((hessian @ v - s.value * v).norm()) <= 1e-10 * abs(s.value)
+    assert s.converged
+
+
+def test_large_points_iterate():
+    factors = random_point((6, 20, 20, 6), 1)
+    target = gaussian_matrix(6, 6, 2)
+    s = dmf.sharpness_at(factors, target)
+    assert s.method == "lanczos"
+    assert s.converged
+    oracle = torch.linalg.eigvalsh(dense_hessian(factors, target))[-1]
+    assert s.value == pytest.approx(float(oracle), rel=1e-10)
+
+
+def test_with_data():
+    X, Y = gaussian_matrix(4, 9, 1), gaussian_matrix(3, 9, 2)
+    factors = random_point((4, 5, 5, 3), 3)
+    solution = Y @ torch.linalg.pinv(X)
+    s = dmf.sharpness_at(factors, solution, X @ X.mT)
+    hessian = dense_hessian(factors, Y, X)
+    assert s.value == pytest.approx(float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-10)
+
+
+@given(networks(), st.integers(0, 99))
+def test_at_a_minimizer_it_is_the_expression(widths, seed):
+    target, factors = random_problem(widths, seed)
+    s = dmf.sharpness_at(factors, target)
+    assert s.value == pytest.approx(dmf.sharpness(factors).value, rel=1e-10)
+    assert s.gradient_norm < 1e-9 * (1 + s.value)
+
+
+@pytest.mark.parametrize("hidden", [(5, 1), (2, 2), (6, 2, 6), (2,), (2, 6, 2)])
+def test_bottlenecks(hidden):
+    target = gaussian_matrix(5, 4, 3)
+    factors = dmf.bottlenecked_minimizer(target, hidden, 1)
+    values = torch.linalg.svdvals(target)
+    least = float(values[min(hidden) :].square().sum())
+    assert float((target - end_to_end(factors)).square().sum()) == pytest.approx(least, rel=1e-12)
+    s = dmf.sharpness_at(factors, target)
+    assert s.gradient_norm < 1e-10
+    oracle = float(torch.linalg.eigvalsh(dense_hessian(factors, target))[-1])
+    assert s.value == pytest.approx(oracle, rel=1e-10)
+    exact = dmf.sharpness(factors).value
+    if hidden[0] == hidden[-1] == min(hidden):
+        assert exact == pytest.approx(oracle, rel=1e-12)
+    else:
+        assert abs(exact / oracle - 1) > 1e-9
+    with pytest.raises(ValueError, match="target: expected factors whose product fits it"):
+        dmf.sharpness(factors, target=target)
+
+
+def test_a_bottleneck_needs_a_narrow_layer():
+    with pytest.raises(ValueError, match="widths: expected a least hidden width of 1 to 3"):
+        dmf.bottlenecked_minimizer(gaussian_matrix(5, 4, 3), [4, 5], 1)
+
+
+def test_bad_points():
+    target, factors = random_problem((3, 4, 2), 0)
+    with pytest.raises(ValueError, match="expected a single minimizer, got a batch"):
+        dmf.sharpness_at([torch.stack([W, W]) for W in factors], target)
+    with pytest.raises(ValueError, match=r"tolerance: expected .*above 0, got -1"):
+        dmf.sharpness_at(factors, target, tolerance=-1)
+
+
+def collinear(kappa, samples=8, seed=1):
+    """Inputs whose singular values are 1, 0.3 and 1/κ, outputs, and factors off every minimum."""
+    U, V = orthogonal_matrix(3, seed), orthogonal_matrix(samples, seed + 1)[:, :3]
+    X = (U * torch.tensor([1, 0.3, 1 / kappa], dtype=torch.float64)) @ V.mT
+    return X, gaussian_matrix(2, samples, seed + 2), random_point((3, 2, 2), seed)
+
+
+@pytest.mark.parametrize("kappa", [1e2, 1e6, 1e8, 1e10, 1e14])
+@pytest.mark.parametrize("samples", [8, 4])
+def test_outputs_beside_a_root_keep_every_digit_of_nearly_collinear_inputs(kappa, samples):
+    X, Y, factors = collinear(kappa, samples)
+    exact = exact_sharpness(factors, X, Y)
+    s = dmf.sharpness_at(factors, Y, input_root=X)
+    assert s.converged
+    assert relative_error(s.value, exact) < 1e-14
+    # Fewer samples than inputs: the root has fewer columns than rows.
+    few, outputs = X[:, :2], Y[:, :2]
+    s = dmf.sharpness_at(factors, outputs, input_root=few)
+    assert relative_error(s.value, exact_sharpness(factors, few, outputs)) < 1e-14
+
+
+@pytest.mark.parametrize("kappa", [1e2, 1e4, 1e6, 1e8])
+def test_a_solution_costs_the_digits_that_the_docstring_says(kappa):
+    for seed in (1, 2, 3):
+        X, Y, factors = collinear(kappa, seed=seed)
+        exact, M = exact_sharpness(factors, X, Y), Y @ torch.linalg.pinv(X)
+        assert (
+            relative_error(dmf.sharpness_at(factors, M, input_root=X).value, exact) < 1e-15 * kappa
+        )
+    # What one collinear direction costs is told by no residual: the Gram matrix loses it here.
+    X, Y, factors = collinear(1e9)
+    s = dmf.sharpness_at(factors, Y @ torch.linalg.pinv(X), X @ X.mT)
+    assert s.residual < 1e-14
+    assert relative_error(s.value, exact_sharpness(factors, X, Y)) > 1e-10
+
+
+@pytest.mark.parametrize("samples", [3, 5, 9, 40])
+def test_a_root_is_as_good_as_the_gram_matrix(samples):
+    """For every function that takes either; ``X`` itself is a root."""
+    X = gaussian_matrix(5, samples, 1)
+    factors = random_point((5, 7, 6, 4), 2)
+    G, M = X @ X.mT, gaussian_matrix(4, 5, 3)
+    for method in ("dense", "batched", "lanczos", "low-rank"):
+        a = dmf.sharpness(factors, G, method=method)
+        b = dmf.sharpness(factors, input_root=X, method=method)
+        assert b.value == pytest.approx(a.value, rel=1e-9)
+        overlap = float(flatten(a.eigenvector) @ flatten(b.eigenvector))
+        assert abs(overlap) == pytest.approx(1, abs=1e-8)
+    for function in (
+        dmf.hessian_spectrum,
+        lambda *factors, **data: dmf.hessian_eigenvectors(*factors, **data)[0],
+        dmf.hessian_trace,
+        dmf.hessian_frobenius_norm,
+        lambda factors, *gram, **data: dmf.sharpness_at(factors, M, *gram, **data).value,
+    ):
+        found = torch.as_tensor(function(factors, input_root=X))
+        wanted = torch.as_tensor(function(factors, G))
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11 * float(wanted.max()))
+
+
+def test_data_is_given_once_and_fits():
+    factors, X = random_point((3, 4, 2), 1), gaussian_matrix(3, 5, 1)
+    M = gaussian_matrix(2, 3, 1)
+    for call in (
+        lambda **data: dmf.sharpness(factors, **data),
+        lambda **data: dmf.sharpness_at(factors, M, **data),
+        lambda **data: dmf.hessian_spectrum(factors, **data),
+        lambda **data: dmf.hessian_eigenvectors(factors, **data),
+        lambda **data: dmf.hessian_trace(factors, **data),
+        lambda **data: dmf.hessian_frobenius_norm(factors, **data),
+    ):
+        with pytest.raises(
+            ValueError, match="input_root: expected None beside input_gram, got both"
+        ):
+            call(input_gram=X @ X.mT, input_root=X)
+        with pytest.raises(ValueError, match=r"input_root: expected shape \(3, …\), got \(5, 3\)"):
+            call(input_root=X.mT)
+        with pytest.raises(ValueError, match="input_root: expected a matrix that is not zero"):
+            call(input_root=0 * X)
+        with pytest.raises(TypeError, match=r"input_root: expected a tensor of torch\.float64"):
+            call(input_root=X.float())
+        with pytest.raises(ValueError, match="input_root: expected finite values"):
+            call(input_root=X / 0)
+    with pytest.raises(ValueError, match=r"target: expected shape \(2, 5\), got \(3, 5\)"):
+        dmf.sharpness_at(factors, gaussian_matrix(3, 5, 1), input_root=X)

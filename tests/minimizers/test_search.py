@@ -1,0 +1,71 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dmf_sharpness as dmf
+from dmf_sharpness.minimizers.flat import path_defect
+from dmf_sharpness.minimizers.search import Held, gauged, minimize_sharpness, with_product
+from dmf_sharpness.minimizers.targets import gaussian_matrix
+from dmf_sharpness.network.balance import relative_products
+from dmf_sharpness.network.factors import end_to_end
+from dmf_sharpness.network.least_excess import least_excess
+from tests.helpers import random_problem
+
+
+@pytest.mark.parametrize("network", [(3, 4, 3), (2, 4, 4, 3), (1, 3, 3, 3, 1)])
+@given(seed=st.integers(0, 999))
+@settings(max_examples=5)
+def test_the_least_sharpness_is_the_bound(network, seed):
+    target, factors = random_problem(network, seed)
+    least = dmf.flat_sharpness(target, len(factors))
+    search = minimize_sharpness(factors)
+    assert search.start == pytest.approx(dmf.sharpness(factors).value, rel=1e-12)
+    assert search.value == pytest.approx(least, rel=1e-6)
+    assert search.least >= least * (1 - 1e-12)
+    assert float((end_to_end(search.factors) - target).norm() / target.norm()) < 1e-10
+    # What it found, and not what it was built to have: the layers pass the top vector on.
+    assert path_defect(search.factors) < 1e-4 < path_defect(factors)
+
+
+def test_gauges_keep_the_product():
+    target, factors = random_problem((3, 5, 4, 2), 1)
+    moved = gauged(factors, [0.3 * gaussian_matrix(5, 5, 2), 0.3 * gaussian_matrix(4, 4, 3)])
+    torch.testing.assert_close(end_to_end(moved), target, rtol=1e-11, atol=1e-12)
+
+
+def test_flat_minimizers_by_construction_share_the_path():
+    target = gaussian_matrix(4, 3, 0)
+    assert path_defect(dmf.flat_minimizer(target, [6, 5], 1, frobenius_imbalance=30)) < 1e-12
+    assert path_defect(dmf.minimizer_with_sharpness(target, [6], 100.0, 1)) > 0.1
+
+
+@pytest.mark.parametrize("network", [(3, 4, 3), (2, 5, 4), (1, 3, 3, 1), (1, 2, 3, 2, 1)])
+@given(seed=st.integers(0, 999), ratio=st.sampled_from([0.5, 0.95, 1.02, 1.5, 3.0]))
+@settings(max_examples=5)
+def test_with_a_product_off_balance_the_forced_excess_is_the_least(network, seed, ratio):
+    target, factors = random_problem(network, seed)
+    depth = len(factors)
+    held = Held(seed % depth + 1, ratio)
+    search = minimize_sharpness(factors, 300, held)
+    bound = float(least_excess(torch.tensor(ratio, dtype=torch.float64), depth))
+    excess = search.value / dmf.flat_sharpness(target, depth) - 1
+    assert excess == pytest.approx(bound, abs=1e-6)
+    assert search.least / dmf.flat_sharpness(target, depth) - 1 >= bound - 1e-12
+    assert float(relative_products(search.factors)[held.layer - 1]) == pytest.approx(ratio)
+    assert float((end_to_end(search.factors) - target).norm() / target.norm()) < 1e-9
+
+
+@given(seed=st.integers(0, 999), ratio=st.floats(0.1, 10), layer=st.integers(1, 4))
+def test_a_product_is_put_to_its_value_and_the_target_stays(seed, ratio, layer):
+    target, factors = random_problem((2, 3, 4, 3, 2), seed)
+    moved = with_product(factors, Held(layer, ratio))
+    assert float(relative_products(moved)[layer - 1]) == pytest.approx(ratio, rel=1e-10)
+    torch.testing.assert_close(end_to_end(moved), target, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("held", [Held(0, 1.0), Held(4, 1.0), Held(1, 0.0), Held(1, float("nan"))])
+def test_what_cannot_be_held_is_refused(held):
+    _, factors = random_problem((2, 3, 3, 2), 0)
+    with pytest.raises(ValueError, match="held: expected a layer from 1 to 3 and a positive value"):
+        minimize_sharpness(factors, 10, held)

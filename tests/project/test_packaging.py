@@ -1,0 +1,77 @@
+"""pyproject.toml, requirements.lock and environment.yml say the same."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(text) for text in [*PROJECT["dependencies"], *EXTRAS["dev"]]]
+# For pip only; the tests that need them are skipped where they are not there.
+OPTIONAL = [Requirement(text) for text in [*EXTRAS["browser"], *EXTRAS["docs"]]]
+LOCK = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE
+    )
+}
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+# conda-forge's and bioconda's names, where they differ from PyPI's.
+CONDA_NAMES = {
+    "torch": "pytorch-cpu",
+    "matplotlib": "matplotlib-base",
+    "snakemake": "snakemake-minimal",
+}
+
+
+@pytest.mark.parametrize("requirement", [*DIRECT, *OPTIONAL], ids=lambda r: r.name)
+def test_the_lock_has_what_the_project_asks_for(requirement):
+    version = LOCK[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(version)
+
+
+def test_torch_is_pinned_without_a_build_label():
+    assert LOCK["torch"] == "2.13.0"
+
+
+def test_the_conda_environment_has_the_locked_versions():
+    expected = {
+        f"{CONDA_NAMES.get(r.name, r.name)}={LOCK[canonicalize_name(r.name)]}" for r in DIRECT
+    }
+    listed = {item for item in ENVIRONMENT["dependencies"] if isinstance(item, str)}
+    assert (
+        listed - {"pip", "c-compiler"} - {item for item in listed if item.startswith("python=")}
+        == expected
+    )
+    assert {"pip": ["-e ."]} in ENVIRONMENT["dependencies"]
+    assert ENVIRONMENT["channels"] == ["conda-forge", "bioconda", "nodefaults"]
+
+
+def test_rules_use_the_same_environment():
+    ours = yaml.safe_load((ROOT / "workflow" / "envs" / "replication.yaml").read_text())
+    # Installed from two folders up, wherever Snakemake copies the file to.
+    assert ours["dependencies"][-1] == {"pip": ["-e ../.."]}
+    assert ours["dependencies"][:-1] == ENVIRONMENT["dependencies"][:-1]
+
+
+def test_lazy_names_are_all_there():
+    import dmf_sharpness
+
+    for name in dmf_sharpness.__all__:
+        assert callable(getattr(dmf_sharpness, name))
+
+
+def test_every_figure_has_a_module_and_a_caption():
+    from dmf_sharpness.experiments.catalog import figures
+    from dmf_sharpness.experiments.checks import config_schema
+
+    offered = config_schema()["properties"]["figures"]["items"]["enum"]
+    assert set(offered) == set(figures()) - {"benchmark"}
+    for figure in offered:
+        assert len(figures()[figure].caption) > 100
