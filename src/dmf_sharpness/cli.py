@@ -50,9 +50,12 @@ def parser(description: str | None, **positionals: str) -> argparse.ArgumentPars
         result.add_argument(name, metavar=name.upper(), type=Path, help=text)
     if "experiment" in positionals:
         result.add_argument(
-            "--replica", type=positive_integer, default=1, metavar="N",
+            "--replica",
+            type=positive_integer,
+            default=1,
+            metavar="N",
             help="from 2 on: the experiment drawn anew, from other seeds",
-        )  # fmt: skip
+        )
     return result
 
 
@@ -114,9 +117,13 @@ def said_by(command: Sequence[str], folder: Path | None = None) -> subprocess.Co
         folder: Where to run it; None for here.
     """
     return subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONIOENCODING": "utf-8"},
-        capture_output=True, encoding="utf-8", errors="replace",
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:

@@ -109,7 +109,12 @@ def lanczos_sharpness(
     operator = scipy.sparse.linalg.LinearOperator((order, order), matvec=product, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(order)
     values = scipy.sparse.linalg.eigsh(
-        operator, k=1, which="LA", tol=tolerance, v0=start, ncv=min(order, 20),
+        operator,
+        k=1,
+        which="LA",
+        tol=tolerance,
+        v0=start,
+        ncv=min(order, 20),
         return_eigenvectors=False,
-    )  # fmt: skip
+    )
     return float(values[0])

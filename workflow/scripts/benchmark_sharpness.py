@@ -30,9 +30,18 @@ BATCH = 1000
 BILLION = (8192,) * 16
 BILLION_TOLERANCE = 1e-4
 COLUMNS = [
-    "widths", "parameters", "tool", "status", "seconds", "cpu_seconds", "repeats", "method",
-    "residual", "error", "memory",
-]  # fmt: skip
+    "widths",
+    "parameters",
+    "tool",
+    "status",
+    "seconds",
+    "cpu_seconds",
+    "repeats",
+    "method",
+    "residual",
+    "error",
+    "memory",
+]
 
 
 @lru_cache(1)

@@ -136,8 +136,13 @@ def costs(jobs: list[Job]) -> dict[Job, Cost | None]:
             continue
         if study and study not in load_experiment(Path(f"config/experiments/{name}.yaml")).studies:
             continue  # of an earlier version of the file
-        job = Job(path.parent.name, False, _artifacts(path.parent.name, study, name), path,
-                  {"experiment": name, "study": study, "replica": ""})  # fmt: skip
+        job = Job(
+            path.parent.name,
+            False,
+            _artifacts(path.parent.name, study, name),
+            path,
+            {"experiment": name, "study": study, "replica": ""},
+        )
         cost = measured(job)
         if cost is not None:
             known[job.task].append((size(job), cost))

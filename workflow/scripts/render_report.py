@@ -163,9 +163,13 @@ def _ledger(path: Path) -> list[Row]:
 
 
 def page(
-    rows: list[Row], figures: Sequence[Path], config: Mapping[str, Any],
-    experiments: Sequence[Experiment], benchmarks: Path, mark: str = "",
-) -> str:  # fmt: skip
+    rows: list[Row],
+    figures: Sequence[Path],
+    config: Mapping[str, Any],
+    experiments: Sequence[Experiment],
+    benchmarks: Path,
+    mark: str = "",
+) -> str:
     """The report as HTML."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

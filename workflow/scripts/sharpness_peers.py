@@ -66,9 +66,14 @@ def _hessian_eigenthings(factors: Sequence[Tensor], tolerance: float) -> float:
     operator = tool.HessianOperator(model, [(X, Y)], loss)
     steps = min(LANCZOS_STEPS, operator.size - 1)
     result = tool.lanczos(
-        operator, k=min(10, steps), max_iter=steps, tol=tolerance, which="LA", seed=0,
+        operator,
+        k=min(10, steps),
+        max_iter=steps,
+        tol=tolerance,
+        which="LA",
+        seed=0,
         reorthogonalize=True,
-    )  # fmt: skip
+    )
     return float(result.eigenvalues.max())
 
 

@@ -80,9 +80,14 @@ def _watch_chunk(
 ) -> Watch:
     def on(start: list[Tensor], steps: int, keep_path: bool) -> DescentRun:
         return gradient_descent(
-            start, target, step_size, steps,
-            input_root=input_root, observe_every=1, keep_path=keep_path,
-        )  # fmt: skip
+            start,
+            target,
+            step_size,
+            steps,
+            input_root=input_root,
+            observe_every=1,
+            keep_path=keep_path,
+        )
 
     longer = on(factors, WINDOWS * WINDOW, keep_path=False)
     assert longer.trajectory is not None

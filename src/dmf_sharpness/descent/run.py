@@ -294,9 +294,12 @@ def _measured(
     points = seen.path[there]
     if len(points):
         numbers = checked_tensor(
-            measure(unflatten(points, shape)), "measure", (len(points), columns),
-            device=points.device, finite=False,
-        )  # fmt: skip
+            measure(unflatten(points, shape)),
+            "measure",
+            (len(points), columns),
+            device=points.device,
+            finite=False,
+        )
     else:  # no time of observation lies in this stretch
         numbers = points.new_empty(0, columns or 0)
     measured = seen.loss.new_full((*seen.loss.shape, numbers.shape[-1]), torch.nan)

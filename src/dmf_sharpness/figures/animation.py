@@ -58,14 +58,22 @@ def animate(tables: Tables) -> FuncAnimation:
     last = int(paths.step.max())
     left.set(xlabel="displacement along $v_1$", ylabel="displacement along $v_N$")
     right.set(
-        xscale="log", yscale="log", xlim=(1, last), ylim=(paths.radius.min() / 10, 2),
-        xlabel="iteration $t$", ylabel="distance from the minimizer",
-    )  # fmt: skip
+        xscale="log",
+        yscale="log",
+        xlim=(1, last),
+        ylim=(paths.radius.min() / 10, 2),
+        xlabel="iteration $t$",
+        ylabel="distance from the minimizer",
+    )
     handles, labels = right.get_legend_handles_labels()
     figure.legend(
-        handles[::-1], labels[::-1], loc="outside upper center", ncols=len(runs) + 1,
-        title=r"step ratio $\eta\lambda_{\max}/2$", handletextpad=0.3,
-    )  # fmt: skip
+        handles[::-1],
+        labels[::-1],
+        loc="outside upper center",
+        ncols=len(runs) + 1,
+        title=r"step ratio $\eta\lambda_{\max}/2$",
+        handletextpad=0.3,
+    )
     clock = right.text(0.04, 0.93, "", transform=right.transAxes, fontsize="medium")
     steps = np.unique(np.geomspace(1, last, FRAMES).round().astype(int))
     steps = np.concatenate([[0], steps, np.full(HELD, last)])
@@ -82,9 +90,15 @@ def _run(path: pd.DataFrame, colour: object, label: str, panels: tuple[Axes, Axe
     (trail,) = left.plot([], [], ".", markersize=1.6, markeredgewidth=0, color=colour)
     (swing,) = left.plot([], [], color=colour, linewidth=0.5, alpha=0.7)
     (head,) = left.plot(
-        [], [], "o", markersize=4.5, color=colour, markeredgecolor="black", markeredgewidth=0.5,
+        [],
+        [],
+        "o",
+        markersize=4.5,
+        color=colour,
+        markeredgecolor="black",
+        markeredgewidth=0.5,
         zorder=5,
-    )  # fmt: skip
+    )
     (curve,) = right.plot([], [], color=colour, label=label)
     plane = path[["along_top", "along_flattening"]].to_numpy()
     return _Run(path.step.to_numpy(), plane, path.distance.to_numpy(), trail, swing, head, curve)

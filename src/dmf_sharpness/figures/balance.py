@@ -38,14 +38,21 @@ def draw(tables: Tables) -> Figure:
     )
     for axes, rows, colour, marker, label in layers:
         axes.scatter(
-            rows.frobenius_imbalance, rows.spectral_imbalance.clip(lower=FLOOR),
-            color=colour, marker=marker, s=8, linewidths=0.15, edgecolors="white", label=label,
-        )  # fmt: skip
+            rows.frobenius_imbalance,
+            rows.spectral_imbalance.clip(lower=FLOOR),
+            color=colour,
+            marker=marker,
+            s=8,
+            linewidths=0.15,
+            edgecolors="white",
+            label=label,
+        )
     above.set(yscale="log", xscale="log", xlim=(0.9, 130), ylim=(4e-3, 10))
     below.set(
-        yscale="log", ylim=(FLOOR / 3, 1e-13),
+        yscale="log",
+        ylim=(FLOOR / 3, 1e-13),
         xlabel=r"Frobenius imbalance $\max_i \Vert W_i\Vert_F \, / \, \min_i \Vert W_i\Vert_F$",
-    )  # fmt: skip
+    )
     figure.supylabel(r"spectral imbalance $\max_i\, |x_i - 1|$", fontsize="medium")
     style.decades(above)
     style.decades(below, "y", 3)

@@ -45,9 +45,15 @@ def draw(tables: Tables) -> Figure:
             for axes, values in ((above, part.seconds), (below, errors)):
                 axes.plot(part.parameters, values, color=colour, zorder=order, linewidth=width)
                 axes.scatter(
-                    part.parameters, values, s=13, marker=marker, edgecolors=[colour],
-                    facecolors=faces, linewidths=0.7, zorder=order + 1,
-                )  # fmt: skip
+                    part.parameters,
+                    values,
+                    s=13,
+                    marker=marker,
+                    edgecolors=[colour],
+                    facecolors=faces,
+                    linewidths=0.7,
+                    zorder=order + 1,
+                )
         below.axhline(ACCURATE, color="0.7", linewidth=0.8, zorder=1)
         above.set(xscale="log", yscale="log", title=title)
         below.set(xscale="log", yscale="log", xlabel="parameters")

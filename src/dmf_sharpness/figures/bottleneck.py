@@ -48,9 +48,12 @@ def draw(tables: Tables) -> Figure:
         axes.scatter([], [], s=9, color=colour, label=str(depth))
     axes.scatter([], [], s=9, edgecolors="0.2", facecolors="none", label=r"$\lambda_{\max}$ below")
     axes.set(
-        xscale="log", xlim=(SMALLEST / 2, 1), yticks=list(rows.values()),
-        xlabel=r"$|\lambda_{\max} / \mathrm{closed\ form} - 1|$", ylabel="widths $d_0$-…-$d_L$",
-    )  # fmt: skip
+        xscale="log",
+        xlim=(SMALLEST / 2, 1),
+        yticks=list(rows.values()),
+        xlabel=r"$|\lambda_{\max} / \mathrm{closed\ form} - 1|$",
+        ylabel="widths $d_0$-…-$d_L$",
+    )
     axes.set_yticklabels(list(rows))
     style.decades(axes, "x", 9)
     axes.annotate("exact", (EXACT, 0), xytext=(-4, 0), textcoords="offset points", ha="right")

@@ -43,17 +43,24 @@ def draw(tables: Tables) -> Figure:
         rows = equal[equal.depth == depth]
         left.scatter(
             # Smaller for deeper, so that dots on each other are all seen.
-            1 + rows.spectral_imbalance, 1 + rows.excess, color=[palette[depth]],
-            s=250 / depth**1.3, linewidths=0, label=f"$L={depth}$",
-        )  # fmt: skip
+            1 + rows.spectral_imbalance,
+            1 + rows.excess,
+            color=[palette[depth]],
+            s=250 / depth**1.3,
+            linewidths=0,
+            label=f"$L={depth}$",
+        )
     left.plot(1, 1, marker="o", markersize=5, color=style.STABLE, linestyle="none", label="flat")
     ticks = [1, 1.5, 2, 3, 4]
     left.set(
-        xscale="log", yscale="log", xlim=(0.94, 4.2), ylim=(0.85, 18),
+        xscale="log",
+        yscale="log",
+        xlim=(0.94, 4.2),
+        ylim=(0.85, 18),
         title="not sufficient: equal products of another value",
         xlabel=r"$x$, all $\Vert L_i\Vert_2\Vert R_i\Vert_2 = x\, \Vert M\Vert_2^{1-1/L}$",
         ylabel=r"$\lambda_{\max}/\lambda_{\mathrm{flat}}$",
-    )  # fmt: skip
+    )
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     left.set_yticks([1, 2, 4, 9, 16], ["1", "2", "4", "9", "16"])
     left.minorticks_off()
@@ -72,27 +79,44 @@ def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
     for depth, style_of_line in ((3, "-"), (6, ":")):
         bound = least_excess(1 + x, depth)
         axes.plot(
-            x, bound, color=style.THEORY, linewidth=0.7, linestyle=style_of_line,
+            x,
+            bound,
+            color=style.THEORY,
+            linewidth=0.7,
+            linestyle=style_of_line,
             label=f"least for scalars, $L={depth}$",
-        )  # fmt: skip
+        )
     dots: dict[str, Any] = {"linewidths": 0.2, "edgecolors": "white"}
     axes.scatter(
         random.spectral_imbalance, random.excess, color=style.OTHER, s=8, label="random", **dots
     )
     axes.scatter(
-        made.spectral_imbalance, made.excess.abs().clip(lower=FLOOR), color=style.UNSTABLE, s=11,
-        label="flat, products unequal", **dots,
-    )  # fmt: skip
+        made.spectral_imbalance,
+        made.excess.abs().clip(lower=FLOOR),
+        color=style.UNSTABLE,
+        s=11,
+        label="flat, products unequal",
+        **dots,
+    )
     axes.scatter(
-        example.spectral_imbalance, example.excess.abs().clip(lower=FLOOR), marker="*", s=110,
-        color=style.STABLE, linewidths=0.6, edgecolors="white", zorder=4,
+        example.spectral_imbalance,
+        example.excess.abs().clip(lower=FLOOR),
+        marker="*",
+        s=110,
+        color=style.STABLE,
+        linewidths=0.6,
+        edgecolors="white",
+        zorder=4,
         label="three diagonal factors",
-    )  # fmt: skip
+    )
     axes.set(
-        xscale="log", yscale="log", xlim=(2e-3, 10), ylim=(FLOOR / 5, 100),
+        xscale="log",
+        yscale="log",
+        xlim=(2e-3, 10),
+        ylim=(FLOOR / 5, 100),
         title="not necessary: three matrix factors and more",
         xlabel=r"spectral imbalance $\max_i |x_i - 1|$",
         ylabel=r"excess $\lambda_{\max}/\lambda_{\mathrm{flat}} - 1$",
-    )  # fmt: skip
+    )
     style.decades(axes)
     axes.legend(loc=(0.02, 0.19), handletextpad=0.4)

@@ -39,8 +39,16 @@ def draw(tables: Tables) -> Figure:
         _draw_path(axes, paths[paths.step_ratio == ratio].sort_values("step"), colour)
     mark_minimizer(axes)
     for ratio, colour in colours.items():
-        axes.plot([], [], "o", color=colour, markersize=4, markeredgecolor="black",
-                  markeredgewidth=0.4, label=f"{ratio:g}")  # fmt: skip
+        axes.plot(
+            [],
+            [],
+            "o",
+            color=colour,
+            markersize=4,
+            markeredgecolor="black",
+            markeredgewidth=0.4,
+            label=f"{ratio:g}",
+        )
     axes.set(
         xlabel="displacement along $v_1$ (largest eigenvalue)",
         ylabel="displacement along $v_N$ (smallest eigenvalue)",
@@ -64,9 +72,16 @@ def shown_paths(tables: Tables) -> pd.DataFrame:
 def mark_minimizer(axes: Axes) -> None:
     """A star where the runs start."""
     axes.plot(
-        0, 0, marker="*", color="white", markeredgecolor="black", markersize=9,
-        markeredgewidth=0.6, linestyle="none", zorder=6,
-    )  # fmt: skip
+        0,
+        0,
+        marker="*",
+        color="white",
+        markeredgecolor="black",
+        markersize=9,
+        markeredgewidth=0.6,
+        linestyle="none",
+        zorder=6,
+    )
 
 
 def draw_landscape(axes: Axes, tables: Tables) -> None:
@@ -76,22 +91,38 @@ def draw_landscape(axes: Axes, tables: Tables) -> None:
     floor, ceiling = np.quantile(loss, 0.03), loss.max()
     levels = np.geomspace(floor, ceiling, 14)
     axes.contourf(
-        x, y, np.maximum(loss, floor), levels=levels, cmap="Greys",
+        x,
+        y,
+        np.maximum(loss, floor),
+        levels=levels,
+        cmap="Greys",
         norm=LogNorm(floor, ceiling * 1e3),
-    )  # fmt: skip
+    )
     axes.contour(x, y, loss, levels=levels, colors="white", linewidths=0.4)
 
 
 def _draw_path(axes: Axes, path: pd.DataFrame, colour: object) -> None:
     """Every iterate as a dot, the first visible swings joined, the last iterate ringed."""
     axes.plot(
-        path.along_top, path.along_flattening, marker=".", markersize=1.6, markeredgewidth=0,
-        linestyle="none", color=colour,
-    )  # fmt: skip
+        path.along_top,
+        path.along_flattening,
+        marker=".",
+        markersize=1.6,
+        markeredgewidth=0,
+        linestyle="none",
+        color=colour,
+    )
     swings = path[path.distance > VISIBLE].head(60)
     axes.plot(swings.along_top, swings.along_flattening, color=colour, linewidth=0.35, alpha=0.7)
     end = path.iloc[-1]
     axes.plot(
-        end.along_top, end.along_flattening, marker="o", markersize=4.5, color=colour,
-        markeredgecolor="black", markeredgewidth=0.5, linestyle="none", zorder=5,
-    )  # fmt: skip
+        end.along_top,
+        end.along_flattening,
+        marker="o",
+        markersize=4.5,
+        color=colour,
+        markeredgecolor="black",
+        markeredgewidth=0.5,
+        linestyle="none",
+        zorder=5,
+    )

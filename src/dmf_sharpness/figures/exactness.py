@@ -34,9 +34,12 @@ def draw(tables: Tables) -> Figure:
     above.plot(limits, limits, color=style.THEORY, linewidth=0.6, zorder=0)
     above.scatter(x, table.sharpness, c=colours, **dots)
     above.set(
-        xscale="log", yscale="log", ylim=limits, xlim=limits,
+        xscale="log",
+        yscale="log",
+        ylim=limits,
+        xlim=limits,
         ylabel=r"closed form $\lambda_{\max}$",
-    )  # fmt: skip
+    )
     for depth, colour in palette.items():
         above.scatter([], [], color=colour, s=12, label=str(depth))
     above.legend(title="depth $L$", ncols=2, loc="upper left", handletextpad=0.1)
@@ -44,13 +47,21 @@ def draw(tables: Tables) -> Figure:
     below.scatter(x, table.relative_difference.clip(lower=SMALLEST), c=colours, **dots)
     below.axhline(EXACT, color=style.UNSTABLE, linestyle="--", linewidth=0.8)
     below.annotate(
-        f"tolerance {style.power_of_ten(EXACT)}", (limits[1], EXACT), ha="right", va="bottom",
-        xytext=(0, 1), textcoords="offset points", fontsize="small", color=style.UNSTABLE,
-    )  # fmt: skip
+        f"tolerance {style.power_of_ten(EXACT)}",
+        (limits[1], EXACT),
+        ha="right",
+        va="bottom",
+        xytext=(0, 1),
+        textcoords="offset points",
+        fontsize="small",
+        color=style.UNSTABLE,
+    )
     below.set(
-        yscale="log", ylim=(SMALLEST / 2, EXACT * 30), ylabel="relative difference",
+        yscale="log",
+        ylim=(SMALLEST / 2, EXACT * 30),
+        ylabel="relative difference",
         xlabel=rf"$\lambda_{{\max}}$ of the dense autograd Hessian ({len(table)} minimizers)",
-    )  # fmt: skip
+    )
     style.decades(above)
     style.decades(below)
     figure.align_ylabels()

@@ -50,20 +50,35 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
         bound = np.where(x < 1e-4, 2 * x**2 / (depth - 1), bound)
         axes.plot(x, bound, color=colour, linewidth=0.7, zorder=1)
         axes.scatter(
-            rows.spectral_imbalance.clip(lower=FLOOR), rows.excess.abs().clip(lower=FLOOR),
-            color=[colour], s=11, linewidths=0.2, edgecolors="white", label=f"$L={depth}$", zorder=2,
-        )  # fmt: skip
+            rows.spectral_imbalance.clip(lower=FLOOR),
+            rows.excess.abs().clip(lower=FLOOR),
+            color=[colour],
+            s=11,
+            linewidths=0.2,
+            edgecolors="white",
+            label=f"$L={depth}$",
+            zorder=2,
+        )
     axes.axhspan(FLOOR / 10, FLAT_BAND, color=style.STABLE, alpha=0.12, linewidth=0)
     axes.annotate(
-        r"flat to rounding: $\lambda_{\max} = \lambda_{\mathrm{flat}}$", (3e-13, FLOOR),
-        color=style.STABLE, fontsize="small",
-    )  # fmt: skip
+        r"flat to rounding: $\lambda_{\max} = \lambda_{\mathrm{flat}}$",
+        (3e-13, FLOOR),
+        color=style.STABLE,
+        fontsize="small",
+    )
     axes.set(
-        xscale="log", yscale="log", title=title, xlim=(FLOOR / 4, 30), ylim=(FLOOR / 10, 300),
+        xscale="log",
+        yscale="log",
+        title=title,
+        xlim=(FLOOR / 4, 30),
+        ylim=(FLOOR / 10, 300),
         xlabel=r"imbalance $\max_i\, |x_i - 1|$,  "
         r"$x_i = \Vert L_i\Vert_2 \Vert R_i\Vert_2 / \Vert M\Vert_2^{1-1/L}$",
-    )  # fmt: skip
+    )
     axes.legend(
-        title="dots, minimizers;\nlines, least excess", loc="upper left", handletextpad=0.1,
-        ncols=2, alignment="left",
-    )  # fmt: skip
+        title="dots, minimizers;\nlines, least excess",
+        loc="upper left",
+        handletextpad=0.1,
+        ncols=2,
+        alignment="left",
+    )

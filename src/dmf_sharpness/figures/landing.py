@@ -38,15 +38,22 @@ def draw(tables: Tables) -> Figure:
     w_e = -2 * runs.refined * (1 - runs.end_ratio)
     shown = w_0.between(*WINDOW)
     points = left.scatter(
-        w_0[shown], w_e[shown], c=runs.excess[shown], norm=norm, cmap=style.excess_colours(), s=5,
-        linewidths=0, rasterized=True,
-    )  # fmt: skip
+        w_0[shown],
+        w_e[shown],
+        c=runs.excess[shown],
+        norm=norm,
+        cmap=style.excess_colours(),
+        s=5,
+        linewidths=0,
+        rasterized=True,
+    )
     _draw_curve(left)
     left.set(
-        xlim=WINDOW, ylim=(-3, 2),
+        xlim=WINDOW,
+        ylim=(-3, 2),
         xlabel=r"start $w_0 = 2\tilde a\,\delta$",
         ylabel=r"landing $w_e = -2\tilde a\,(1 - c_{\mathrm{end}})$",
-    )  # fmt: skip
+    )
     left.legend(loc="lower left")
     reach = runs.refined.abs() * runs.excess
     for column, label, marker, size in (
@@ -59,18 +66,20 @@ def draw(tables: Tables) -> Figure:
             if marker == "o"
             else {"color": "0.75"}
         )
-        right.scatter(
-            reach, error, s=size, marker=marker, linewidths=0.3, rasterized=True, **face
-        )  # fmt: skip
+        right.scatter(reach, error, s=size, marker=marker, linewidths=0.3, rasterized=True, **face)
         # A colour of the middle in the legend, whatever run comes first.
         colour = style.excess_colours()(0.6) if marker == "o" else "0.75"
         right.plot([], [], marker, color=colour, markersize=3, label=label)
     right.axhline(0.02, color=style.THEORY, linestyle=":", linewidth=0.8)
     right.annotate("2 %", (2e-5, 0.026), fontsize="small")
     right.set(
-        xscale="log", yscale="log", ylim=(5e-9, 3e4), xlim=(1e-5, 1e2),
-        xlabel=r"$|\tilde a|\,\delta$", ylabel=r"relative error of $1 - c_{\mathrm{end}}$",
-    )  # fmt: skip
+        xscale="log",
+        yscale="log",
+        ylim=(5e-9, 3e4),
+        xlim=(1e-5, 1e2),
+        xlabel=r"$|\tilde a|\,\delta$",
+        ylabel=r"relative error of $1 - c_{\mathrm{end}}$",
+    )
     right.legend(loc="upper left", handletextpad=0.1)
     figure.colorbar(
         points, ax=right, label=r"excess $\delta = \eta\lambda_{\max}/2 - 1$ at the start"

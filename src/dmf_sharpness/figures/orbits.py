@@ -41,9 +41,13 @@ def draw(tables: Tables) -> Figure:
 def _draw_gaps(axes: Axes, table: pd.DataFrame, colours: dict[float, object]) -> None:
     for _, run in table.groupby(["experiment", "network", "run"]):
         axes.plot(
-            run.step, run.top_gap.clip(lower=FLOOR), color=colours[run.flat_ratio.iloc[0]],
-            linestyle=LINES[run.start.iloc[0]], linewidth=0.7, alpha=0.8,
-        )  # fmt: skip
+            run.step,
+            run.top_gap.clip(lower=FLOOR),
+            color=colours[run.flat_ratio.iloc[0]],
+            linestyle=LINES[run.start.iloc[0]],
+            linewidth=0.7,
+            alpha=0.8,
+        )
     for ratio in sorted(table.flat_ratio.unique()):
         axes.plot(
             [], [], color=colours[ratio], label=rf"$\eta\lambda_{{\mathrm{{flat}}}}/2 = {ratio:g}$"
@@ -51,9 +55,12 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, colours: dict[float, object]) ->
     for start, label in STARTS.items():
         axes.plot([], [], color="0.3", linestyle=LINES[start], label=label)
     axes.set(
-        yscale="log", ylim=(FLOOR / 3, 1), xlim=(0, table.step.max()), xlabel="iteration $t$",
+        yscale="log",
+        ylim=(FLOOR / 3, 1),
+        xlim=(0, table.step.max()),
+        xlabel="iteration $t$",
         ylabel="gap of the layers along the top path",
-    )  # fmt: skip
+    )
     axes.legend(loc="center right")
 
 
@@ -65,16 +72,22 @@ def _draw_subspaces(axes: Axes, runs: pd.DataFrame, colours: dict[float, object]
         rows = runs[runs.flat_ratio == ratio]
         spread = np.linspace(-0.2, 0.2, len(rows))
         axes.plot(
-            k + spread, rows.in_top, "o", color=colours[ratio], markersize=4,
-            markeredgecolor="white", markeredgewidth=0.3,
-        )  # fmt: skip
+            k + spread,
+            rows.in_top,
+            "o",
+            color=colours[ratio],
+            markersize=4,
+            markeredgecolor="white",
+            markeredgewidth=0.3,
+        )
         axes.plot(k + spread, rows.in_pair, "_", color=colours[ratio], markersize=5)
     axes.plot([], [], "o", color="0.4", markersize=4, label=r"first pair, $\sigma_1$")
     axes.plot([], [], "_", color="0.4", markersize=6, label=r"first two, $\sigma_1$ and $\sigma_2$")
     axes.set(
-        xlim=(-0.6, len(ratios) - 0.4), ylim=(0, 1.05),
+        xlim=(-0.6, len(ratios) - 0.4),
+        ylim=(0, 1.05),
         xlabel=r"$\eta\lambda_{\mathrm{flat}}/2$, a dot per run",
         ylabel="share of the oscillation's variance",
-    )  # fmt: skip
+    )
     axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
     axes.legend(loc="lower left")

@@ -43,19 +43,32 @@ def _draw_panel(axes: Axes, table: pd.DataFrame) -> None:
         ratio = rows.sharpness / rows.flat_sharpness
         axes.plot(rows.t, ratio, color=colour, linewidth=0.8, label=None if k else "closed form")
         axes.scatter(
-            rows.t[::2], (rows.oracle_sharpness / rows.flat_sharpness)[::2], color=[colour], s=7,
-            linewidths=0.2, edgecolors="white", zorder=3, label=None if k else "dense Hessian",
-        )  # fmt: skip
+            rows.t[::2],
+            (rows.oracle_sharpness / rows.flat_sharpness)[::2],
+            color=[colour],
+            s=7,
+            linewidths=0.2,
+            edgecolors="white",
+            zorder=3,
+            label=None if k else "dense Hessian",
+        )
     # Of the path whose bounds are farthest apart from its values.
     widest = max(paths, key=lambda rows: float((rows.upper / rows.sharpness).max()))
     axes.fill_between(
-        widest.t, widest.lower / widest.flat_sharpness, widest.upper / widest.flat_sharpness,
-        color=style.UNSTABLE, alpha=0.3, linewidth=0, label="bounds from norms, one path",
-    )  # fmt: skip
+        widest.t,
+        widest.lower / widest.flat_sharpness,
+        widest.upper / widest.flat_sharpness,
+        color=style.UNSTABLE,
+        alpha=0.3,
+        linewidth=0,
+        label="bounds from norms, one path",
+    )
     axes.axhline(1, color=style.THEORY, linestyle=":", linewidth=0.9, label="flat limit")
     axes.set(
-        yscale="log", title=f"$L={table.depth.iloc[0]}$, {table.widths.iloc[0]}",
-        xlabel="$t$ along the gauge path", xlim=(0, float(table.t.max())),
-    )  # fmt: skip
+        yscale="log",
+        title=f"$L={table.depth.iloc[0]}$, {table.widths.iloc[0]}",
+        xlabel="$t$ along the gauge path",
+        xlim=(0, float(table.t.max())),
+    )
     axes.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
     axes.minorticks_off()

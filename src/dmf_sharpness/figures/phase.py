@@ -49,9 +49,11 @@ def draw(tables: Tables) -> Figure:
     ]
     columns = 5 if style.is_wide(True) else 2
     figure.legend(
-        handles=[*handles, *panels[0].get_lines()], loc="outside upper center", ncols=columns,
+        handles=[*handles, *panels[0].get_lines()],
+        loc="outside upper center",
+        ncols=columns,
         handlelength=1.6,
-    )  # fmt: skip
+    )
     return figure
 
 
@@ -63,18 +65,40 @@ def _draw_panel(axes: Axes, runs: pd.DataFrame) -> None:
     sharp = runs.groupby("minimizer").sharpness_ratio.first().reindex(cells.columns)
     colours = ListedColormap([style.palette().outcomes[name] for name in OUTCOMES])
     axes.pcolormesh(
-        _edges(sharp.to_numpy()), _edges(cells.index.to_numpy()), cells.to_numpy(),
-        cmap=colours, norm=BoundaryNorm(np.arange(len(OUTCOMES) + 1) - 0.5, len(OUTCOMES)),
+        _edges(sharp.to_numpy()),
+        _edges(cells.index.to_numpy()),
+        cells.to_numpy(),
+        cmap=colours,
+        norm=BoundaryNorm(np.arange(len(OUTCOMES) + 1) - 0.5, len(OUTCOMES)),
         rasterized=True,
-    )  # fmt: skip
+    )
     x = np.geomspace(sharp.min(), sharp.max(), 50)
-    axes.plot(x, np.ones_like(x), color="white", linewidth=1.2, linestyle="--",
-              path_effects=_outline(), label=r"$\eta\lambda_{\max} = 2$")  # fmt: skip
-    axes.plot(x, x, color="white", linewidth=1.2, path_effects=_outline(),
-              label=r"$\eta\lambda_{\mathrm{flat}} = 2$")  # fmt: skip
+    axes.plot(
+        x,
+        np.ones_like(x),
+        color="white",
+        linewidth=1.2,
+        linestyle="--",
+        path_effects=_outline(),
+        label=r"$\eta\lambda_{\max} = 2$",
+    )
+    axes.plot(
+        x,
+        x,
+        color="white",
+        linewidth=1.2,
+        path_effects=_outline(),
+        label=r"$\eta\lambda_{\mathrm{flat}} = 2$",
+    )
     divergence = _divergence_border(runs)
-    axes.plot(divergence.index, divergence, ".", color="black", markersize=2.5,
-              label="half of the starts diverge")  # fmt: skip
+    axes.plot(
+        divergence.index,
+        divergence,
+        ".",
+        color="black",
+        markersize=2.5,
+        label="half of the starts diverge",
+    )
     axes.set(xscale="log", yscale="log", xlim=(x[0], x[-1]))
     axes.set_ylim(runs.step_ratio.min(), runs.step_ratio.max())
     axes.set_xticks([1, 2, 4], ["1", "2", "4"])

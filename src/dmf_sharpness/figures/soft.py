@@ -32,28 +32,46 @@ def draw(tables: Tables) -> Figure:
         rows = rows.sort_values("excess")
         minimizer = rows.minimizer.iloc[0]
         axes.plot(
-            rows.excess, 1 - rows.end_ratio, MARKERS[minimizer % len(MARKERS)], markersize=4,
-            color=colours[rows.depth.iloc[0]], markeredgecolor="white", markeredgewidth=0.3, zorder=3,
+            rows.excess,
+            1 - rows.end_ratio,
+            MARKERS[minimizer % len(MARKERS)],
+            markersize=4,
+            color=colours[rows.depth.iloc[0]],
+            markeredgecolor="white",
+            markeredgewidth=0.3,
+            zorder=3,
             label=rows.widths.iloc[0] if minimizer == 0 else None,
-        )  # fmt: skip
+        )
         axes.plot(
-            rows.excess, 1 - rows.predicted, color=style.THEORY, linewidth=0.7, zorder=2,
+            rows.excess,
+            1 - rows.predicted,
+            color=style.THEORY,
+            linewidth=0.7,
+            zorder=2,
             label="predicted, soft directions under way" if k == 0 else None,
-        )  # fmt: skip
+        )
         axes.plot(
-            rows.excess, 1 - rows.settled, color=style.OTHER, linewidth=0.7, linestyle="--", zorder=1,
+            rows.excess,
+            1 - rows.settled,
+            color=style.OTHER,
+            linewidth=0.7,
+            linestyle="--",
+            zorder=1,
             label="predicted, all directions settled" if k == 0 else None,
-        )  # fmt: skip
+        )
     x = np.array([table.excess.min(), table.excess.max()])
     axes.plot(x, x, color=style.THEORY, linestyle=":", linewidth=0.8, label=r"mirror, $\delta$")
     axes.set(
-        xscale="log", yscale="log",
+        xscale="log",
+        yscale="log",
         xlabel=r"excess $\delta = \eta\lambda_{\max}/2 - 1$ at the start",
         ylabel=rf"$1 - \eta\lambda/2$ after {int(table.steps.max()):,} steps",
-    )  # fmt: skip
+    )
     handles, labels = axes.get_legend_handles_labels()
     by_kind = sorted(zip(labels, handles, strict=True), key=lambda item: not item[0][0].isdigit())
     axes.legend(
-        [handle for _, handle in by_kind], [label for label, _ in by_kind], loc="center right",
-    )  # fmt: skip
+        [handle for _, handle in by_kind],
+        [label for label, _ in by_kind],
+        loc="center right",
+    )
     return figure

@@ -67,21 +67,35 @@ PALETTES = {
     # Okabe and Ito's colours, in an order of ours.
     "colorblind": Palette(
         ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A5230"),
-        "viridis", "Blues", "YlOrRd", "plasma",
+        "viridis",
+        "Blues",
+        "YlOrRd",
+        "plasma",
         {
-            "returned": "#0072B2", "landed": "#56B4E9", "period_two": "#F0E442",
-            "bounded": "#E07B1A", "diverged": "#5A1010", "undecided": "#FFFFFF",
+            "returned": "#0072B2",
+            "landed": "#56B4E9",
+            "period_two": "#F0E442",
+            "bounded": "#E07B1A",
+            "diverged": "#5A1010",
+            "undecided": "#FFFFFF",
         },
     ),
     "grey": Palette(
         ("0.05", "0.4", "0.25", "0.62", "0.5", "0.7", "0.15"),
-        "gray", "Greys", "Greys", "gray",
+        "gray",
+        "Greys",
+        "Greys",
+        "gray",
         {
-            "returned": "0.45", "landed": "0.75", "period_two": "0.92",
-            "bounded": "0.6", "diverged": "0.15", "undecided": "1.0",
+            "returned": "0.45",
+            "landed": "0.75",
+            "period_two": "0.92",
+            "bounded": "0.6",
+            "diverged": "0.15",
+            "undecided": "1.0",
         },
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

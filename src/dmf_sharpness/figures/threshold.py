@@ -32,14 +32,25 @@ def draw(tables: Tables) -> Figure:
     for nesterov, marker in MARKERS.items():
         rows = known[known.nesterov == nesterov]
         axes.scatter(
-            rows.sharpness_ratio, rows.threshold, color=[colours[d] for d in rows.depth], s=9,
-            marker=marker, linewidths=0.2, edgecolors="white", zorder=2,
-        )  # fmt: skip
+            rows.sharpness_ratio,
+            rows.threshold,
+            color=[colours[d] for d in rows.depth],
+            s=9,
+            marker=marker,
+            linewidths=0.2,
+            edgecolors="white",
+            zorder=2,
+        )
     data = table[table.sharpness_ratio.isna()]
     aside.scatter(
-        [0.0] * len(data), data.threshold, color=[colours[d] for d in data.depth], s=9,
-        linewidths=0.2, edgecolors="white", zorder=2,
-    )  # fmt: skip
+        [0.0] * len(data),
+        data.threshold,
+        color=[colours[d] for d in data.depth],
+        s=9,
+        linewidths=0.2,
+        edgecolors="white",
+        zorder=2,
+    )
     right = float(known.sharpness_ratio.max()) * 1.9  # room for the names of the methods
     for _, rows in table.groupby(["momentum", "nesterov"]):
         momentum, nesterov, predicted = rows.iloc[0][["momentum", "nesterov", "predicted"]]
@@ -47,21 +58,30 @@ def draw(tables: Tables) -> Figure:
             panel.axhline(predicted, color=style.THEORY, linestyle=":", linewidth=0.8, zorder=1)
         method = ("Nesterov, " if nesterov else "heavy ball, ") if momentum else "gradient descent"
         axes.annotate(
-            method + (rf"$\beta = {momentum:g}$" if momentum else ""), (right, predicted),
-            xytext=(0, -2 if momentum > 0.5 and nesterov else 2), textcoords="offset points",
-            ha="right", va="top" if momentum > 0.5 and nesterov else "bottom", fontsize="small",
-        )  # fmt: skip
+            method + (rf"$\beta = {momentum:g}$" if momentum else ""),
+            (right, predicted),
+            xytext=(0, -2 if momentum > 0.5 and nesterov else 2),
+            textcoords="offset points",
+            ha="right",
+            va="top" if momentum > 0.5 and nesterov else "bottom",
+            fontsize="small",
+        )
     flat = known.sharpness_ratio.sort_values()
     axes.plot(flat, 2 * flat, color=style.OTHER, linewidth=0.8, zorder=1)
     axes.annotate(
-        r"if $\lambda_{\mathrm{flat}}$ decided", (1.62, 3.35), color="0.4", fontsize="small",
+        r"if $\lambda_{\mathrm{flat}}$ decided",
+        (1.62, 3.35),
+        color="0.4",
+        fontsize="small",
         ha="right",
-    )  # fmt: skip
+    )
     axes.set(
-        xscale="log", xlim=(0.95, right), ylim=(1.15, 4.1),
+        xscale="log",
+        xlim=(0.95, right),
+        ylim=(1.15, 4.1),
         xlabel=r"sharpness ratio $\lambda_{\max}/\lambda_{\mathrm{flat}}$",
         ylabel=r"$\eta\lambda_{\max}$ at the threshold",
-    )  # fmt: skip
+    )
     axes.set_xticks([1, 1.5, 2, 3, 5], ["1", "1.5", "2", "3", "5"])
     axes.minorticks_off()
     axes.set_xlim(0.95, right)
@@ -74,7 +94,11 @@ def draw(tables: Tables) -> Figure:
         for depth, colour in colours.items()
     ]
     figure.legend(
-        handles=handles, title="depth $L$", loc="outside upper center", ncols=len(handles),
-        handletextpad=0.0, columnspacing=0.6,
-    )  # fmt: skip
+        handles=handles,
+        title="depth $L$",
+        loc="outside upper center",
+        ncols=len(handles),
+        handletextpad=0.0,
+        columnspacing=0.6,
+    )
     return figure

@@ -48,9 +48,14 @@ def _draw_times(axes: Axes, tables: Tables) -> None:
         group = runs[runs.step_ratio == ratio]
         kept = group[(group.radius > 0) & group.escape_time.notna()]
         axes.scatter(
-            kept.radius / kept.level, kept.escape_time / kept.predicted_slope,
-            s=2, linewidths=0, color=colour, label=f"$c = {ratio:g}$", rasterized=True,
-        )  # fmt: skip
+            kept.radius / kept.level,
+            kept.escape_time / kept.predicted_slope,
+            s=2,
+            linewidths=0,
+            color=colour,
+            label=f"$c = {ratio:g}$",
+            rasterized=True,
+        )
     x = np.geomspace(1e-17, 1, 10)
     axes.plot(x, -np.log(x), color=style.THEORY, linestyle=":", label="predicted")
     zero = runs[(runs.radius == 0) & runs.escape_time.notna()]
@@ -58,14 +63,20 @@ def _draw_times(axes: Axes, tables: Tables) -> None:
         middle = float((zero.escape_time / zero.predicted_slope).median())
         axes.axhline(middle, color="0.6", linewidth=0.8, linestyle="--")
         axes.annotate(
-            "started at the minimizer itself (median)", (1, middle), xytext=(0, 2),
-            textcoords="offset points", fontsize="small", ha="right",
-        )  # fmt: skip
+            "started at the minimizer itself (median)",
+            (1, middle),
+            xytext=(0, 2),
+            textcoords="offset points",
+            fontsize="small",
+            ha="right",
+        )
     axes.set(
-        xscale="log", xlim=(1e-15, 1), ylim=(0, 38),
+        xscale="log",
+        xlim=(1e-15, 1),
+        ylim=(0, 38),
         xlabel=r"radius of the start / level of escape",
         ylabel=r"escape time $\times\ \log|1-\eta\lambda_{\max}|$",
-    )  # fmt: skip
+    )
     axes.legend(loc="lower left", markerscale=3)
 
 
@@ -86,7 +97,9 @@ def _draw_starts(axes: Axes, tables: Tables) -> None:
     axes.axvline(1, color=style.THEORY, linestyle=":", linewidth=0.8)
     axes.annotate("rounding has grown", (1.02, 0.45), fontsize="small", rotation=90)
     axes.set(
-        xlim=(0, 2), ylim=(0, 1.03), ylabel="share of the starts that have left",
+        xlim=(0, 2),
+        ylim=(0, 1.03),
+        ylabel="share of the starts that have left",
         xlabel=r"time $/\ [\log(10^{-3}/2^{-52}) / \log|1-\eta\lambda_{\max}|]$",
-    )  # fmt: skip
+    )
     axes.legend(loc="center right")

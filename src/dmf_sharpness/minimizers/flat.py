@@ -129,9 +129,13 @@ def rest_path(
     narrower = [width - 1 for width in widths]
     start = diagonal_cores(remaining, narrower, [values[1:] ** (1 / depth)] * depth)
     gauges = [
-        (orthogonal_matrix(d, rng), torch.from_numpy(rng.standard_normal(d)), orthogonal_matrix(d, rng))
+        (
+            orthogonal_matrix(d, rng),
+            torch.from_numpy(rng.standard_normal(d)),
+            orthogonal_matrix(d, rng),
+        )
         for d in narrower
-    ]  # fmt: skip
+    ]
     sizes = s * spread * np.exp(rng.standard_normal(depth))
     noise = [
         float(size) * gaussian_matrix(B.shape[0], B.shape[1], rng) / max(*B.shape, 1) ** 0.5

@@ -162,9 +162,14 @@ def settle(
     """
     centre, target = sites.centre[index], sites.target[index]
     run = gradient_descent(
-        sites.factors(centre + shift), target, step_size, steps,
-        input_root=sites.input_root, observe_every=observe_every, reference=centre,
-    )  # fmt: skip
+        sites.factors(centre + shift),
+        target,
+        step_size,
+        steps,
+        input_root=sites.input_root,
+        observe_every=observe_every,
+        reference=centre,
+    )
     assert run.trajectory is not None
     last = torch.linalg.vector_norm(flatten(run.factors) - centre, dim=1)
     seen = run.trajectory.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)

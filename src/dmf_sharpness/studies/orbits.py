@@ -83,9 +83,13 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     step_size = 2 * ratio / sites.flat[index]
     target = sites.target[index]
     run = gradient_descent(
-        unflatten(starts[pick], sites.widths), target, step_size, spec.steps,
-        observe_every=max(1, spec.steps // TIMES), keep_path=True,
-    )  # fmt: skip
+        unflatten(starts[pick], sites.widths),
+        target,
+        step_size,
+        spec.steps,
+        observe_every=max(1, spec.steps // TIMES),
+        keep_path=True,
+    )
     assert run.trajectory is not None
     assert run.trajectory.path is not None
     seen = watch(run.factors, target, step_size)

@@ -40,9 +40,15 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     step_size = 2 * ratio / sites.value[index]
     centre, top = sites.centre[index], sites.top[index]
     run = gradient_descent(
-        sites.factors(centre + radius * top), sites.target[index], step_size, spec.steps,
-        input_root=sites.input_root, observe_every=1, reference=centre, directions=top[:, None],
-    )  # fmt: skip
+        sites.factors(centre + radius * top),
+        sites.target[index],
+        step_size,
+        spec.steps,
+        input_root=sites.input_root,
+        observe_every=1,
+        reference=centre,
+        directions=top[:, None],
+    )
     assert run.trajectory is not None
     farthest = run.trajectory.projections[:, :, 0].abs().nan_to_num(nan=0.0).amax(0)
     along = ((flatten(run.factors) - centre) * top).sum(1).abs() / farthest

@@ -123,10 +123,15 @@ def _alternating_steps(
     """``(−1)^t`` times the step along ``v_1``, ``(K, R)``: of one sign while a run leaves to one side."""
     centre = sites.centre[index]
     run = gradient_descent(
-        sites.factors(centre + shift), sites.target[index], step_size, steps,
-        input_root=sites.input_root, observe_every=1, reference=centre,
+        sites.factors(centre + shift),
+        sites.target[index],
+        step_size,
+        steps,
+        input_root=sites.input_root,
+        observe_every=1,
+        reference=centre,
         directions=sites.top[index][:, None],
-    )  # fmt: skip
+    )
     assert run.trajectory is not None
     along = run.trajectory.projections[:, :, 0]
     sign = torch.ones(len(along) - 1, 1, dtype=torch.float64)

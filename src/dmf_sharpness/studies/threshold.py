@@ -60,10 +60,17 @@ def _bisect(
     while float((high - low).max()) > WIDTH:
         middle = (low + high) / 2
         run = gradient_descent(
-            sites.factors(sites.centre + shift), sites.target, middle * predicted / sites.value,
-            spec.steps, input_root=sites.input_root, observe_every=10, reference=sites.centre,
-            directions=sites.top[:, None], momentum=momentum, nesterov=nesterov,
-        )  # fmt: skip
+            sites.factors(sites.centre + shift),
+            sites.target,
+            middle * predicted / sites.value,
+            spec.steps,
+            input_root=sites.input_root,
+            observe_every=10,
+            reference=sites.centre,
+            directions=sites.top[:, None],
+            momentum=momentum,
+            nesterov=nesterov,
+        )
         assert run.trajectory is not None
         along = run.trajectory.projections[:, :, 0].abs()
         start = (shift * sites.top).sum(1).abs()

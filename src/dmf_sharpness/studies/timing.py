@@ -52,10 +52,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     centre = sites.centre[index]
     run = gradient_descent(
         sites.factors(centre + radius[:, None] * direction),
-        sites.target[index], 2 * ratio / sites.value[index], spec.steps,
-        input_root=sites.input_root, observe_every=1, reference=centre,
+        sites.target[index],
+        2 * ratio / sites.value[index],
+        spec.steps,
+        input_root=sites.input_root,
+        observe_every=1,
+        reference=centre,
         directions=sites.top[index][:, None],
-    )  # fmt: skip
+    )
     assert run.trajectory is not None
     along, distance = run.trajectory.projections[:, :, 0].abs(), run.trajectory.distance
     norm = torch.linalg.vector_norm(centre, dim=1)
