@@ -70,6 +70,7 @@ check: .venv/ready ## Linters, formatters, type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakemake --lint
 
 # .venv is kept if it is whole and, where PYTHON was given, of that version; else it is made anew.
