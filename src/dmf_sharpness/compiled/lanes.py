@@ -110,6 +110,18 @@ def _check_digest(loaded: ctypes.CDLL, path: Path) -> None:
         raise OSError(f"built of other sources than the {', '.join(SOURCES)} beside it")
 
 
+def loaded_library() -> ctypes.CDLL:
+    """The compiled kernels.
+
+    Raises:
+        RuntimeError: They cannot be used; :func:`available` says so beforehand.
+    """
+    kernels = library()
+    if kernels is None:
+        raise RuntimeError("engine: expected compiled kernels that load, got none")
+    return kernels
+
+
 def available() -> bool:
     """Whether the compiled kernels can be used."""
     return library() is not None

@@ -14,7 +14,7 @@ from dmf_sharpness.compiled.lanes import (
     aligned,
     available,
     broadcast,
-    library,
+    loaded_library,
     packed,
     shared,
     unpacked,
@@ -72,8 +72,7 @@ def advance(
     keep_path: bool,
 ) -> Observed | None:
     """Take runs from step ``first`` to ``first + steps``, in place; as :func:`engines.advance`."""
-    compiled = library()
-    assert compiled is not None
+    compiled = loaded_library()
     sizes = runs.widths
     depth, r, batch = len(sizes) - 1, runs.target.shape[-1], len(runs.w)
     N = sum(rows * columns for columns, rows in pairwise(sizes))

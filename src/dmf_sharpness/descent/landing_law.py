@@ -24,11 +24,11 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_flag, checked_number, checked_tensor, shown
 from dmf_sharpness.descent.landing_curve import landing_curve
 from dmf_sharpness.descent.reduced_map import reduced_map
-from dmf_sharpness.network.curvature import checked_inputs
+from dmf_sharpness.network.curvature import checked_inputs, vjp
 from dmf_sharpness.network.factors import Factors, checked_factors
 from dmf_sharpness.network.loss import residual
 from dmf_sharpness.network.scaling import scaled_problem, times_power
-from dmf_sharpness.network.tangent import curvature_of, inner, pulled_back, retracted, tangential
+from dmf_sharpness.network.tangent import curvature_of, inner, retracted, tangential
 from dmf_sharpness.network.taylor import gradient_jet
 
 # Members whose largest eigenvalue is within 2^{±60} stay at their scale.
@@ -84,7 +84,7 @@ def sharpness_slope(
     curvature = curvature_of(factors, input_root)
     top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
     value = curvature.eigenvalues[..., -1]
-    v = [U * (2 / value).sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
+    v = [U * (2 / value).sqrt()[..., None, None] for U in vjp(factors, top, input_root)]
     third = [2 * g for g in gradient_jet(factors, v, target, input_root, order=2)[2]]
     return value, tangential(factors, third, input_root, curvature)
 

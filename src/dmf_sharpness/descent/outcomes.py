@@ -90,18 +90,15 @@ def _watch_chunk(
         )
 
     longer = on(factors, WINDOWS * WINDOW, keep_path=False)
-    assert longer.trajectory is not None
     ended = longer.outcome != int(Outcome.STEP_LIMIT)
-    loss = longer.trajectory.loss
+    loss = longer.observed.loss
     if len(loss) > WINDOWS * WINDOW:
         envelope = loss[: WINDOWS * WINDOW].reshape(WINDOWS, WINDOW, -1).amax(1)
         falling = (envelope[1:] < envelope[:-1]).all(0)
     else:  # all have ended
         falling = ended
     close = on(longer.factors, CLOSE_WATCH, keep_path=True)
-    assert close.trajectory is not None
-    assert close.trajectory.path is not None
-    period = _period(close.trajectory.path)
+    period = _period(close.observed.iterates)
     period[ended] = 0
     return Watch(period, (ended | falling) & (period == 0))
 

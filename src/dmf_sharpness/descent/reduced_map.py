@@ -15,15 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmf_sharpness.network.curvature import jvp, vjp
 from dmf_sharpness.network.factors import Factors
-from dmf_sharpness.network.tangent import (
-    curvature_of,
-    inner,
-    product_change,
-    pulled_back,
-    stacked,
-    tangential,
-)
+from dmf_sharpness.network.tangent import curvature_of, inner, stacked, tangential
 from dmf_sharpness.network.taylor import gradient_jet
 
 
@@ -66,12 +60,10 @@ def reduced_map(factors: Factors, target: Tensor, input_root: Tensor | None = No
     value = curvature.eigenvalues[..., -1]
     eta = 2 / value
     top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
-    v = [U * eta.sqrt()[..., None, None] for U in pulled_back(factors, top, input_root)]
+    v = [U * eta.sqrt()[..., None, None] for U in vjp(factors, top, input_root)]
     jet = gradient_jet(factors, v, target, input_root)
     third, fourth = [2 * g for g in jet[2]], [6 * g for g in jet[3]]  # T[v,v,·], Q[v,v,v,·]
-    dual = (
-        curvature.eigenvectors.mT @ stacked(product_change(factors, third, input_root))[..., None]
-    )
+    dual = curvature.eigenvectors.mT @ stacked(jvp(factors, third, input_root))[..., None]
     component = dual[..., 0] * (2 * curvature.inverse).sqrt()  # T[v,v,v_k], ascending in λ_k
     kernel = tangential(factors, third, input_root, curvature)
     return ReducedMap(

@@ -73,6 +73,17 @@ class Trajectory:
     path: Tensor | None = None
     measured: Tensor | None = None
 
+    @property
+    def iterates(self) -> Tensor:
+        """:attr:`path`, where it was asked for.
+
+        Raises:
+            ValueError: It was not.
+        """
+        if self.path is None:
+            raise ValueError("keep_path: expected True, to have the iterates, got False")
+        return self.path
+
 
 @dataclass(frozen=True)
 class DescentRun:
@@ -93,6 +104,17 @@ class DescentRun:
     outcome: Tensor
     trajectory: Trajectory | None = None
     engine: EngineName = "torch"
+
+    @property
+    def observed(self) -> Trajectory:
+        """:attr:`trajectory`, where it was asked for.
+
+        Raises:
+            ValueError: It was not.
+        """
+        if self.trajectory is None:
+            raise ValueError("observe_every: expected a number of steps, to observe runs, got None")
+        return self.trajectory
 
 
 def _chosen_engine(request: Request) -> EngineName:

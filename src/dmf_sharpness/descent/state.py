@@ -100,13 +100,24 @@ class Runs:
 
     def select(self, which: Tensor) -> "Runs":
         """The runs of the given numbers or mask, as a copy."""
+
+        def chosen(values: Tensor) -> Tensor:
+            return values[which].contiguous()
+
         return Runs(
-            self.widths,
-            *(
-                None if value is None else value[which].contiguous()
-                for name, value in vars(self).items()
-                if name != "widths"
-            ),  # type: ignore[arg-type]  # fields in order, each a tensor but for velocity
+            widths=self.widths,
+            w=chosen(self.w),
+            velocity=None if self.velocity is None else chosen(self.velocity),
+            target=chosen(self.target),
+            eta=chosen(self.eta),
+            limit=chosen(self.limit),
+            floor=chosen(self.floor),
+            previous=chosen(self.previous),
+            outcome=chosen(self.outcome),
+            taken=chosen(self.taken),
+            loss=chosen(self.loss),
+            reference=chosen(self.reference),
+            directions=chosen(self.directions),
         )
 
 

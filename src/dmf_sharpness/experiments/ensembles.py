@@ -81,8 +81,7 @@ def _one_minimizer(
         case "random":
             return make.random_minimizer(target, hidden, seed, spec.spread)
         case "prescribed":
-            least = flat_sharpness(target, len(hidden) + 1)
-            assert isinstance(least, float)
+            least = float(flat_sharpness(target, len(hidden) + 1))
             return minimizer_with_sharpness(target, hidden, spec.ratio_of(number) * least, seed)
         case "bottlenecked":
             return make.bottlenecked_minimizer(target, hidden, seed, spec.spread)

@@ -27,7 +27,7 @@ RESIDUAL = 5e-11
 
 
 def batched_top_pair(factors: Factors, input_root: Tensor | None, compiled: bool = True) -> TopPair:
-    """The top eigenpair of each minimizer in a stack; ``second`` is not computed and NaN.
+    """The top eigenpair of each minimizer in a stack; ``second`` is not found on the way.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
@@ -52,7 +52,7 @@ def batched_top_pair(factors: Factors, input_root: Tensor | None, compiled: bool
         exact = dense([W[missed] for W in stack], input_root)
         value[missed], Y[missed] = exact.value, exact.eigenmatrix
     value, Y = value.reshape(batch), Y.reshape(*batch, *Y.shape[-2:])
-    return TopPair(value, signed(Y), torch.full_like(value, torch.nan))
+    return TopPair(value, signed(Y), None)
 
 
 def _dot(X: Tensor, Y: Tensor) -> Tensor:

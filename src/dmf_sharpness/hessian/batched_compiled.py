@@ -14,7 +14,7 @@ from dmf_sharpness.compiled.lanes import (
     address,
     aligned,
     broadcast,
-    library,
+    loaded_library,
     packed,
     shared,
     unpacked,
@@ -57,8 +57,7 @@ def lanczos(
     Returns:
         Values ``(B,)``, eigenmatrices ``(B, d_L, d_0)`` and those residuals ``(B,)``.
     """
-    compiled = library()
-    assert compiled is not None
+    compiled = loaded_library()
     sizes = widths(stack)
     depth, order, batch = len(stack), sizes[0] * sizes[-1], len(stack[0])
     N = sum(rows * columns for columns, rows in pairwise(sizes))

@@ -17,11 +17,11 @@ from dmf_sharpness.network.factors import Factors
 
 
 class TopPair(NamedTuple):
-    """Value ``(…)``, eigenmatrix ``(…, d_L, d_0)`` and second eigenvalue ``(…)``."""
+    """Value ``(…)``, eigenmatrix ``(…, d_L, d_0)``, and second eigenvalue ``(…)`` if that is found, too."""
 
     value: Tensor
     eigenmatrix: Tensor
-    second: Tensor
+    second: Tensor | None
 
 
 def scalar(factors: Factors, input_root: Tensor | None) -> TopPair:
@@ -75,20 +75,36 @@ def two_layers(factors: Factors, input_root: Tensor | None) -> TopPair:
 
 def dense(factors: Factors, input_root: Tensor | None) -> TopPair:
     """The eigenproblem of order ``d_0 d_L`` as a matrix, by LAPACK."""
-    matrix = curvature_matrix(factors, input_root)
-    if matrix.ndim == 2 and matrix.shape[0] > 2 and matrix.device.type == "cpu":
-        # Two pairs of a single matrix cost half of all of them.
-        order = matrix.shape[0]
-        with scipy_on_one_thread():
-            pairs = scipy.linalg.eigh(
-                matrix.numpy(),
-                subset_by_index=[order - 2, order - 1],
-                driver="evr",
-                check_finite=False,
-            )
-        values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in pairs)
-    else:
-        values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = _last_pairs(curvature_matrix(factors, input_root))
     value = values[..., -1].clamp(min=0)
-    second = values[..., -2].clamp(min=0) if values.shape[-1] > 1 else torch.zeros_like(value)
-    return TopPair(value, signed(unstacked(vectors[..., -1], factors)), second)
+    return TopPair(value, signed(unstacked(vectors[..., -1], factors)), _next(values))
+
+
+def second_eigenvalue(factors: Factors, input_root: Tensor | None) -> Tensor:
+    """The second eigenvalue of the same matrix, shape ``(…)``; zero if it has order 1."""
+    return _next(_last_pairs(curvature_matrix(factors, input_root))[0])
+
+
+def _next(values: Tensor) -> Tensor:
+    """The eigenvalue before the last of ascending ones."""
+    if values.shape[-1] == 1:
+        return torch.zeros_like(values[..., -1])
+    return values[..., -2].clamp(min=0)
+
+
+def _last_pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues and eigenvectors; of a single matrix on the CPU the last two pairs only."""
+    if matrix.ndim > 2 or matrix.shape[0] <= 2 or matrix.device.type != "cpu":
+        values, vectors = torch.linalg.eigh(matrix)
+        return values, vectors
+    # Two pairs of a single matrix cost half of all of them.
+    order = matrix.shape[0]
+    with scipy_on_one_thread():
+        pairs = scipy.linalg.eigh(
+            matrix.numpy(),
+            subset_by_index=[order - 2, order - 1],
+            driver="evr",
+            check_finite=False,
+        )
+    values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in pairs)
+    return values, vectors

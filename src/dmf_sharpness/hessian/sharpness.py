@@ -18,7 +18,7 @@ the whole matrices that this forms take less than a gigabyte; beyond that the re
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, cast, get_args
@@ -35,11 +35,17 @@ from dmf_sharpness.hessian.certificate import (
     low_rank_residual,
 )
 from dmf_sharpness.hessian.closed_forms import TopPair
+from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix, WholeEigenmatrix
 from dmf_sharpness.hessian.lanczos import top_eigenvector
-from dmf_sharpness.hessian.low_rank import largest_curvature, nothing_found
+from dmf_sharpness.hessian.low_rank import (
+    LowRankPair,
+    largest_curvature,
+    nothing_found,
+    second_curvature,
+)
 from dmf_sharpness.hessian.operator import curvature_operator
 from dmf_sharpness.hessian.result import Sharpness
-from dmf_sharpness.network.chain import chain
+from dmf_sharpness.network.chain import Chain, chain
 from dmf_sharpness.network.curvature import checked_root, parameter_direction, signed
 from dmf_sharpness.network.factors import Factors, measured_factors, widths
 from dmf_sharpness.network.loss import check_orthogonal_residual
@@ -63,6 +69,10 @@ DIRECT_PARAMETERS = 20_000
 LARGEST_WHOLE = 2**30
 """Bytes of whole-matrix products and Gram matrices that ``auto`` may form for two wide ends."""
 TOLERANCE = 1e-10
+SECOND_TOLERANCE = 1e-6
+"""Tolerance of the second eigenvector of ``lanczos``."""
+SECOND_LOW_RANK_TOLERANCE = 1e-3
+"""Tolerance of the second eigenvector of ``low-rank``."""
 LOW_RANK_TOLERANCE = 1e-5
 """Of the eigenvector. The value is right to about the square of it over the relative gap."""
 LOW_RANK_LIMIT = 1e-7
@@ -240,9 +250,15 @@ def _direct_result(
         method=method,
         _factors=factors,
         _root=root,
-        _pair=top.eigenmatrix,
-        _second=top.second if method != "batched" else None,
+        _eigenmatrix=WholeEigenmatrix(top.eigenmatrix),
+        _first=top.value,
+        _second=partial(_second_of_direct, top.second, factors, root),
     )
+
+
+def _second_of_direct(found: Tensor | None, factors: Factors, root: Tensor | None) -> Tensor:
+    """The second eigenvalue that a solver found, or that of the matrix where it found none."""
+    return closed_forms.second_eigenvalue(factors, root) if found is None else found
 
 
 def _lanczos(
@@ -254,9 +270,33 @@ def _lanczos(
     operator = curvature_operator(factors, root)
     value, Y = top_eigenvector(operator, start, tolerance / 4, KRYLOV)
     residual = eigenmatrix_residual(factors, Y, value, root)
+    Y = signed(Y)
+    first = Y.new_tensor(value)
     return Sharpness(
-        value, residual, residual <= tolerance, tolerance, "lanczos", factors, root, signed(Y)
+        value=value,
+        residual=residual,
+        converged=residual <= tolerance,
+        tolerance=tolerance,
+        method="lanczos",
+        _factors=factors,
+        _root=root,
+        _eigenmatrix=WholeEigenmatrix(Y),
+        _first=first,
+        _second=partial(_second_by_deflation, factors, root, value, Y),
     )
+
+
+def _second_by_deflation(
+    factors: Factors, root: Tensor | None, value: float, first: Tensor
+) -> Tensor:
+    """The largest eigenvalue with the first eigenpair taken out."""
+    operator = curvature_operator(factors, root)
+
+    def remainder(Y: Tensor) -> Tensor:
+        return operator(Y) - value * (first * Y).sum() * first
+
+    start = gaussian(first.shape, 1, first.device)
+    return first.new_tensor(max(0.0, top_eigenvector(remainder, start, SECOND_TOLERANCE)[0]))
 
 
 def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
@@ -277,8 +317,18 @@ def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpn
         method="low-rank",
         _factors=factors,
         _root=root,
-        _pair=pair,
+        _eigenmatrix=ThinEigenmatrix(pair.P, pair.Q),
+        _first=pair.P.new_tensor(pair.value),
+        _second=partial(_second_of_low_rank, layers, pair),
     )
+
+
+def _second_of_low_rank(layers: Chain, pair: LowRankPair) -> Tensor:
+    """The second eigenvalue, from the bases of the first pair; NaN where that was not found."""
+    second = math.nan
+    if not math.isnan(pair.value):
+        second = second_curvature(layers, pair, SECOND_LOW_RANK_TOLERANCE)
+    return pair.P.new_tensor(second)
 
 
 def _one_by_one(
@@ -296,13 +346,21 @@ def _one_by_one(
         return torch.tensor(values, dtype=dtype, device=factors[0].device).reshape(batch)
 
     Y = torch.stack([result.eigenmatrix for result in results])
+    value = stacked("value")
     return Sharpness(
-        value=stacked("value"),
+        value=value,
         residual=stacked("residual"),
         converged=stacked("converged", torch.bool),
         tolerance=limit,
         method=method,
         _factors=factors,
         _root=root,
-        _pair=Y.reshape(*batch, *Y.shape[1:]),
+        _eigenmatrix=WholeEigenmatrix(Y.reshape(*batch, *Y.shape[1:])),
+        _first=value,
+        _second=partial(_second_of_each, results, batch),
     )
+
+
+def _second_of_each(results: Sequence[Sharpness], batch: torch.Size) -> Tensor:
+    """The second eigenvalues of single minimizers, as one batch."""
+    return torch.stack([result._second() for result in results]).reshape(batch)

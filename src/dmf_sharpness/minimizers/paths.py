@@ -54,8 +54,7 @@ def minimizer_with_sharpness(
     depth = len(hidden) + 1
     check_request(M, hidden)
     wanted = checked_number(sharpness, "sharpness")
-    least = flat_sharpness(M, depth)
-    assert isinstance(least, float)
+    least = float(flat_sharpness(M, depth))
     if wanted < least * (1 - 1e-12):
         raise ValueError(
             f"sharpness: expected a finite number of at least λ_flat = {least:.12g}, got {wanted}"
@@ -76,8 +75,7 @@ def _with_sharpness(
 ) -> list[Tensor]:
     """:func:`minimizer_with_sharpness` at an ordinary scale."""
     start = flat_minimizer(target, widths, rng)
-    least = flat_sharpness(target, len(widths) + 1)
-    assert isinstance(least, float)
+    least = float(flat_sharpness(target, len(widths) + 1))
     if sharpness <= least * (1 + 1e-12):
         return start
     failure = None
@@ -96,8 +94,7 @@ def _at_sharpness(path: Callable[[float], list[Tensor]], sharpness: float) -> li
     """The point of a path, from a flat minimizer, where the sharpness has a value, to ``1e-12``."""
 
     def excess(t: float) -> float:
-        value = sharpness_of(path(t)).value
-        assert isinstance(value, float)
+        value = float(sharpness_of(path(t)).value)
         if not math.isfinite(value):
             raise ArithmeticError(f"sharpness: expected {sharpness}, reached {value}")
         return value / sharpness - 1

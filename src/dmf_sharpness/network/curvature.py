@@ -168,15 +168,28 @@ def layer_grams(
     return [*left_grams, None], [*first, *(R.mT @ R for R in rights[1:])]
 
 
+def jvp(factors: Factors, direction: Factors, input_root: Tensor | None = None) -> Tensor:
+    """The change of the product, ``J U = Σ_i L_i U_i R_i S``, shape ``(…, d_L, r)``."""
+    product, tangent = factors[0], direction[0]
+    for W, U in zip(factors[1:], direction[1:], strict=True):
+        product, tangent = W @ product, U @ product + W @ tangent
+    return tangent if input_root is None else tangent @ input_root
+
+
+def vjp(factors: Factors, Y: Tensor, input_root: Tensor | None = None) -> list[Tensor]:
+    """``Jᵀ Y``, that is ``U_i = L_iᵀ Y (R_i S)ᵀ``, shaped like the factors."""
+    outer = Y if input_root is None else Y @ input_root.mT
+    lefts, rights = left_factors(factors), right_factors(factors)
+    return [L.mT @ outer @ R.mT for L, R in zip(lefts, rights, strict=True)]
+
+
 def apply_curvature(left_grams: Grams, right_grams: Grams, Y: Tensor) -> Tensor:
     """``2 J Jᵀ Y = 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)``, shape of ``Y``, ``(…, d_L, d_0)``."""
-    total: Tensor | None = None
+    terms = []
     for A, B in zip(left_grams, right_grams, strict=True):
         term = Y if A is None else A @ Y
-        term = term if B is None else term @ B
-        total = term if total is None else total + term
-    assert total is not None
-    return 2 * total
+        terms.append(term if B is None else term @ B)
+    return 2 * sum(terms[1:], start=terms[0])
 
 
 def curvature_matrix(factors: Factors, input_root: Tensor | None = None) -> Tensor:
@@ -185,18 +198,30 @@ def curvature_matrix(factors: Factors, input_root: Tensor | None = None) -> Tens
 
 
 def gram_matrix(left_grams: Grams, right_grams: Grams, factors: Factors) -> Tensor:
-    """:func:`curvature_matrix` from Gram matrices already at hand."""
+    """:func:`curvature_matrix` from Gram matrices already at hand, some of which are the identity."""
     d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
-    identity_L, identity_0 = identity(d_L, factors), identity(d_0, factors)
-    total: Tensor | None = None
-    for A, B in zip(left_grams, right_grams, strict=True):
-        A, B = identity_L if A is None else A, identity_0 if B is None else B
-        # (column j, row i) × (column q, row p): entry (RᵀR)_jq (LLᵀ)_ip
-        term = B[..., :, None, :, None] * A[..., None, :, None, :]
-        total = term if total is None else total + term
-    assert total is not None
-    batch = factors[0].shape[:-2]
-    return 2 * total.reshape(*total.shape[:-4], d_0 * d_L, d_0 * d_L).expand(*batch, -1, -1)
+    matrix = kronecker_sum(
+        [identity(d_L, factors) if A is None else A for A in left_grams],
+        [identity(d_0, factors) if B is None else B for B in right_grams],
+    )
+    return matrix.expand(*factors[0].shape[:-2], -1, -1)
+
+
+def kronecker_sum(left_grams: Sequence[Tensor], right_grams: Sequence[Tensor]) -> Tensor:
+    """``2 Σ_i B_i ⊗ A_i``, shape ``(…, d_0 d_L, d_0 d_L)``: ``2 J Jᵀ`` on stacked columns.
+
+    Args:
+        left_grams: ``A_i``, shape ``(…, d_L, d_L)``.
+        right_grams: ``B_i``, shape ``(…, d_0, d_0)``.
+    """
+    # (column j, row i) × (column q, row p): entry (B_i)_jq (A_i)_ip
+    terms = [
+        B[..., :, None, :, None] * A[..., None, :, None, :]
+        for A, B in zip(left_grams, right_grams, strict=True)
+    ]
+    total = sum(terms[1:], start=terms[0])
+    order = total.shape[-1] * total.shape[-2]
+    return 2 * total.reshape(*total.shape[:-4], order, order)
 
 
 def identity(size: int, factors: Factors) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmf_sharpness.network.curvature import jvp, kronecker_sum, vjp
 from dmf_sharpness.network.factors import Factors, left_factors, right_factors
 from dmf_sharpness.network.loss import residual
 
@@ -42,34 +43,11 @@ def curvature_of(factors: Factors, input_root: Tensor | None = None) -> Curvatur
     rights = right_factors(factors)
     if input_root is not None:  # r columns, not d_0: S need not be square
         rights = [R @ input_root for R in rights]
-    total: Tensor | float = 0.0
-    for L, R in zip(left_factors(factors), rights, strict=True):
-        # (column j, row i) × (column q, row p), as the columns of Y are stacked
-        total = total + torch.einsum("...jq,...ip->...jiqp", R.mT @ R, L @ L.mT)
-    assert isinstance(total, Tensor)
-    order = total.shape[-1] * total.shape[-2]
-    eigenvalues, eigenvectors = torch.linalg.eigh(
-        2 * total.reshape(*total.shape[:-4], order, order)
-    )
+    left_grams = [L @ L.mT for L in left_factors(factors)]
+    right_grams = [R.mT @ R for R in rights]
+    eigenvalues, eigenvectors = torch.linalg.eigh(kronecker_sum(left_grams, right_grams))
     cut = ROUNDING_LEVEL * eigenvalues[..., -1:]
     return Curvature(eigenvalues.masked_fill(eigenvalues <= cut, 0.0), eigenvectors)
-
-
-def product_change(
-    factors: Factors, direction: Factors, input_root: Tensor | None = None
-) -> Tensor:
-    """``J U = Σ_i L_i U_i R_i S``, shape ``(…, d_L, r)``."""
-    product, tangent = factors[0], direction[0]
-    for W, U in zip(factors[1:], direction[1:], strict=True):
-        product, tangent = W @ product, U @ product + W @ tangent
-    return tangent if input_root is None else tangent @ input_root
-
-
-def pulled_back(factors: Factors, Y: Tensor, input_root: Tensor | None = None) -> list[Tensor]:
-    """``Jᵀ Y``, that is ``U_i = L_iᵀ Y (R_i S)ᵀ``, shaped like the factors."""
-    outer = Y if input_root is None else Y @ input_root.mT
-    lefts, rights = left_factors(factors), right_factors(factors)
-    return [L.mT @ outer @ R.mT for L, R in zip(lefts, rights, strict=True)]
 
 
 def stacked(Y: Tensor) -> Tensor:
@@ -92,8 +70,8 @@ def tangential(
 ) -> list[Tensor]:
     """The part of ``direction`` in the null space of the Hessian, ``(I − Jᵀ(JJᵀ)⁺J) U``."""
     curvature = curvature or curvature_of(factors, input_root)
-    change = product_change(factors, direction, input_root)
-    normal = pulled_back(factors, _least_squares(curvature, change), input_root)
+    change = jvp(factors, direction, input_root)
+    normal = vjp(factors, _least_squares(curvature, change), input_root)
     return [U - N for U, N in zip(direction, normal, strict=True)]
 
 
@@ -107,7 +85,7 @@ def retracted(
     W: Sequence[Tensor] = factors
     for _ in range(iterations):
         missing = residual(W, target, input_root)
-        step = pulled_back(W, _least_squares(curvature_of(W, input_root), missing), input_root)
+        step = vjp(W, _least_squares(curvature_of(W, input_root), missing), input_root)
         W = [w - s for w, s in zip(W, step, strict=True)]
     return list(W)
 

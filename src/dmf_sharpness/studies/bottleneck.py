@@ -32,7 +32,7 @@ measured from depth 4 on, too large.
 """
 
 import pandas as pd
-from torch import Tensor
+import torch
 
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.hessian.any_point import sharpness_at
@@ -50,7 +50,7 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
     """
     expression = sharpness(ensemble.factors)
     losses = loss(ensemble.factors, ensemble.target)
-    assert isinstance(expression.value, Tensor)
+    closed_form = torch.as_tensor(expression.value)
     hidden = ensemble.widths[1:-1]
     rows = []
     for b in range(len(ensemble.kinds)):
@@ -65,7 +65,7 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
                 "bottleneck": min(hidden),
                 "tight_ends": hidden[0] == hidden[-1] == min(hidden),
                 "loss": float(losses[b]),
-                "expression": float(expression.value[b]),
+                "expression": float(closed_form[b]),
                 "sharpness": true.value,
                 "residual": true.residual,
                 "gradient_norm": true.gradient_norm,

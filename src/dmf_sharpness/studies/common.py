@@ -170,9 +170,8 @@ def settle(
         observe_every=observe_every,
         reference=centre,
     )
-    assert run.trajectory is not None
     last = torch.linalg.vector_norm(flatten(run.factors) - centre, dim=1)
-    seen = run.trajectory.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
+    seen = run.observed.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
     farthest = torch.maximum(seen, last)
     # From the minimizer itself rounding is the first displacement.
     floor = ROUNDING * torch.linalg.vector_norm(centre, dim=1)
@@ -183,8 +182,7 @@ def settle(
     landed |= close & torch.tensor([o is EscapeOutcome.UNDECIDED for o in outcome])
     end_ratio = np.full(len(outcome), np.nan)
     if bool(landed.any()):
-        value = sharpness([W[landed] for W in run.factors], sites.gram).value
-        assert isinstance(value, Tensor)
+        value = torch.as_tensor(sharpness([W[landed] for W in run.factors], sites.gram).value)
         end_ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
     names = np.array([o.name.lower() for o in outcome])
     return Settled(run, names, period, farthest.numpy(), end_ratio)

@@ -66,7 +66,7 @@ def simulate(
     shape, batch = widths(factors), factors[0].shape[0]
     gram = None if input_root is None else input_root @ input_root.mT
     top = sharpness(factors, gram)
-    assert isinstance(top.value, Tensor)
+    value = torch.as_tensor(top.value)
     centre, v_1 = flatten(factors), flatten(top.eigenvector)
     v_N = torch.stack(
         [flattening_direction([W[b] for W in factors], target[b], input_root) for b in range(batch)]
@@ -76,7 +76,7 @@ def simulate(
     index = torch.tensor([start for start, _, _ in grid])
     ratio = torch.tensor([c for _, c, _ in grid], dtype=torch.float64)
     radius = torch.tensor([r for _, _, r in grid], dtype=torch.float64)
-    step_size = 2 * ratio / top.value[index]
+    step_size = 2 * ratio / value[index]
     run = gradient_descent(
         unflatten(centre[index] + radius[:, None] * v_1[index], shape),
         target[index],
@@ -87,8 +87,7 @@ def simulate(
         reference=centre[index],
         directions=torch.stack([v_1, v_N], dim=1)[index],
     )
-    assert run.trajectory is not None
-    path = run.trajectory
+    path = run.observed
     farthest = path.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
     last = torch.linalg.vector_norm(flatten(run.factors) - centre[index], dim=1)
     outcome, period = classify(run, radius, farthest, last, target[index], step_size, input_root)
@@ -99,7 +98,7 @@ def simulate(
             "step_ratio": ratio.numpy(),
             "step_size": step_size.numpy(),
             "radius": radius.numpy(),
-            "sharpness": top.value[index].numpy(),
+            "sharpness": value[index].numpy(),
             "outcome": [o.name.lower() for o in outcome],
             "period": period,
             # A run that has left and is still settling is undecided only about where it will end.
@@ -128,7 +127,6 @@ def _end_ratio(
 ) -> np.ndarray:
     ratio = np.full(len(landed), np.nan)
     if bool(landed.any()):
-        value = sharpness([W[landed] for W in factors], gram).value
-        assert isinstance(value, Tensor)
+        value = torch.as_tensor(sharpness([W[landed] for W in factors], gram).value)
         ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
     return ratio

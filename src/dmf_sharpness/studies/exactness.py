@@ -33,9 +33,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     exact = sharpness(ensemble.factors, gram)
     spectra = operator_spectrum(ensemble.factors, gram)
     vectors = flatten(exact.eigenvector)
-    assert isinstance(exact.value, Tensor)
-    assert isinstance(exact.gap, Tensor)
-    assert isinstance(exact.residual, Tensor)
+    value, gap, residual = map(torch.as_tensor, (exact.value, exact.gap, exact.residual))
 
     size = len(ensemble.kinds)
     rows = []
@@ -63,11 +61,11 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     table.insert(3, "widths", "-".join(map(str, ensemble.widths)))
     table.insert(4, "depth", ensemble.depth)
     table.insert(5, "parameters", vectors.shape[1])
-    for name, values in _columns(ensemble, regression, exact.value).items():
+    for name, values in _columns(ensemble, regression, value).items():
         table[name] = values
-    table["sharpness"] = exact.value.numpy()
-    table["gap"] = exact.gap.numpy()
-    table["residual"] = exact.residual.numpy()
+    table["sharpness"] = value.numpy()
+    table["gap"] = gap.numpy()
+    table["residual"] = residual.numpy()
     table["method"] = exact.method
     table["relative_difference"] = (table.sharpness / table.oracle_sharpness - 1).abs()
     table["excess"] = table.oracle_sharpness / table.flat_sharpness - 1

@@ -90,16 +90,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         observe_every=max(1, spec.steps // TIMES),
         keep_path=True,
     )
-    assert run.trajectory is not None
-    assert run.trajectory.path is not None
     seen = watch(run.factors, target, step_size)
     # A run that has diverged is on no orbit, however it would go on from where it was stopped.
     diverged = run.outcome == int(Outcome.DIVERGED)
     shares = _confinement(run.factors, target, step_size)
     in_top, in_pair = (share.masked_fill(diverged, torch.nan) for share in shares)
-    path = unflatten(run.trajectory.path, sites.widths)
+    path = unflatten(run.observed.iterates, sites.widths)
     gap, at_top = balancing_gap(path), top_gap(path, torch.linalg.svd(target)[2][:, 0])
-    times = len(run.trajectory.step)
+    times = len(run.observed.step)
     table = described(ensemble, index.numpy()).assign(
         run=range(len(pick)),
         start=["identity" if k < len(first) else "minimizer" for k in pick.tolist()],
@@ -112,8 +110,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
     table = table.loc[table.index.repeat(times)].reset_index(drop=True)
     return table.assign(
-        step=run.trajectory.step.repeat(len(number)).numpy(),
-        loss=run.trajectory.loss.mT.reshape(-1).numpy(),
+        step=run.observed.step.repeat(len(number)).numpy(),
+        loss=run.observed.loss.mT.reshape(-1).numpy(),
         balancing_gap=gap.mT.reshape(-1).numpy(),
         top_gap=at_top.mT.reshape(-1).numpy(),
     )
@@ -122,11 +120,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 def _confinement(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Tensor, Tensor]:
     """Share of the variance of the end-to-end product, over the last steps, in the top subspaces."""
     run = gradient_descent(factors, target, step_size, ORBIT, observe_every=1, keep_path=True)
-    assert run.trajectory is not None
-    assert run.trajectory.path is not None
     shape = (factors[0].shape[-1], *(W.shape[-2] for W in factors))
-    product = unflatten(run.trajectory.path, shape)[0]
-    for W in unflatten(run.trajectory.path, shape)[1:]:
+    product = unflatten(run.observed.iterates, shape)[0]
+    for W in unflatten(run.observed.iterates, shape)[1:]:
         product = W @ product
     U, _, Vt = torch.linalg.svd(target, full_matrices=False)
     varying = U.mT @ (product - product.nanmean(0)) @ Vt.mT  # (K, B, k, k)

@@ -49,8 +49,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         reference=centre,
         directions=top[:, None],
     )
-    assert run.trajectory is not None
-    farthest = run.trajectory.projections[:, :, 0].abs().nan_to_num(nan=0.0).amax(0)
+    farthest = run.observed.projections[:, :, 0].abs().nan_to_num(nan=0.0).amax(0)
     along = ((flatten(run.factors) - centre) * top).sum(1).abs() / farthest
     # What is left of the residual changes the Hessian's top eigenvalue by less than its sixth digit.
     there = torch.full_like(ratio, torch.nan)

@@ -132,8 +132,7 @@ def _alternating_steps(
         reference=centre,
         directions=sites.top[index][:, None],
     )
-    assert run.trajectory is not None
-    along = run.trajectory.projections[:, :, 0]
+    along = run.observed.projections[:, :, 0]
     sign = torch.ones(len(along) - 1, 1, dtype=torch.float64)
     sign[1::2] = -1
     return sign * (along[1:] - along[:-1])

@@ -71,8 +71,7 @@ def _bisect(
             momentum=momentum,
             nesterov=nesterov,
         )
-        assert run.trajectory is not None
-        along = run.trajectory.projections[:, :, 0].abs()
+        along = run.observed.projections[:, :, 0].abs()
         start = (shift * sites.top).sum(1).abs()
         peak = along.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
         # The last look at which the run was still going: it may have converged in between.

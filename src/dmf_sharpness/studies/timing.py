@@ -60,8 +60,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         reference=centre,
         directions=sites.top[index][:, None],
     )
-    assert run.trajectory is not None
-    along, distance = run.trajectory.projections[:, :, 0].abs(), run.trajectory.distance
+    along, distance = run.observed.projections[:, :, 0].abs(), run.observed.distance
     norm = torch.linalg.vector_norm(centre, dim=1)
     misalignment = 1 - _first_above(along, along / distance, LINEAR_LEVEL * norm)
     misalignment[radius > FARTHEST_FOR_DIRECTION] = torch.nan
@@ -86,7 +85,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         direction=[d for _, _, d, _ in grid],
         radius=radius.numpy(),
         component=component.numpy(),
-        growth=growth_per_step(run.trajectory.projections[:, :, 0], norm),
+        growth=growth_per_step(run.observed.projections[:, :, 0], norm),
         predicted_growth=(1 - 2 * ratio).abs().numpy(),
         misalignment=misalignment.numpy(),
         level=level.numpy(),
