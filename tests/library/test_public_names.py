@@ -1,7 +1,7 @@
 """The public names with their signatures, as ``public_names.txt`` lists them: any change shows.
 
-Others script against them. After a change that an issue asks for, ``python -m tests.library.test_public_names``
-writes the list anew.
+Others script against them. After a change that an issue asks for the list is written anew by
+``python -m tests.library.test_public_names``.
 """
 
 import dataclasses
