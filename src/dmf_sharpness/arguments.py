@@ -78,7 +78,7 @@ def checked_integer(value: object, name: str, least: int = 0, most: int = INT64_
     """
     if isinstance(value, Tensor) and value.ndim == 0 and value.dtype != torch.bool:
         value = _plain(value, name).item()
-    if isinstance(value, bool | Tensor):
+    if isinstance(value, bool | np.bool | Tensor):
         raise TypeError(f"{name}: expected an integer, got {shown(value)}")
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # that is the question
