@@ -26,7 +26,7 @@ minimizers:
 """
 COLUMNS = {
     "network": "int64",
-    "minimizer": "int64",
+    "minimizer": "int64", "kind": "str",
     "widths": "str",
     "depth": "int64",
     "bottleneck": "int64",

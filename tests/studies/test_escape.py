@@ -3,13 +3,21 @@ import pytest
 import torch
 
 import dmf_sharpness as dmf
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import EscapeSpec
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.factors import end_to_end, flatten, unflatten
 from dmf_sharpness.oracles import dense_hessian
 from dmf_sharpness.studies.common import growth_per_step
-from dmf_sharpness.studies.escape import EscapeOutcome, simulate
+from dmf_sharpness.studies.escape import EscapeOutcome, study
 from dmf_sharpness.studies.landscape import flattening_direction, loss_on_plane
 from tests.helpers import random_problem
+
+
+def escapes_of(factors, target, step_ratios, radii, steps):
+    widths = (factors[0].shape[1], *(len(W) for W in factors))
+    ensemble = Ensemble(0, widths, ("random",), [W[None] for W in factors], target[None], None)
+    return study(ensemble, EscapeSpec(1, step_ratios, radii, steps))
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +25,7 @@ def escapes():
     target = gaussian_matrix(4, 4, 1)
     sharp = 1.6 * dmf.flat_sharpness(target, 3)
     factors = dmf.minimizer_with_sharpness(target, [6, 6], sharp, 2)
-    batch = [W[None] for W in factors]
-    return simulate(batch, target[None], [0.7, 0.95, 1.05, 1.2], [1e-9, 1e-6], 3000)
+    return escapes_of(factors, target, (0.7, 0.95, 1.05, 1.2), (1e-9, 1e-6), 3000)
 
 
 def test_runs_leave_above_the_limit_and_return_below(escapes):
@@ -81,7 +88,7 @@ def test_outcomes_that_count_as_escapes():
 
 def test_too_few_steps_leave_a_run_undecided():
     target, factors = random_problem((3, 5, 2), 5)
-    runs = simulate([W[None] for W in factors], target[None], [0.999, 1.001], [1e-6], 50)
+    runs = escapes_of(factors, target, (0.999, 1.001), (1e-6,), 50)
     assert runs.table.outcome.tolist() == ["undecided", "undecided"]
     assert not runs.table.escaped.any()
 
@@ -89,5 +96,5 @@ def test_too_few_steps_leave_a_run_undecided():
 def test_period_two_orbits_are_recognized():
     target = gaussian_matrix(3, 3, 0)
     flat = dmf.balanced_minimizer(target, [4], 1)
-    runs = simulate([W[None] for W in flat], target[None], [1.05], [1e-4], 3000)
+    runs = escapes_of(flat, target, (1.05,), (1e-4,), 3000)
     assert runs.table.outcome.tolist() == ["period_two"]

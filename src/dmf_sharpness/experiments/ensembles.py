@@ -1,10 +1,12 @@
 """The minimizers of an experiment: made from its file, stored, and read back."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -53,6 +55,43 @@ class Ensemble:
     def depth(self) -> int:
         """The number of layers ``L``."""
         return len(self.factors)
+
+    @property
+    def input_gram(self) -> Tensor | None:
+        """``G = S Sᵀ``, shape ``(d_0, d_0)``; None in matrix factorization."""
+        return None if self.input_root is None else self.input_root @ self.input_root.mT
+
+    def chosen(self, which: np.ndarray) -> "Ensemble":
+        """The minimizers of these numbers."""
+        return replace(
+            self,
+            kinds=tuple(self.kinds[b] for b in which),
+            factors=[W[which] for W in self.factors],
+            target=self.target[which],
+        )
+
+    def one(self, b: int) -> list[Tensor]:
+        """``[W_1 … W_L]`` of the minimizer of this number."""
+        return [W[b] for W in self.factors]
+
+    def rows(self, minimizers: Sequence[int] | np.ndarray) -> pd.DataFrame:
+        """The columns with which every table of a study begins: the minimizer that a row is of.
+
+        Args:
+            minimizers: The number of the minimizer of each row.
+
+        Returns:
+            ``network``, ``minimizer``, ``kind``, ``widths`` (``"3-4-3"``) and ``depth``.
+        """
+        return pd.DataFrame(
+            {
+                "network": self.network,
+                "minimizer": minimizers,
+                "kind": [self.kinds[b] for b in minimizers],
+                "widths": "-".join(map(str, self.widths)),
+                "depth": self.depth,
+            }
+        )
 
 
 def regression_of(experiment: Experiment, network: int) -> Regression | None:

@@ -54,14 +54,10 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
     hidden = ensemble.widths[1:-1]
     rows = []
     for b in range(len(ensemble.kinds)):
-        factors, target = [W[b] for W in ensemble.factors], ensemble.target[b]
+        factors, target = ensemble.one(b), ensemble.target[b]
         true = sharpness_at(factors, target)
         rows.append(
             {
-                "network": ensemble.network,
-                "minimizer": b,
-                "widths": "-".join(map(str, ensemble.widths)),
-                "depth": ensemble.depth,
                 "bottleneck": min(hidden),
                 "tight_ends": hidden[0] == hidden[-1] == min(hidden),
                 "loss": float(losses[b]),
@@ -72,6 +68,6 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
                 "oracle_sharpness": float(dense_spectrum(factors, target)[0]),
             }
         )
-    table = pd.DataFrame(rows)
+    table = pd.concat([ensemble.rows(range(len(rows))), pd.DataFrame(rows)], axis=1)
     table["excess"] = table.sharpness / table.expression - 1
     return table

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -33,7 +32,8 @@ class Sites:
     Attributes:
         centre: The minimizers, flattened, ``(B, N)``.
         top: ``v_1``, unit, ``(B, N)``.
-        value: ``λ_max``, ``(B,)``.
+        value: ``λ_max``, ``(B,)``, the largest of the spectrum.
+        closed_form: ``λ_max``, ``(B,)``, by the closed form: the same to rounding.
         second: The second eigenvalue, ``(B,)``; 0 if there is none.
         flat: ``λ_flat``, ``(B,)``; NaN with inputs, where it has no closed form.
         target: ``T``, ``(B, d_L, r)``.
@@ -44,6 +44,7 @@ class Sites:
     centre: Tensor
     top: Tensor
     value: Tensor
+    closed_form: Tensor
     second: Tensor
     flat: Tensor
     target: Tensor
@@ -62,10 +63,7 @@ class Sites:
 
 def sites_of(ensemble: Ensemble) -> Sites:
     """All minimizers of a network, with what their Hessians have at the top."""
-    top = sharpness(
-        ensemble.factors,
-        None if ensemble.input_root is None else ensemble.input_root @ ensemble.input_root.mT,
-    )
+    top = sharpness(ensemble.factors, ensemble.input_gram)
     spectrum = curvature_of(ensemble.factors, ensemble.input_root).eigenvalues
     value = spectrum[:, -1]
     flat = torch.full_like(value, torch.nan)
@@ -75,24 +73,12 @@ def sites_of(ensemble: Ensemble) -> Sites:
         centre=flatten(ensemble.factors),
         top=flatten(top.eigenvector),
         value=value,
+        closed_form=torch.as_tensor(top.value),
         second=spectrum[:, -2] if spectrum.shape[1] > 1 else torch.zeros_like(value),
         flat=flat,
         target=ensemble.target,
         input_root=ensemble.input_root,
         widths=ensemble.widths,
-    )
-
-
-def described(ensemble: Ensemble, index: np.ndarray) -> pd.DataFrame:
-    """Columns that name a row's minimizer: ``network``, ``minimizer``, ``kind``, ``widths``, ``depth``."""
-    return pd.DataFrame(
-        {
-            "network": ensemble.network,
-            "minimizer": index,
-            "kind": [ensemble.kinds[i] for i in index],
-            "widths": "-".join(map(str, ensemble.widths)),
-            "depth": ensemble.depth,
-        }
     )
 
 
@@ -120,6 +106,7 @@ class Settled:
         outcome: ``(R,)`` names, lower case.
         period: ``(R,)``, 0 where there is none.
         farthest: Largest distance from the minimizer, ``(R,)``.
+        last: The distance at the end, ``(R,)``.
         end_ratio: ``ηλ_max/2`` where it landed, or where it is still settling with a loss of at most
             ``1e-12 ‖T‖²`` (the curvature there is that of a minimizer to about 1e-6); NaN elsewhere.
     """
@@ -128,6 +115,7 @@ class Settled:
     outcome: np.ndarray
     period: np.ndarray
     farthest: np.ndarray
+    last: np.ndarray
     end_ratio: np.ndarray
 
     @property
@@ -149,6 +137,7 @@ def settle(
     step_size: Tensor,
     steps: int,
     observe_every: int = 10,
+    directions: Tensor | None = None,
 ) -> Settled:
     """Run gradient descent from beside minimizers until it ends, and name the outcomes.
 
@@ -159,6 +148,7 @@ def settle(
         step_size: ``η``, ``(R,)``.
         steps: Most steps.
         observe_every: How often to look how far a run is.
+        directions: Directions to project the displacement on, ``(R, P, N)``.
     """
     centre, target = sites.centre[index], sites.target[index]
     run = gradient_descent(
@@ -169,10 +159,12 @@ def settle(
         input_root=sites.input_root,
         observe_every=observe_every,
         reference=centre,
+        directions=directions,
     )
     last = torch.linalg.vector_norm(flatten(run.factors) - centre, dim=1)
-    seen = run.observed.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
-    farthest = torch.maximum(seen, last)
+    farthest = run.observed.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
+    if observe_every > 1:  # the end need not have been looked at
+        farthest = torch.maximum(farthest, last)
     # From the minimizer itself rounding is the first displacement.
     floor = ROUNDING * torch.linalg.vector_norm(centre, dim=1)
     radius = torch.maximum(torch.linalg.vector_norm(shift, dim=1), floor)
@@ -185,7 +177,7 @@ def settle(
         value = torch.as_tensor(sharpness([W[landed] for W in run.factors], sites.gram).value)
         end_ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
     names = np.array([o.name.lower() for o in outcome])
-    return Settled(run, names, period, farthest.numpy(), end_ratio)
+    return Settled(run, names, period, farthest.numpy(), last.numpy(), end_ratio)
 
 
 def growth_per_step(projection: Tensor, norm: Tensor) -> np.ndarray:

@@ -5,21 +5,18 @@ With the *step ratio* ``c = η λ_max / 2``, a displacement along the top eigenv
 ``c > 1``, the loss by the square of that factor.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from dmf_sharpness.descent.outcomes import ESCAPE_FACTOR, EscapeOutcome, classify
-from dmf_sharpness.descent.run import Trajectory, gradient_descent
-from dmf_sharpness.hessian.sharpness import sharpness
-from dmf_sharpness.network.factors import Factors, flatten, unflatten, widths
-from dmf_sharpness.studies.common import growth_per_step
-from dmf_sharpness.studies.landscape import flattening_direction
+from dmf_sharpness.descent.outcomes import ESCAPE_FACTOR, EscapeOutcome
+from dmf_sharpness.descent.run import Trajectory
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import EscapeSpec
+from dmf_sharpness.studies.common import crossed, growth_per_step, settle, sites_of
+from dmf_sharpness.studies.landscape import flattening_directions
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Escapes:
     """Runs from beside minimizers, one row of ``table`` for each.
 
     Attributes:
-        table: See :func:`simulate` for the columns.
+        table: See :func:`study` for the columns.
         trajectory: Every step of every run, in the order of the rows; projections on ``v_1`` and
             ``v_N``.
     """
@@ -36,97 +33,81 @@ class Escapes:
     trajectory: Trajectory
 
 
-def simulate(
-    factors: Factors,
-    target: Tensor,
-    step_ratios: Sequence[float],
-    radii: Sequence[float],
-    steps: int,
-    input_root: Tensor | None = None,
-) -> Escapes:
-    """Start gradient descent beside each minimizer, along ``v_1``, with every step ratio and radius.
-
-    Args:
-        factors: ``B`` minimizers, ``W_i`` of shape ``(B, d_i, d_{i-1})``.
-        target: ``T``, shape ``(B, d_L, r)``.
-        step_ratios: Values of ``c = η λ_max / 2``.
-        radii: Distances of the starts from the minimizer, in parameter space.
-        steps: Most steps of a run.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
+    """Leave some minimizers along ``v_1``, with every step ratio, from every radius.
 
     Returns:
-        A row for each minimizer (slowest), step ratio and radius (fastest), with the columns
-        ``start`` (index of the minimizer), ``step_ratio``, ``step_size``, ``radius``, ``sharpness``
+        A row for each minimizer (slowest), step ratio and radius (fastest), with the columns of
+        :meth:`dmf_sharpness.experiments.ensembles.Ensemble.rows` and
+        ``step_ratio``, ``step_size``, ``radius``, ``sharpness``
         (at the start), ``outcome``, ``period`` (of a periodic orbit, else 0), ``escaped``,
         ``steps``, ``loss`` (at the end, above the least),
         ``farthest`` (largest distance from the minimizer), ``distance`` (the last one), ``growth``
         (measured factor per step in the linear phase, NaN where the run has none long enough),
-        ``predicted_growth`` (``|1 − ηλ_max|``), and ``end_ratio`` (``ηλ/2`` where it landed, else NaN).
+        ``predicted_growth`` (``|1 − ηλ_max|``), ``end_ratio`` (``ηλ/2`` where it landed, else NaN), and
+        ``flat_sharpness`` (NaN with inputs, where it has no closed form).
     """
-    shape, batch = widths(factors), factors[0].shape[0]
-    gram = None if input_root is None else input_root @ input_root.mT
-    top = sharpness(factors, gram)
-    value = torch.as_tensor(top.value)
-    centre, v_1 = flatten(factors), flatten(top.eigenvector)
-    v_N = torch.stack(
-        [flattening_direction([W[b] for W in factors], target[b], input_root) for b in range(batch)]
-    )
-
-    grid = list(product(range(batch), step_ratios, radii))
-    index = torch.tensor([start for start, _, _ in grid])
-    ratio = torch.tensor([c for _, c, _ in grid], dtype=torch.float64)
-    radius = torch.tensor([r for _, _, r in grid], dtype=torch.float64)
-    step_size = 2 * ratio / value[index]
-    run = gradient_descent(
-        unflatten(centre[index] + radius[:, None] * v_1[index], shape),
-        target[index],
+    chosen = _evenly(len(ensemble.kinds), spec.minimizers)
+    sites = sites_of(ensemble.chosen(chosen))
+    slopes = flattening_directions(sites.factors(), sites.target, sites.input_root)
+    number, ratio, radius = crossed(torch.arange(len(chosen)), spec.step_ratios, spec.radii)
+    index = number.long()
+    step_size = 2 * ratio / sites.closed_form[index]
+    end = settle(
+        sites,
+        index,
+        radius[:, None] * sites.top[index],
         step_size,
-        steps,
-        input_root=input_root,
+        spec.steps,
         observe_every=1,
-        reference=centre[index],
-        directions=torch.stack([v_1, v_N], dim=1)[index],
+        directions=torch.stack([sites.top, slopes], dim=1)[index],
     )
-    path = run.observed
-    farthest = path.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
-    last = torch.linalg.vector_norm(flatten(run.factors) - centre[index], dim=1)
-    outcome, period = classify(run, radius, farthest, last, target[index], step_size, input_root)
-    landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
-    table = pd.DataFrame(
-        {
-            "start": index.numpy(),
-            "step_ratio": ratio.numpy(),
-            "step_size": step_size.numpy(),
-            "radius": radius.numpy(),
-            "sharpness": value[index].numpy(),
-            "outcome": [o.name.lower() for o in outcome],
-            "period": period,
-            # A run that has left and is still settling is undecided only about where it will end.
-            "escaped": [
-                o.escaped or far
-                for o, far in zip(
-                    outcome, (farthest >= ESCAPE_FACTOR * radius).tolist(), strict=True
-                )
-            ],
-            "steps": run.steps.numpy(),
-            "loss": run.loss.numpy(),
-            "farthest": farthest.numpy(),
-            "distance": last.numpy(),
-            "growth": growth_per_step(
-                path.projections[:, :, 0], torch.linalg.vector_norm(centre[index], dim=1)
-            ),
-            "predicted_growth": (1 - 2 * ratio).abs().numpy(),
-            "end_ratio": _end_ratio(run.factors, landed, step_size, gram),
-        }
+    path = end.run.observed
+    norm = torch.linalg.vector_norm(sites.centre[index], dim=1)
+    # A run that has left and is still settling is undecided only about where it will end.
+    left = end.farthest >= ESCAPE_FACTOR * radius.numpy()
+    escaped = [EscapeOutcome[name.upper()].escaped for name in end.outcome]
+    table = ensemble.rows(chosen[index.numpy()]).assign(
+        step_ratio=ratio.numpy(),
+        step_size=step_size.numpy(),
+        radius=radius.numpy(),
+        sharpness=sites.closed_form[index].numpy(),
+        outcome=end.outcome,
+        period=end.period,
+        escaped=np.array(escaped) | left,
+        steps=end.run.steps.numpy(),
+        loss=end.run.loss.numpy(),
+        farthest=end.farthest,
+        distance=end.last,
+        growth=growth_per_step(path.projections[:, :, 0], norm),
+        predicted_growth=(1 - 2 * ratio).abs().numpy(),
+        end_ratio=np.where(end.outcome == "landed", end.end_ratio, np.nan),
+        flat_sharpness=sites.flat[index].numpy(),
     )
     return Escapes(table, path)
 
 
-def _end_ratio(
-    factors: Factors, landed: Tensor, step_size: Tensor, gram: Tensor | None
-) -> np.ndarray:
-    ratio = np.full(len(landed), np.nan)
-    if bool(landed.any()):
-        value = torch.as_tensor(sharpness([W[landed] for W in factors], gram).value)
-        ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
-    return ratio
+def _evenly(count: int, most: int) -> np.ndarray:
+    """The numbers of at most so many minimizers, evenly spaced over all of them."""
+    places = np.linspace(0, count - 1, min(most, count))
+    return np.unique(places.round().astype(int))
+
+
+def recorded_paths(escapes: Escapes, kind: str | None) -> pd.DataFrame:
+    """The paths that leave the first minimizer of a kind, a row per run and step; none without a kind."""
+    table, path = escapes.table, escapes.trajectory
+    first = table[table.kind == kind].minimizer.unique()[:1]
+    frames = [pd.DataFrame(columns=["network", "minimizer", "step_ratio", "radius", "step"])]
+    for b in np.flatnonzero(table.minimizer.isin(first)):
+        steps = int(table.steps.iloc[b]) + 1
+        frame = table.iloc[np.full(steps, b)][["network", "minimizer", "step_ratio", "radius"]]
+        frames.append(
+            frame.assign(
+                step=path.step[:steps].numpy(),
+                loss=path.loss[:steps, b].numpy(),
+                distance=path.distance[:steps, b].numpy(),
+                along_top=path.projections[:steps, b, 0].numpy(),
+                along_flattening=path.projections[:steps, b, 1].numpy(),
+            )
+        )
+    return pd.concat(frames[1:] or frames, ignore_index=True)

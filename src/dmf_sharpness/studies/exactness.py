@@ -38,7 +38,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     size = len(ensemble.kinds)
     rows = []
     for b in range(size):
-        factors = [W[b] for W in ensemble.factors]
+        factors = ensemble.one(b)
         if regression is None:
             hessian = dense_hessian(factors, ensemble.target[b])
         else:
@@ -54,13 +54,8 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
                 "control_eigenvector_residual": _residual(hessian, vectors[other], oracle[0]),
             }
         )
-    table = pd.DataFrame(rows)
-    table.insert(0, "network", ensemble.network)
-    table.insert(1, "minimizer", range(size))
-    table.insert(2, "kind", list(ensemble.kinds))
-    table.insert(3, "widths", "-".join(map(str, ensemble.widths)))
-    table.insert(4, "depth", ensemble.depth)
-    table.insert(5, "parameters", vectors.shape[1])
+    table = ensemble.rows(range(size)).assign(parameters=vectors.shape[1])
+    table = pd.concat([table, pd.DataFrame(rows)], axis=1)
     for name, values in _columns(ensemble, regression, value).items():
         table[name] = values
     table["sharpness"] = value.numpy()

@@ -10,7 +10,6 @@ from dmf_sharpness.minimizers.flat import path_defect
 from dmf_sharpness.minimizers.search import minimize_sharpness
 from dmf_sharpness.network.balance import flat_sharpness, relative_products
 from dmf_sharpness.network.factors import end_to_end
-from dmf_sharpness.studies.common import described
 
 STUDY = StudyOptions(needs=("steps",))
 
@@ -27,7 +26,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     index = torch.arange(len(ensemble.kinds)).numpy()
     rows = []
     for b in index:
-        factors, target = [W[b] for W in ensemble.factors], ensemble.target[b]
+        factors, target = ensemble.one(b), ensemble.target[b]
         least = flat_sharpness(target, ensemble.depth)
         search = minimize_sharpness(factors, spec.steps)
         missed = torch.linalg.matrix_norm(end_to_end(search.factors) - target)
@@ -43,4 +42,4 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                 "start_path_defect": path_defect(factors),
             }
         )
-    return pd.concat([described(ensemble, index), pd.DataFrame(rows)], axis=1)
+    return pd.concat([ensemble.rows(index), pd.DataFrame(rows)], axis=1)

@@ -9,7 +9,7 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.network.tangent import curvature_of
-from dmf_sharpness.studies.common import crossed, described, settle, sites_of
+from dmf_sharpness.studies.common import crossed, settle, sites_of
 
 STUDY = StudyOptions(needs=("step_ratios", "steps"), on_data=True, leaves=True)
 
@@ -58,7 +58,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         )
         for x in (a, refined)
     ]
-    return described(ensemble, index.numpy()).assign(
+    return ensemble.rows(index.numpy()).assign(
         step_ratio=ratio.numpy(),
         excess=excess.numpy(),
         drift=terms.drift[index].numpy(),

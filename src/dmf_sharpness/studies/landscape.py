@@ -40,6 +40,14 @@ def flattening_direction(
     return -kernel_part / size
 
 
+def flattening_directions(
+    factors: Factors, target: Tensor, input_root: Tensor | None = None
+) -> Tensor:
+    """:func:`flattening_direction` of each of ``B`` minimizers, ``(B, N)``."""
+    singles = zip(zip(*factors, strict=True), target, strict=True)
+    return torch.stack([flattening_direction(W, T, input_root) for W, T in singles])
+
+
 def loss_on_plane(
     factors: Factors,
     target: Tensor,

@@ -9,7 +9,6 @@ from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.minimizers.search import Held, minimize_sharpness
 from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.least_excess import least_excess
-from dmf_sharpness.studies.common import described
 
 STUDY = StudyOptions(needs=("product_ratios", "steps"))
 
@@ -24,7 +23,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """
     rows = []
     for b in range(len(ensemble.kinds)):
-        factors = [W[b] for W in ensemble.factors]
+        factors = ensemble.one(b)
         flat = flat_sharpness(ensemble.target[b], ensemble.depth)
         for k, ratio in enumerate(spec.product_ratios):
             held = Held((b + k) % ensemble.depth + 1, ratio)
@@ -43,5 +42,5 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                 }
             )
     table = pd.DataFrame(rows)
-    minimizers = described(ensemble, table.pop("minimizer").to_numpy())
+    minimizers = ensemble.rows(table.pop("minimizer").to_numpy())
     return pd.concat([minimizers, table], axis=1)

@@ -17,7 +17,7 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.network.factors import unflatten
-from dmf_sharpness.studies.common import crossed, described, random_directions, sites_of
+from dmf_sharpness.studies.common import crossed, random_directions, sites_of
 
 STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("seed",), one_value=("radii",))
 
@@ -98,7 +98,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     path = unflatten(run.observed.iterates, sites.widths)
     gap, at_top = balancing_gap(path), top_gap(path, torch.linalg.svd(target)[2][:, 0])
     times = len(run.observed.step)
-    table = described(ensemble, index.numpy()).assign(
+    table = ensemble.rows(index.numpy()).assign(
         run=range(len(pick)),
         start=["identity" if k < len(first) else "minimizer" for k in pick.tolist()],
         flat_ratio=ratio.numpy(),

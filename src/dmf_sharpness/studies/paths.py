@@ -11,7 +11,6 @@ from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.minimizers.paths import gauge_path
 from dmf_sharpness.network.balance import flat_sharpness, spectral_products
 from dmf_sharpness.oracles import dense_spectrum
-from dmf_sharpness.studies.common import described
 
 STUDY = StudyOptions(needs=("path_length", "points"), takes=("repeats", "seed"))
 
@@ -28,14 +27,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     times = np.linspace(0.0, spec.path_length, spec.points)
     tables = []
     for b in range(len(ensemble.kinds)):
-        start, target = [W[b] for W in ensemble.factors], ensemble.target[b]
+        start, target = ensemble.one(b), ensemble.target[b]
         for r in range(spec.repeats):
             rng = np.random.default_rng([spec.seed, ensemble.network, b, r])
             path = gauge_path(start, target, rng)
             points = [path(float(t)) for t in times]
             batch = [torch.stack(layer) for layer in zip(*points, strict=True)]
             squares = spectral_products(batch).square()
-            table = described(ensemble, np.full(len(times), b))
+            table = ensemble.rows(np.full(len(times), b))
             table["path"], table["t"] = r, times
             table["sharpness"] = np.asarray(sharpness(batch).value)
             table["oracle_sharpness"] = [float(dense_spectrum(W, target)[0]) for W in points]

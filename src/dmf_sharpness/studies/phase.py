@@ -6,7 +6,7 @@ import torch
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
-from dmf_sharpness.studies.common import crossed, described, random_directions, settle, sites_of
+from dmf_sharpness.studies.common import crossed, random_directions, settle, sites_of
 
 STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("repeats", "seed"))
 
@@ -27,7 +27,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     seed = [spec.seed, ensemble.network]
     shift = radius[:, None] * random_directions(len(index), sites.centre.shape[1], seed)
     end = settle(sites, index, shift, step_size, spec.steps)
-    return described(ensemble, index.numpy()).assign(
+    return ensemble.rows(index.numpy()).assign(
         step_ratio=ratio.numpy(),
         start=repeat.long().numpy(),
         radius=radius.numpy(),

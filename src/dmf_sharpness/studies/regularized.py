@@ -25,7 +25,6 @@ from dmf_sharpness.minimizers.regularized import (
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.factors import Factors, flatten
 from dmf_sharpness.oracles import dense_hessian
-from dmf_sharpness.studies.common import described
 
 STUDY = StudyOptions(needs=("regularizations",), takes=("repeats", "seed"))
 
@@ -55,7 +54,7 @@ def _points(
         start = [size * draw for draw in draws]
         ends.append(descended(start, target, regularization))
     # From depth 3 on random starts mostly miss the other valley: a minimizer of the plain problem is in it.
-    ends.append(descended([W[b] for W in ensemble.factors], target, regularization))
+    ends.append(descended(ensemble.one(b), target, regularization))
     values = [float(regularized_loss(W, target, regularization)) for W in ends]
     least = min(values)
     for W, value in zip(ends, values, strict=True):
@@ -109,5 +108,5 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                     }
                 )
     table = pd.DataFrame(rows)
-    minimizers = described(ensemble, table.pop("minimizer").to_numpy())
+    minimizers = ensemble.rows(table.pop("minimizer").to_numpy())
     return pd.concat([minimizers, table], axis=1)

@@ -15,7 +15,7 @@ from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.network.factors import flatten
-from dmf_sharpness.studies.common import crossed, described, sites_of
+from dmf_sharpness.studies.common import crossed, sites_of
 
 STUDY = StudyOptions(
     needs=("step_ratios", "radii", "steps"),
@@ -64,7 +64,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     a = torch.as_tensor(a)[index]
     known = torch.isfinite(a)  # a flat minimizer has none
     settled = torch.as_tensor(predict_landing(a.masked_fill(~known, 0.0), ratio))
-    return described(ensemble, index.numpy()).assign(
+    return ensemble.rows(index.numpy()).assign(
         step_ratio=ratio.numpy(),
         excess=(ratio - 1).numpy(),
         end_ratio=(step_size * there / 2).numpy(),

@@ -20,11 +20,11 @@ from dmf_sharpness.network.tangent import retracted
 from dmf_sharpness.studies.common import (
     Sites,
     crossed,
-    described,
     random_directions,
     settle,
     sites_of,
 )
+from dmf_sharpness.studies.landscape import flattening_directions
 
 STUDY = StudyOptions(
     needs=("step_ratios", "radii", "steps"), takes=("seed",), on_data=True, leaves=True
@@ -65,7 +65,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         if kind == "manifold":
             moved = sharpness(sites.factors(sites.centre[index] + shift), sites.gram).value
             there = torch.as_tensor(moved)
-        table = described(ensemble, index.numpy()).assign(
+        table = ensemble.rows(index.numpy()).assign(
             start=kind,
             step_ratio=ratio.numpy(),
             radius=radius.numpy(),
@@ -86,7 +86,8 @@ def _shifts(
     draws = random_directions(len(sites.value), centre.shape[1], seed)[index]
     aside = draws - (draws * top).sum(1, keepdim=True) * top
     aside = aside / torch.linalg.vector_norm(aside, dim=1, keepdim=True)
-    flattening = _flattening(sites)[index]
+    slopes = flattening_directions(sites.factors(), sites.target, sites.input_root)
+    flattening = slopes[index]
     length = radius[:, None]
     along = centre + length * flattening
     on_manifold = flatten(retracted(sites.factors(along), sites.target[index], sites.input_root))
@@ -103,18 +104,6 @@ def _shifts(
         ),
         ("exact", torch.zeros_like(top)),
     ]
-
-
-def _flattening(sites: Sites) -> Tensor:
-    """``v_N``, see :func:`dmf_sharpness.studies.landscape.flattening_direction`; zero where there is none."""
-    from dmf_sharpness.studies.landscape import flattening_direction
-
-    return torch.stack(
-        [
-            flattening_direction([W[b] for W in sites.factors()], sites.target[b], sites.input_root)
-            for b in range(len(sites.value))
-        ]
-    )
 
 
 def _alternating_steps(

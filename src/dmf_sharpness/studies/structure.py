@@ -9,7 +9,6 @@ from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.minimizers.flat import path_defect
 from dmf_sharpness.network.balance import flat_sharpness, relative_products
-from dmf_sharpness.studies.common import described
 
 STUDY = StudyOptions()
 
@@ -22,9 +21,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ``path_defect``, how far the layers are from sharing the top path.
     """
     index = np.arange(len(ensemble.kinds))
-    table = described(ensemble, index)
+    table = ensemble.rows(index)
     value = sharpness(ensemble.factors).value
     table["ratio"] = np.asarray(value / flat_sharpness(ensemble.target, ensemble.depth))
     table["imbalance"] = (relative_products(ensemble.factors) - 1).abs().amax(-1).numpy()
-    table["path_defect"] = [path_defect([W[b] for W in ensemble.factors]) for b in index]
+    table["path_defect"] = [path_defect(ensemble.one(b)) for b in range(len(index))]
     return table

@@ -8,7 +8,7 @@ from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
-from dmf_sharpness.studies.common import Sites, described, random_directions, sites_of
+from dmf_sharpness.studies.common import Sites, random_directions, sites_of
 
 STUDY = StudyOptions(needs=("steps",), takes=("momenta", "seed"), on_data=True)
 
@@ -84,7 +84,7 @@ def _bisect(
         up = escaped | (~returned & (last > start))
         high, low = torch.where(up, middle, high), torch.where(up, low, middle)
     relative = (low + high) / 2
-    return described(ensemble, torch.arange(batch).numpy()).assign(
+    return ensemble.rows(torch.arange(batch).numpy()).assign(
         momentum=momentum,
         nesterov=nesterov,
         sharpness_ratio=(sites.value / sites.flat).numpy(),

@@ -11,7 +11,7 @@ from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
-from dmf_sharpness.studies.common import described, growth_per_step, random_directions, sites_of
+from dmf_sharpness.studies.common import growth_per_step, random_directions, sites_of
 
 STUDY = StudyOptions(
     needs=("step_ratios", "radii", "steps"), takes=("seed",), on_data=True, leaves=True
@@ -79,7 +79,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         -torch.log(component).reshape(shape), time.reshape(shape), usable.reshape(shape)
     )
     slope, intercept = (x.repeat_interleave(shape[1]) for x in (slope, intercept))
-    return described(ensemble, index.numpy()).assign(
+    return ensemble.rows(index.numpy()).assign(
         step_ratio=ratio.numpy(),
         second_ratio=(ratio * sites.second[index] / sites.value[index]).numpy(),
         direction=[d for _, _, d, _ in grid],
