@@ -6,6 +6,7 @@ import torch
 import dmf_sharpness as dmf
 from dmf_sharpness.descent.outcomes import _period, watch
 from dmf_sharpness.minimizers.targets import gaussian_matrix
+from dmf_sharpness.network.problem import Problem
 
 
 def orbit(function, start, steps=64, burn_in=2000):
@@ -34,10 +35,10 @@ def test_scalar_factorization_has_all_kinds_of_end():
     eta = torch.tensor([0.001, 0.55, 0.9], dtype=torch.float64)
     target = torch.ones(3, 1, 1, dtype=torch.float64)
     run = dmf.gradient_descent(start, target, eta, 20)
-    slow = watch([W[:1] for W in run.factors], target[:1], eta[:1])
+    slow = watch([W[:1] for W in run.factors], Problem(target[:1]), eta[:1])
     assert slow.settling.tolist() == [True]
     run = dmf.gradient_descent(start, target, eta, 20000)
-    seen = watch([W[1:2] for W in run.factors], target[1:2], eta[1:2])
+    seen = watch([W[1:2] for W in run.factors], Problem(target[1:2]), eta[1:2])
     assert seen.period.tolist() == [2]
     assert seen.settling.tolist() == [False]
 
@@ -50,5 +51,5 @@ def test_a_slow_landing_is_not_called_bounded():
     eta = torch.tensor([2 * 1.002 / s.value], dtype=torch.float64)
     run = dmf.gradient_descent(start, target, eta, 3500)
     assert run.outcome[0] == 0
-    seen = watch(run.factors, target[None], eta)
+    seen = watch(run.factors, Problem(target[None]), eta)
     assert seen.settling.tolist() == [True]

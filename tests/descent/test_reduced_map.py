@@ -13,6 +13,7 @@ from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.minimizers.basic import random_minimizer
 from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
 from dmf_sharpness.minimizers.targets import gaussian_matrix, regression
+from dmf_sharpness.network.problem import Problem
 from tests.helpers import random_problem
 
 
@@ -22,7 +23,7 @@ def batched(factors):
 
 def test_all_directions_following_at_once_make_the_law_of_landing():
     target, factors = random_problem((3, 4, 3), 5)
-    terms, reduced = landing_terms(factors, target), reduced_map(factors, target)
+    terms, reduced = landing_terms(factors, Problem(target)), reduced_map(factors, Problem(target))
     assert float(reduced.cubic) == pytest.approx(float(terms.cubic), rel=1e-12)
     # The definition, from a Hessian-vector picture that shares no code: differences of the Hessian.
     v = sharpness(factors).eigenvector
@@ -80,7 +81,7 @@ def test_a_few_steps_far_beyond_the_threshold(step_ratio):
     along = inner(moved, v)
     beside = [m - along * u for m, u in zip(moved, v, strict=True)]
     change = eta * inner(third_derivative(factors, v, target), beside)
-    reduced = reduced_map(batched(factors), target[None])
+    reduced = reduced_map(batched(factors), Problem(target[None]))
     ratio = torch.tensor([step_ratio], dtype=torch.float64)
     ends, distance = iterate(reduced, ratio, torch.tensor([x], dtype=torch.float64), 3)
     assert 2 * float(ends - ratio) == pytest.approx(float(change), rel=1e-3)
@@ -91,7 +92,7 @@ def test_a_few_steps_far_beyond_the_threshold(step_ratio):
 @given(st.integers(0, 10**6))
 def test_couplings_are_not_negative_and_rates_are_stable(seed):
     target, factors = random_problem((2, 3, 3, 2), seed)
-    reduced = reduced_map(factors, target)
+    reduced = reduced_map(factors, Problem(target))
     assert reduced.drift >= 0
     assert (reduced.couplings >= 0).all()
     assert ((reduced.rates >= 0) & (reduced.rates <= 2 + 1e-12)).all()
@@ -100,8 +101,8 @@ def test_couplings_are_not_negative_and_rates_are_stable(seed):
 def test_with_stiff_directions_it_lands_where_the_law_says():
     target = gaussian_matrix(3, 3, 7)
     factors = batched(minimizer_with_sharpness(target, [4], 1.5 * flat(target, 2), seed=1))
-    reduced = reduced_map(factors, target[None])
-    terms = landing_terms(factors, target[None])
+    reduced = reduced_map(factors, Problem(target[None]))
+    terms = landing_terms(factors, Problem(target[None]))
     ratio = torch.tensor([1.002], dtype=torch.float64)
     end, left = iterate(reduced, ratio, torch.tensor([1e-5], dtype=torch.float64), 20_000)
     law = predict_landing(terms.coefficient, ratio)
@@ -120,7 +121,7 @@ def test_soft_directions_are_where_gradient_descent_has_them():
     data = regression(inputs, outputs)
     W = batched(random_minimizer(data.solution, [3], 11))
     target, root = data.target[None], data.input_root
-    reduced = reduced_map(W, target, root)
+    reduced = reduced_map(W, Problem(target, root))
     value = sharpness(W, root @ root.mT).value
     v = sharpness(W, root @ root.mT).eigenvector
     ratio = torch.tensor([1.003], dtype=torch.float64)
@@ -131,5 +132,5 @@ def test_soft_directions_are_where_gradient_descent_has_them():
     measured = 1 - float(ratio / value) * there
     assert float(1 - end) / measured == pytest.approx(1, abs=0.02)
     # The control: the law, for which they have all settled.
-    law = predict_landing(landing_terms(W, target, root).coefficient, ratio)
+    law = predict_landing(landing_terms(W, Problem(target, root)).coefficient, ratio)
     assert abs(float(1 - law) / measured - 1) > 0.1

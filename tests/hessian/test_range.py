@@ -16,6 +16,7 @@ from dmf_sharpness.hessian.lanczos import top_eigenvector, top_eigenvectors
 from dmf_sharpness.hessian.spectrum import operator_spectrum
 from dmf_sharpness.minimizers.targets import gaussian_matrix, regression
 from dmf_sharpness.network.factors import end_to_end, flatten
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.scaling import times_power
 from tests.exact import exact_gradient_norm, exact_hessian, exact_sharpness, relative_error
 from tests.helpers import networks, random_point, random_problem
@@ -332,11 +333,11 @@ def test_spectral_products_are_right_or_refused(exponent):
 def test_the_landing_coefficient_does_not_depend_on_the_scale(exponent):
     target = gaussian_matrix(2, 3, 1)
     factors = dmf.minimizer_with_sharpness(target, [4], 1.5 * dmf.flat_sharpness(target, 2), 1)
-    usual = landing_terms(factors, target)
+    usual = landing_terms(factors, Problem(target))
     moved = times(factors, exponent)
     (M,) = times([target], 2 * exponent)
     if float(M.abs().min()) > 0 and bool(torch.isfinite(M).all()):
-        terms = landing_terms(moved, M)
+        terms = landing_terms(moved, Problem(M))
         assert float(terms.coefficient) == pytest.approx(float(usual.coefficient), rel=1e-9)
         assert float(terms.refined) == pytest.approx(float(usual.refined), rel=1e-6)
         for name in ("drift", "cubic"):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from dmf_sharpness.minimizers.targets import digits, gaussian_matrix, regression
 from dmf_sharpness.network.factors import flatten, unflatten
 from dmf_sharpness.network.loss import gradient, hessian_vector_product, loss
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.oracles import dense_hessian
 from tests.helpers import networks, random_point
 
@@ -14,8 +15,8 @@ from tests.helpers import networks, random_point
 def test_gradient_is_autograd(network, seed):
     target = gaussian_matrix(network[-1], network[0], seed)
     factors = [W.requires_grad_() for W in random_point(network, seed)]
-    expected = torch.autograd.grad(loss(factors, target), factors)
-    for ours, theirs in zip(gradient(factors, target), expected, strict=True):
+    expected = torch.autograd.grad(loss(factors, Problem(target)), factors)
+    for ours, theirs in zip(gradient(factors, Problem(target)), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
@@ -24,7 +25,7 @@ def test_hessian_vector_product_at_any_point(network, seed):
     target = gaussian_matrix(network[-1], network[0], seed)
     factors, direction = random_point(network, seed), random_point(network, seed + 1)
     expected = dense_hessian(factors, target) @ flatten(direction)
-    ours = flatten(hessian_vector_product(factors, direction, target))
+    ours = flatten(hessian_vector_product(factors, direction, Problem(target)))
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -33,7 +34,7 @@ def test_hessian_vector_product_with_data():
     data = regression(inputs, outputs)
     factors, direction = random_point((3, 5, 4, 2), 3), random_point((3, 5, 4, 2), 4)
     expected = dense_hessian(factors, outputs, inputs) @ flatten(direction)
-    ours = hessian_vector_product(factors, direction, data.target, data.input_root)
+    ours = hessian_vector_product(factors, direction, Problem(data.target, data.input_root))
     torch.testing.assert_close(flatten(ours), expected, rtol=1e-10, atol=1e-10)
 
 
@@ -44,7 +45,7 @@ def test_reduced_regression_is_the_regression(whitened):
     assert data.input_root.shape == (64, 61)
     factors = [0.1 * W for W in random_point((64, 12, 10), 5)]
     raw = (data.outputs - factors[1] @ factors[0] @ data.inputs).square().sum()
-    reduced = loss(factors, data.target, data.input_root) + data.least_loss
+    reduced = loss(factors, Problem(data.target, data.input_root)) + data.least_loss
     torch.testing.assert_close(reduced, raw, rtol=1e-12, atol=0)
     # The normal equations: what is left is orthogonal to the inputs.
     normal = (data.outputs - data.solution @ data.inputs) @ data.inputs.mT
@@ -62,4 +63,4 @@ def test_a_batch_is_its_members():
     members = [random_point(network, seed) for seed in range(3)]
     batch = unflatten(torch.stack([flatten(factors) for factors in members]), network)
     for b, factors in enumerate(members):
-        torch.testing.assert_close(loss(batch, target)[b], loss(factors, target))
+        torch.testing.assert_close(loss(batch, Problem(target))[b], loss(factors, Problem(target)))

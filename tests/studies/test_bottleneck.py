@@ -26,7 +26,8 @@ minimizers:
 """
 COLUMNS = {
     "network": "int64",
-    "minimizer": "int64", "kind": "str",
+    "minimizer": "int64",
+    "kind": "str",
     "widths": "str",
     "depth": "int64",
     "bottleneck": "int64",

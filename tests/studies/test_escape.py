@@ -7,6 +7,7 @@ from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import EscapeSpec
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.factors import end_to_end, flatten, unflatten
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.oracles import dense_hessian
 from dmf_sharpness.studies.common import growth_per_step
 from dmf_sharpness.studies.escape import EscapeOutcome, study
@@ -55,7 +56,7 @@ def test_growth_of_a_known_sequence():
 
 def test_flattening_direction_is_a_kernel_direction_that_lowers_the_sharpness():
     target, factors = random_problem((3, 5, 4, 2), 3)
-    v_N = flattening_direction(factors, target)
+    v_N = flattening_direction(factors, Problem(target))
     hessian = dense_hessian(factors, target)
     assert float(v_N.norm()) == pytest.approx(1)
     assert float((hessian @ v_N).norm()) < 1e-11 * dmf.sharpness(factors).value
@@ -69,13 +70,15 @@ def test_flattening_direction_is_a_kernel_direction_that_lowers_the_sharpness():
 def test_flat_minimizers_have_no_flattening_direction():
     target = gaussian_matrix(1, 1, 0)
     factors = dmf.balanced_minimizer(target, [3, 3])
-    assert float(flattening_direction(factors, target).norm()) == 0.0
+    assert float(flattening_direction(factors, Problem(target)).norm()) == 0.0
 
 
 def test_loss_on_the_plane_is_the_quadratic_near_the_minimizer():
     target, factors = random_problem((3, 5, 2), 4)
     a = torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64)
-    loss = loss_on_plane(factors, target, a, torch.tensor([0.0, 1e-6], dtype=torch.float64))
+    loss = loss_on_plane(
+        factors, Problem(target), a, torch.tensor([0.0, 1e-6], dtype=torch.float64)
+    )
     assert loss.shape == (2, 3)
     expected = dmf.sharpness(factors).value / 2 * a.square()
     torch.testing.assert_close(loss[0], expected, rtol=1e-3, atol=1e-20)

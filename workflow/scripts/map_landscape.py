@@ -37,10 +37,7 @@ def main() -> None:
         )
 
     top, flattening = axis("along_top"), axis("along_flattening")
-    root = ensemble.input_root
-    loss = loss_on_plane(
-        [W[b] for W in ensemble.factors], ensemble.target[b], top, flattening, root
-    )
+    loss = loss_on_plane(ensemble.one(b), ensemble.problem.chosen(b), top, flattening)
     tensors = {"along_top": top, "along_flattening": flattening, "loss": loss}
     header = {**cli.header(experiment), "network": ensemble.network, "minimizer": b}
     write_tensors(args.output, "landscape", tensors, header)

@@ -27,6 +27,7 @@ from dmf_sharpness.descent.reduced_map import reduced_map
 from dmf_sharpness.network.curvature import checked_inputs, vjp
 from dmf_sharpness.network.factors import Factors, checked_factors
 from dmf_sharpness.network.loss import residual
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.scaling import scaled_problem, times_power
 from dmf_sharpness.network.tangent import curvature_of, inner, retracted, tangential
 from dmf_sharpness.network.taylor import gradient_jet
@@ -74,24 +75,21 @@ def _checked(
     return W, T.expand(*batch, *shape), S
 
 
-def sharpness_slope(
-    factors: Factors, target: Tensor, input_root: Tensor | None = None
-) -> tuple[Tensor, list[Tensor]]:
+def sharpness_slope(factors: Factors, problem: Problem) -> tuple[Tensor, list[Tensor]]:
     """``λ_max`` and its gradient along the set of minimizers, ``P_0 T[v,v,·]``, shaped like the factors.
 
     Where the top eigenvalue is simple; ``T`` is the third derivative of the loss.
     """
+    target, input_root = problem.target, problem.input_root
     curvature = curvature_of(factors, input_root)
     top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
     value = curvature.eigenvalues[..., -1]
     v = [U * (2 / value).sqrt()[..., None, None] for U in vjp(factors, top, input_root)]
-    third = [2 * g for g in gradient_jet(factors, v, target, input_root, order=2)[2]]
+    third = [2 * g for g in gradient_jet(factors, v, problem, order=2)[2]]
     return value, tangential(factors, third, input_root, curvature)
 
 
-def landing_terms(
-    factors: Factors, target: Tensor, input_root: Tensor | None = None
-) -> LandingTerms:
+def landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
     """The drift ``β``, the cubic coefficient ``κ``, ``a = 2κ/β`` and ``b`` of minimizers.
 
     With ``η = 2/λ``, ``v`` the unit top eigenvector, ``T = ∇³f``, ``Q = ∇⁴f``, ``P_0`` the projection
@@ -102,25 +100,25 @@ def landing_terms(
 
     These derivatives are exact (:func:`dmf_sharpness.network.taylor.gradient_jet`). ``b`` is the central
     difference of ``ln β`` over that of ``ηλ`` between two minimizers a little way up and down the drift.
-    The factors
-    may be of any size: ``β`` and ``κ`` go like its square, inverted, ``a`` and ``b`` do not depend on it.
+    The factors may be of any size: ``β`` and ``κ`` go like its square, inverted, ``a`` and ``b`` do not
+    depend on it.
 
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
-        target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        problem: ``T``, shape ``(…, d_L, r)``, and ``S``.
 
     Raises:
         TypeError: A factor, the target or the root is not a float64 tensor.
         ValueError: Shapes do not fit, or a value is not finite; or a single minimizer is none to a
             relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN).
     """
-    W, T, S = _checked(factors, target, input_root)
+    W, T, S = _checked(factors, problem.target, problem.input_root)
     scaled = scaled_problem(W, S, ordinary=ORDINARY_BITS)
     k = scaled.factor_exponent
     T = times_power(T, (len(W) * k + scaled.root_exponent)[..., None, None])
     W = scaled.factors
-    missed = torch.linalg.matrix_norm(residual(W, T, scaled.input_root))
+    problem = Problem(T, scaled.input_root)
+    missed = torch.linalg.matrix_norm(residual(W, problem))
     fits = torch.isfinite(missed) & (missed <= FIT * torch.linalg.matrix_norm(T))
     usable = scaled.possible & ~scaled.zero & fits
     if usable.ndim == 0 and not usable:
@@ -129,9 +127,9 @@ def landing_terms(
             + ("a Hessian of zeros" if scaled.zero else "too uneven ones" if fits else "none")
         )
     if usable.all():
-        terms = _landing_terms(W, T, scaled.input_root)
+        terms = _landing_terms(W, problem)
     elif usable.any():
-        terms = _landing_terms([w[usable] for w in W], T[usable], scaled.input_root)
+        terms = _landing_terms([w[usable] for w in W], problem.chosen(usable))
     else:
         terms = LandingTerms(*[T.new_empty(0)] * 4)
     drift, cubic, coefficient, drift_slope = (
@@ -144,18 +142,18 @@ def landing_terms(
     )
 
 
-def _landing_terms(factors: Factors, target: Tensor, input_root: Tensor | None) -> LandingTerms:
+def _landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
     """:func:`landing_terms` at a scale where nothing leaves the range."""
-    reduced = reduced_map(factors, target, input_root)
-    value, slope = sharpness_slope(factors, target, input_root)
+    reduced = reduced_map(factors, problem)
+    value, slope = sharpness_slope(factors, problem)
     eta, squared = 2 / value, inner(slope, slope)
     length = _WALK * (inner(factors, factors) / squared.clamp(min=1e-300)).sqrt()
     ends = []
     for sign in (1.0, -1.0):
         walk = (sign * length)[..., None, None]
         moved = [W + walk * g for W, g in zip(factors, slope, strict=True)]
-        there = retracted(moved, target, input_root)
-        value_there, slope_there = sharpness_slope(there, target, input_root)
+        there = retracted(moved, problem)
+        value_there, slope_there = sharpness_slope(there, problem)
         ends.append((value_there, inner(slope_there, slope_there)))
     (up, squared_up), (down, squared_down) = ends
     drift_slope = (squared_up - squared_down) / squared / (eta * (up - down))
@@ -183,7 +181,7 @@ def landing_coefficient(
             relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN).
     """
     refined = checked_flag(refined, "refined")
-    terms = landing_terms(factors, target, input_root)
+    terms = landing_terms(factors, Problem(target, input_root))
     a = terms.refined if refined else terms.coefficient
     return float(a) if a.ndim == 0 else a
 

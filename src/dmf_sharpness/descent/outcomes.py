@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.descent.run import DescentRun, Outcome, gradient_descent
+from dmf_sharpness.network.problem import Problem
 
 ESCAPE_FACTOR = 10.0
 """A run has escaped when it is this many times farther from the minimizer than it started."""
@@ -61,30 +62,26 @@ class Watch:
     settling: Tensor
 
 
-def watch(
-    factors: list[Tensor], target: Tensor, step_size: Tensor, input_root: Tensor | None = None
-) -> Watch:
+def watch(factors: list[Tensor], problem: Problem, step_size: Tensor) -> Watch:
     """Take runs ``8 · 128 + 64`` steps further, to see whether they repeat themselves or settle."""
     period, settling = [], []
     for first in range(0, len(step_size), _CHUNK):
         part = slice(first, first + _CHUNK)
         here = [W[part] for W in factors]
-        one = _watch_chunk(here, target[part], step_size[part], input_root)
+        one = _watch_chunk(here, problem.chosen(part), step_size[part])
         period.append(one.period)
         settling.append(one.settling)
     return Watch(torch.cat(period), torch.cat(settling))
 
 
-def _watch_chunk(
-    factors: list[Tensor], target: Tensor, step_size: Tensor, input_root: Tensor | None
-) -> Watch:
+def _watch_chunk(factors: list[Tensor], problem: Problem, step_size: Tensor) -> Watch:
     def on(start: list[Tensor], steps: int, keep_path: bool) -> DescentRun:
         return gradient_descent(
             start,
-            target,
+            problem.target,
             step_size,
             steps,
-            input_root=input_root,
+            input_root=problem.input_root,
             observe_every=1,
             keep_path=keep_path,
         )
@@ -122,9 +119,8 @@ def classify(
     radius: Tensor,
     farthest: Tensor,
     last: Tensor,
-    target: Tensor,
+    problem: Problem,
     step_size: Tensor,
-    input_root: Tensor | None = None,
 ) -> tuple[list[EscapeOutcome], np.ndarray]:
     """Name the outcome of each run, and the period of those that have one.
 
@@ -133,9 +129,8 @@ def classify(
         radius: Distance of the start from the minimizer, ``(B,)``.
         farthest: Largest distance from the minimizer on the way, ``(B,)``.
         last: Distance at the end, ``(B,)``.
-        target: ``T``, shape ``(B, d_L, r)``.
+        problem: ``T``, shape ``(B, d_L, r)``, and ``S``.
         step_size: ``η``, shape ``(B,)``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
 
     Returns:
         ``B`` outcomes, and ``(B,)`` periods, 0 where there is none.
@@ -146,9 +141,7 @@ def classify(
     settling = torch.zeros_like(left)
     moving = left & at_limit
     if bool(moving.any()):
-        seen = watch(
-            [W[moving] for W in run.factors], target[moving], step_size[moving], input_root
-        )
+        seen = watch([W[moving] for W in run.factors], problem.chosen(moving), step_size[moving])
         period[moving], settling[moving] = seen.period, seen.settling
     outcomes = []
     for b, code in enumerate(run.outcome.tolist()):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dmf_sharpness.network.curvature import jvp, vjp
 from dmf_sharpness.network.factors import Factors
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.tangent import curvature_of, inner, stacked, tangential
 from dmf_sharpness.network.taylor import gradient_jet
 
@@ -46,22 +47,22 @@ class ReducedMap:
         return self.own - (self.couplings / rates).sum(-1)
 
 
-def reduced_map(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> ReducedMap:
+def reduced_map(factors: Factors, problem: Problem) -> ReducedMap:
     """The reduced map of minimizers whose top eigenvalue is simple.
 
     The derivatives ``T = ∇³f``, ``Q = ∇⁴f`` are exact (:func:`dmf_sharpness.network.taylor.gradient_jet`).
 
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
-        target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        problem: ``T``, shape ``(…, d_L, r)``, and ``S``.
     """
+    target, input_root = problem.target, problem.input_root
     curvature = curvature_of(factors, input_root)
     value = curvature.eigenvalues[..., -1]
     eta = 2 / value
     top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
     v = [U * eta.sqrt()[..., None, None] for U in vjp(factors, top, input_root)]
-    jet = gradient_jet(factors, v, target, input_root)
+    jet = gradient_jet(factors, v, problem)
     third, fourth = [2 * g for g in jet[2]], [6 * g for g in jet[3]]  # T[v,v,·], Q[v,v,v,·]
     dual = curvature.eigenvectors.mT @ stacked(jvp(factors, third, input_root))[..., None]
     component = dual[..., 0] * (2 * curvature.inverse).sqrt()  # T[v,v,v_k], ascending in λ_k

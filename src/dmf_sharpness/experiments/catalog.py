@@ -1,21 +1,31 @@
 """The studies and the figures that there are, as their own modules declare them.
 
 A study says in ``STUDY = StudyOptions(…)`` which options it needs and takes, a figure in ``FIGURE =
-FigureInputs(…)`` which tables it draws, what it asks of the experiments, and its caption. The statements
-are read and not
-imported: every Snakemake process asks for them, and the modules themselves need PyTorch or Matplotlib.
-So they hold literals alone.
+FigureInputs(…)`` which tables it draws, what it asks of the experiments, and its caption. These statements
+are read and the modules are not imported: every Snakemake process asks for them, and the modules need
+PyTorch or Matplotlib. That is why a declaration holds literals alone.
 """
 
 import ast
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from dmf_sharpness.errors import UserError
+from dmf_sharpness.experiments import options
 
 PACKAGE = Path(__file__).parents[1]
+TABLES = ("sharpness", "bottleneck", "escape", "trajectories", "landscape", "benchmark")
+"""Kinds of artifacts that a figure may draw, besides ``studies/<name>``."""
+PROPERTIES = ("factorization", "several radii")
+"""Further properties of experiments (:mod:`dmf_sharpness.experiments.experiment`) that a figure may ask for."""
+
+_TEXTS = tuple[str, ...]
+_TYPES: dict[object, str] = {_TEXTS: "a tuple of texts", bool: "True or False"}
 
 Declared = TypeVar("Declared", "StudyOptions", "FigureInputs")
 
@@ -25,7 +35,7 @@ class StudyOptions:
     """The options of a study, which are the keys of its section in an experiment file.
 
     Attributes:
-        needs: Options that it cannot do without.
+        needs: Options that it cannot do without, of those in :mod:`dmf_sharpness.experiments.options`.
         takes: Options that it takes besides.
         one_value: Lists among them of which it uses one value.
         on_data: Whether it runs on data, too, where the flat limit has no closed form.
@@ -49,10 +59,10 @@ class FigureInputs:
     """The inputs of a figure and its caption.
 
     Attributes:
-        tables: Kinds of artifacts that it draws; ``studies/landing`` is the table of a study.
+        tables: Kinds of artifacts that it draws, of :data:`TABLES`; ``studies/landing`` is the table of
+            a study.
         caption: What it shows, with the numbers of the ledger as ``{C2.value}`` and ``{C2.n}``.
-        of: Some further property of the experiments, one of :data:`PROPERTIES` in
-            :mod:`dmf_sharpness.experiments.experiment`.
+        of: Some further property of the experiments, one of :data:`PROPERTIES`.
     """
 
     tables: tuple[str, ...]
@@ -62,39 +72,116 @@ class FigureInputs:
 
 @cache
 def studies() -> Mapping[str, StudyOptions]:
-    """All studies, by name."""
-    return _declared(PACKAGE / "studies", "STUDY", StudyOptions)
+    """All studies, by name.
+
+    Raises:
+        UserError: A module declares its study in another form; the message names the file.
+    """
+    return _declared(PACKAGE / "studies", "STUDY", StudyOptions, _study_problems)
 
 
 @cache
 def figures() -> Mapping[str, FigureInputs]:
-    """All figures, by name."""
-    return _declared(PACKAGE / "figures", "FIGURE", FigureInputs)
+    """All figures, by name.
+
+    Raises:
+        UserError: A module declares its figure in another form; the message names the file.
+    """
+    return _declared(PACKAGE / "figures", "FIGURE", FigureInputs, _figure_problems)
 
 
-def _declared(folder: Path, constant: str, form: type[Declared]) -> dict[str, Declared]:
+def _study_problems(study: StudyOptions) -> Iterator[str]:
+    for key, given, known in (
+        ("needs", study.needs, options.NAMES),
+        ("takes", study.takes, options.NAMES),
+        ("one_value", study.one_value, [name for name in options.LISTS if name in study.options]),
+    ):
+        for name in given:
+            if name not in known:
+                yield f"{key}: expected one of {list(known)}, got {name!r}"
+    if study.leaves and "step_ratios" not in study.options:
+        yield "leaves: expected with the option 'step_ratios' only, got True"
+
+
+def _figure_problems(figure: FigureInputs) -> Iterator[str]:
+    known = [*TABLES, *(f"studies/{name}" for name in studies())]
+    for table in figure.tables:
+        if table not in known:
+            yield f"tables: expected one of {known}, got {table!r}"
+    if not figure.tables:
+        yield "tables: expected at least one, got none"
+    if figure.of is not None and figure.of not in PROPERTIES:
+        yield f"of: expected one of {list(PROPERTIES)}, got {figure.of!r}"
+
+
+def _declared(
+    folder: Path,
+    constant: str,
+    form: type[Declared],
+    problems_of: Callable[[Declared], Iterator[str]],
+) -> dict[str, Declared]:
     """What the modules of a folder declare, by the name of the module.
 
     Raises:
-        ValueError: A declaration is no call of the form with literals; the message names the file.
+        UserError: A declaration is no call of the form with literals, or one of these is not known; the
+            message names the file and the key.
     """
-    # Only the statement itself is parsed: it ends with the first bracket at the start of a line.
-    statement = re.compile(
-        rf"^{constant} = {form.__name__}\((?:.*?^\)$|[^\n]*\)$)", re.MULTILINE | re.DOTALL
-    )
+    start = re.compile(rf"^{constant}\b *[:=]", re.MULTILINE)
     found = {}
     for path in sorted(folder.glob("*.py")):
-        written = statement.search(path.read_text(encoding="utf-8"))
-        if written is None:
+        text = path.read_text(encoding="utf-8")
+        first = start.search(text)
+        if first is None:
             continue
-        try:
-            (assignment,) = ast.parse(written[0]).body
-            assert isinstance(assignment, ast.Assign)
-            assert isinstance(assignment.value, ast.Call)
-            options = {str(k.arg): ast.literal_eval(k.value) for k in assignment.value.keywords}
-            found[path.stem] = form(**options)
-        except (SyntaxError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"{path}: expected {constant} = {form.__name__}(…) with literals, got: {error}"
-            ) from None
+        given = _literals(_first_statement(text[first.start() :]), form)
+        if given is None:
+            example = f"{constant} = {form.__name__}({fields(form)[0].name}=…)"
+            raise UserError(
+                f"{path}: {constant}: expected {example} with literals, got another statement"
+            )
+        for problem in _form_problems(given, form):
+            raise UserError(f"{path}: {constant}.{problem}")
+        found[path.stem] = form(**given)
+        for problem in problems_of(found[path.stem]):
+            raise UserError(f"{path}: {constant}.{problem}")
     return found
+
+
+def _first_statement(text: str) -> ast.stmt | None:
+    """The statement that a text begins with: to parse the whole module would take ten times as long."""
+    lines = text.splitlines()
+    for count in range(1, len(lines) + 1):
+        try:
+            return ast.parse("\n".join(lines[:count])).body[0]
+        except SyntaxError:
+            continue
+    return None
+
+
+def _literals(statement: ast.stmt | None, form: type[Declared]) -> dict[str, Any] | None:
+    """The keyword arguments of ``NAME = Form(key=literal, …)``; None if the statement is another."""
+    match statement:
+        case ast.Assign(value=ast.Call(func=ast.Name(id=name), args=[], keywords=keywords)):
+            with suppress(ValueError):
+                if name == form.__name__ and all(keyword.arg for keyword in keywords):
+                    return {str(k.arg): ast.literal_eval(k.value) for k in keywords}
+    return None
+
+
+def _form_problems(given: Mapping[str, object], form: type[Declared]) -> Iterator[str]:
+    """What the arguments of a declaration lack, or have of another type."""
+    known = {field.name: field for field in fields(form)}
+    for key, value in given.items():
+        if key not in known:
+            yield f"{key}: expected one of the keys {list(known)}, got another one"
+        elif not _has_type(value, known[key].type):
+            yield f"{key}: expected {_TYPES.get(known[key].type, 'a text')}, got {value!r}"
+    for key, field in known.items():
+        if key not in given and field.default is MISSING:
+            yield f"{key}: missing, expected {_TYPES.get(field.type, 'a text')}"
+
+
+def _has_type(value: object, wanted: object) -> bool:
+    if wanted == _TEXTS:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    return isinstance(value, bool if wanted is bool else str)

@@ -14,6 +14,7 @@ from typing import Any
 from dmf_sharpness.artifacts.yaml_files import Schema, key_of, read_schema, schema_problems
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
+from dmf_sharpness.experiments.options import LISTS, study_schema
 
 SCHEMAS = Path(__file__).with_name("schemas")
 MOST_PARAMETERS = 10_000
@@ -33,8 +34,9 @@ def config_schema() -> Schema:
 
 @cache
 def experiment_schema() -> Schema:
-    """The schema of an experiment, with the studies that there are."""
+    """The schema of an experiment, with the studies that there are and the options that they take."""
     schema = copy.deepcopy(dict(read_schema(SCHEMAS / "experiment.yaml")))
+    schema["$defs"] = {"study": study_schema()}
     studies = {name: {"$ref": "#/$defs/study"} for name in catalog.studies()}
     schema["properties"]["studies"]["properties"] = studies
     return schema
@@ -230,7 +232,7 @@ def _size_problems(key: str, widths: Sequence[int], content: Mapping[str, Any]) 
         if section is None:
             continue
         starts = min(section["minimizers"], batch) if name == "escape" else batch
-        for axis in ("step_ratios", "radii", "momenta", "product_ratios", "regularizations"):
+        for axis in LISTS:
             starts *= len(section.get(axis, [0]))
         starts *= section.get("repeats", 1)
         # Some stages keep a few numbers for every step; most look every tenth.
@@ -273,16 +275,16 @@ def _study_problems(key: str, name: str, study: Mapping[str, Any], kind: str) ->
         yield f"{key}: expected none with target.kind 'digits', got a section"
     for option in declared.needs:
         if option not in study:
-            kind = experiment_schema()["$defs"]["study"]["properties"][option]["type"]
-            expected = "a list of numbers" if kind == "array" else "a number"
+            expected = "a list of numbers" if option in LISTS else "a number"
             yield f"{key}.{option}: missing, expected {expected}"
     for option in study:
         if option not in declared.options:
             yield f"{key}.{option}: expected none, which this study has no use for, got a value"
     for option in declared.one_value:
-        if len(study[option]) > 1:
-            yield f"{key}.{option}: expected one number, got {len(study[option])}"
-    for i, ratio in enumerate(study["step_ratios"] if declared.leaves else ()):
+        given = study.get(option, ())
+        if len(given) > 1:
+            yield f"{key}.{option}: expected one number, got {len(given)}"
+    for i, ratio in enumerate(study.get("step_ratios", ()) if declared.leaves else ()):
         if ratio <= 1:
             yield (
                 f"{key}.step_ratios[{i}]: expected a number above 1, from where gradient "

@@ -27,6 +27,7 @@ from dmf_sharpness.minimizers.targets import (
 )
 from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.factors import end_to_end
+from dmf_sharpness.network.problem import Problem
 
 KIND = "minimizers"
 
@@ -57,9 +58,9 @@ class Ensemble:
         return len(self.factors)
 
     @property
-    def input_gram(self) -> Tensor | None:
-        """``G = S Sᵀ``, shape ``(d_0, d_0)``; None in matrix factorization."""
-        return None if self.input_root is None else self.input_root @ self.input_root.mT
+    def problem(self) -> Problem:
+        """What the minimizers minimize."""
+        return Problem(self.target, self.input_root)
 
     def chosen(self, which: np.ndarray) -> "Ensemble":
         """The minimizers of these numbers."""

@@ -20,6 +20,7 @@ from dmf_sharpness.experiments.checks import (
     config_schema,
     experiment_schema,
 )
+from dmf_sharpness.experiments.options import StudySpec as StudySpec
 
 _log = logging.getLogger("dmf_sharpness")
 
@@ -72,35 +73,6 @@ class EscapeSpec:
     radii: tuple[float, ...]
     steps: int
     recorded: str | None = None
-
-
-@dataclass(frozen=True)
-class StudySpec:
-    """The options of one study (:mod:`dmf_sharpness.studies`); those that it has no use for are empty.
-
-    Attributes:
-        steps: Most steps of a run.
-        points: Points along a path.
-        path_length: The end of the range of ``t`` along a path.
-        step_ratios: Values of ``c = η λ_max / 2``.
-        radii: Distances of the starts from the minimizer.
-        momenta: Values of the momentum ``β``.
-        product_ratios: Values at which a relative spectral product is held.
-        regularizations: Values of ``μ`` over the threshold ``μ*`` of collapse.
-        repeats: Random starts per minimizer and step ratio.
-        seed: Seed of the random starts.
-    """
-
-    steps: int = 0
-    points: int = 0
-    path_length: float = 0.0
-    step_ratios: tuple[float, ...] = ()
-    radii: tuple[float, ...] = ()
-    momenta: tuple[float, ...] = (0.0,)
-    product_ratios: tuple[float, ...] = ()
-    regularizations: tuple[float, ...] = ()
-    repeats: int = 1
-    seed: int = 0
 
 
 @dataclass(frozen=True)

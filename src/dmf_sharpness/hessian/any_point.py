@@ -18,6 +18,7 @@ from dmf_sharpness.network.curvature import check_single, checked_root, in_root_
 from dmf_sharpness.network.factors import Factors, checked_factors, flatten, unflatten, widths
 from dmf_sharpness.network.loss import checked_target, gradient, hessian_vector_product
 from dmf_sharpness.network.norms import gradient_norm, norm_bits, scaled
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import SMALLEST, TINY, exponents
 
@@ -154,13 +155,13 @@ def _largest(
     factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
 ) -> PointSharpness:
     """:func:`sharpness_at` at a scale where nothing is huge or tiny."""
-    sizes = widths(factors)
+    sizes, problem = widths(factors), Problem(seen, root)
 
     def apply(vector: Tensor) -> Tensor:
         direction = unflatten(vector, sizes)
-        return flatten(hessian_vector_product(factors, direction, seen, root))
+        return flatten(hessian_vector_product(factors, direction, problem))
 
-    slope = flatten(gradient(factors, seen, root))
+    slope = flatten(gradient(factors, problem))
     order = slope.numel()
     if order <= DENSE_PARAMETERS:
         basis = torch.eye(order, dtype=slope.dtype, device=slope.device)

@@ -21,7 +21,7 @@ from dmf_sharpness.network.chain import (
     push_right,
 )
 from dmf_sharpness.network.factors import Factors, times
-from dmf_sharpness.network.loss import hessian_vector_product
+from dmf_sharpness.network.loss import gauss_newton_product
 
 
 def direction_residual(
@@ -35,7 +35,7 @@ def direction_residual(
         value: ``λ``, shape ``(…)``; where it is zero so is the Hessian, and the residual.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
     """
-    HU = hessian_vector_product(factors, direction, input_root=input_root)
+    HU = gauss_newton_product(factors, direction, input_root)
     scaled = value[..., None, None]
     squares = [(h - scaled * u).square().sum((-2, -1)) for h, u in zip(HU, direction, strict=True)]
     norm = torch.stack(squares).sum(0).sqrt()

@@ -32,6 +32,7 @@ from dmf_sharpness.minimizers.frames import diagonal_cores, frames_of, in_frames
 from dmf_sharpness.minimizers.targets import Seed
 from dmf_sharpness.network.factors import Factors, flatten, unflatten
 from dmf_sharpness.network.loss import gradient, loss
+from dmf_sharpness.network.problem import Problem
 
 
 def collapse_threshold(singular_value: float, depth: int) -> float:
@@ -147,12 +148,12 @@ def descended(
 def regularized_loss(factors: Factors, target: Tensor, regularization: float) -> Tensor:
     """``‖M − W_{L:1}‖_F² + μ Σ_i ‖W_i‖_F²``, shape ``(…)`` of the batch."""
     norms = torch.stack([W.square().sum((-2, -1)) for W in factors]).sum(0)
-    return loss(factors, target) + regularization * norms
+    return loss(factors, Problem(target)) + regularization * norms
 
 
 def regularized_gradient(factors: Factors, target: Tensor, regularization: float) -> list[Tensor]:
     """``2 L_iᵀ E R_iᵀ + 2 μ W_i``, one tensor per factor."""
-    plain = gradient(factors, target)
+    plain = gradient(factors, Problem(target))
     return [g + 2 * regularization * W for g, W in zip(plain, factors, strict=True)]
 
 

@@ -15,34 +15,32 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_tensor
-from dmf_sharpness.network.factors import Factors, end_to_end, left_factors, right_factors
+from dmf_sharpness.network.curvature import vjp
+from dmf_sharpness.network.factors import Factors, end_to_end
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.scaling import exponents, times_power
 
 ORDINARY_NORMS = 2.0**-400, 2.0**400
 """Between these, squares of norms stay in the range of float64."""
 
 
-def residual(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> Tensor:
-    """``E = W_{L:1} S − T``, shape of ``target``."""
-    product = end_to_end(factors)
-    return (product if input_root is None else product @ input_root) - target
+def residual(factors: Factors, problem: Problem) -> Tensor:
+    """``E = W_{L:1} S − T``, shape of ``T``."""
+    return _seen(end_to_end(factors), problem.input_root) - problem.target
 
 
-def loss(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> Tensor:
+def loss(factors: Factors, problem: Problem) -> Tensor:
     """``‖T − W_{L:1} S‖_F²``, shape ``(…)`` of the batch.
 
-    >>> float(loss([torch.ones(2, 1), torch.ones(1, 2)], torch.tensor([[5.0]])))
+    >>> float(loss([torch.ones(2, 1), torch.ones(1, 2)], Problem(torch.tensor([[5.0]]))))
     9.0
     """
-    return residual(factors, target, input_root).square().sum((-2, -1))
+    return residual(factors, problem).square().sum((-2, -1))
 
 
-def gradient(factors: Factors, target: Tensor, input_root: Tensor | None = None) -> list[Tensor]:
+def gradient(factors: Factors, problem: Problem) -> list[Tensor]:
     """``∂f/∂W_i = 2 L_iᵀ E (R_i S)ᵀ``, one tensor per factor."""
-    E = residual(factors, target, input_root)
-    outer = 2 * (E if input_root is None else E @ input_root.mT)
-    lefts, rights = left_factors(factors), right_factors(factors)
-    return [L.mT @ outer @ R.mT for L, R in zip(lefts, rights, strict=True)]
+    return vjp(factors, 2 * residual(factors, problem), problem.input_root)
 
 
 def check_orthogonal_residual(
@@ -68,7 +66,7 @@ def check_orthogonal_residual(
     relative = _relative_residual(factors, target, input_root)
     worst = float(relative.max())
     if not worst <= rtol:
-        parts = gradient(factors, _seen(target, input_root), input_root)
+        parts = gradient(factors, Problem(_seen(target, input_root), input_root))
         norm = torch.stack([g.square().sum((-2, -1)) for g in parts]).sum(0).sqrt().max()
         raise ValueError(
             f"target: expected factors whose product fits it to a relative {rtol:.0e}, so that the "
@@ -80,7 +78,7 @@ def check_orthogonal_residual(
 def _relative_residual(factors: Factors, target: Tensor, input_root: Tensor | None) -> Tensor:
     """``‖(W_{L:1} − M) S‖_F / ‖M S‖_F``, shape ``(…)``."""
     seen = _seen(target, input_root)
-    error = torch.linalg.matrix_norm(residual(factors, seen, input_root))
+    error = torch.linalg.matrix_norm(residual(factors, Problem(seen, input_root)))
     scale = torch.linalg.matrix_norm(seen)
     low, high = ORDINARY_NORMS
     if float(scale.min()) > low and float(scale.max()) < high and bool(torch.isfinite(error).all()):
@@ -119,25 +117,37 @@ def checked_target(factors: Factors, target: object) -> Tensor:
     return checked_tensor(target, "target", shape, (*batch, *shape), device=factors[0].device)
 
 
-def hessian_vector_product(
-    factors: Factors,
-    direction: Factors,
-    target: Tensor | None = None,
-    input_root: Tensor | None = None,
-) -> list[Tensor]:
+def hessian_vector_product(factors: Factors, direction: Factors, problem: Problem) -> list[Tensor]:
     """The Hessian of ``f`` at ``factors``, applied to ``direction``; one tensor per factor.
 
     It is the derivative of the gradient along ``direction``, one forward and one backward sweep
-    over the layers; no product of two whole layers is formed beyond those of the two sweeps. Without
-    a ``target`` the residual is taken to be zero, which makes it the Gauss–Newton product
-    ``2 JᵀJ U`` of a minimizer.
+    over the layers; no product of two whole layers is formed beyond those of the two sweeps.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
         direction: ``U_i``, shapes of ``factors``.
-        target: ``T``, shape ``(…, d_L, r)``, or None for a zero residual.
-        input_root: ``S``, shape ``(…, d_0, r)``, or None for the identity.
+        problem: ``T`` and ``S``.
     """
+    return _curvature_along(factors, direction, problem.target, problem.input_root)
+
+
+def gauss_newton_product(
+    factors: Factors, direction: Factors, input_root: Tensor | None = None
+) -> list[Tensor]:
+    """``2 JᵀJ U``: the Hessian at a minimizer with zero residual, applied to ``direction``.
+
+    Args:
+        factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
+        direction: ``U_i``, shapes of ``factors``.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+    """
+    return _curvature_along(factors, direction, None, input_root)
+
+
+def _curvature_along(
+    factors: Factors, direction: Factors, target: Tensor | None, input_root: Tensor | None
+) -> list[Tensor]:
+    """Both products; without a target the residual is taken to be zero."""
     product, tangent = factors[0], direction[0]
     prefixes: list[tuple[Tensor, Tensor] | None] = [None]  # (W_{i-1:1}, its derivative)
     for W, U in zip(factors[1:], direction[1:], strict=True):

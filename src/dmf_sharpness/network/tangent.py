@@ -14,6 +14,7 @@ from torch import Tensor
 from dmf_sharpness.network.curvature import jvp, kronecker_sum, vjp
 from dmf_sharpness.network.factors import Factors, left_factors, right_factors
 from dmf_sharpness.network.loss import residual
+from dmf_sharpness.network.problem import Problem
 
 ROUNDING_LEVEL = 1e-13
 """Eigenvalues below this share of the largest are zeros that rounding moved."""
@@ -75,17 +76,16 @@ def tangential(
     return [U - N for U, N in zip(direction, normal, strict=True)]
 
 
-def retracted(
-    factors: Factors, target: Tensor, input_root: Tensor | None = None, iterations: int = 4
-) -> list[Tensor]:
+def retracted(factors: Factors, problem: Problem, iterations: int = 4) -> list[Tensor]:
     """Gauss–Newton steps ``W ← W − Jᵀ(JJᵀ)⁺(W_{L:1}S − T)`` onto the set of minimizers.
 
     From a distance ``h`` of it four steps reach rounding if ``h`` is a percent of the factors' size.
     """
     W: Sequence[Tensor] = factors
     for _ in range(iterations):
-        missing = residual(W, target, input_root)
-        step = vjp(W, _least_squares(curvature_of(W, input_root), missing), input_root)
+        missing = residual(W, problem)
+        root = problem.input_root
+        step = vjp(W, _least_squares(curvature_of(W, root), missing), root)
         W = [w - s for w, s in zip(W, step, strict=True)]
     return list(W)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.network.factors import Factors
+from dmf_sharpness.network.problem import Problem
 
 
 def _jet_product(A: Sequence[Tensor], B: Sequence[Tensor]) -> list[Tensor]:
@@ -21,8 +22,7 @@ def _jet_product(A: Sequence[Tensor], B: Sequence[Tensor]) -> list[Tensor]:
 def gradient_jet(
     factors: Factors,
     direction: Factors,
-    target: Tensor,
-    input_root: Tensor | None = None,
+    problem: Problem,
     order: int = 3,
 ) -> list[list[Tensor]]:
     """Taylor coefficients of ``t ↦ ∇f(w + t u)``, exact: a polynomial in ``t``, cut after ``order``.
@@ -33,8 +33,7 @@ def gradient_jet(
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
         direction: ``U_i``, shapes of ``factors``.
-        target: ``T``, shape ``(…, d_L, r)``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        problem: ``T`` and ``S``.
         order: Highest power of ``t`` that is kept.
 
     Returns:
@@ -49,13 +48,14 @@ def gradient_jet(
     for layer in layers[1:]:
         prefixes.append(product)
         product = _jet_product(layer, product)
-    if input_root is None:
+    target, root = problem.target, problem.input_root
+    if root is None:
         back = [2 * P for P in product]
         back[0] = back[0] - 2 * target
     else:
-        error = [P @ input_root for P in product]
+        error = [P @ root for P in product]
         error[0] = error[0] - target
-        back = [2 * E @ input_root.mT for E in error]
+        back = [2 * E @ root.mT for E in error]
     by_layer: list[list[Tensor]] = []
     for i in range(len(layers) - 1, 0, -1):
         by_layer.append(_jet_product(back, [R.mT for R in prefixes[i - 1]]))

@@ -49,7 +49,7 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
     Hessian's. ``tight_ends`` says whether the first and the last hidden width are the bottleneck's.
     """
     expression = sharpness(ensemble.factors)
-    losses = loss(ensemble.factors, ensemble.target)
+    losses = loss(ensemble.factors, ensemble.problem)
     closed_form = torch.as_tensor(expression.value)
     hidden = ensemble.widths[1:-1]
     rows = []

@@ -13,6 +13,7 @@ from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.factors import flatten, unflatten
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.tangent import curvature_of
 
 LINEAR_WINDOW = (1e-10, 1e-6)
@@ -36,8 +37,7 @@ class Sites:
         closed_form: ``λ_max``, ``(B,)``, by the closed form: the same to rounding.
         second: The second eigenvalue, ``(B,)``; 0 if there is none.
         flat: ``λ_flat``, ``(B,)``; NaN with inputs, where it has no closed form.
-        target: ``T``, ``(B, d_L, r)``.
-        input_root: ``S``, ``(d_0, r)``, or None for the identity.
+        problem: ``T``, ``(B, d_L, r)``, and ``S``.
         widths: ``(d_0, …, d_L)``.
     """
 
@@ -47,14 +47,8 @@ class Sites:
     closed_form: Tensor
     second: Tensor
     flat: Tensor
-    target: Tensor
-    input_root: Tensor | None
+    problem: Problem
     widths: tuple[int, ...]
-
-    @property
-    def gram(self) -> Tensor | None:
-        """The input Gram matrix ``S Sᵀ``; None in matrix factorization."""
-        return None if self.input_root is None else self.input_root @ self.input_root.mT
 
     def factors(self, points: Tensor | None = None) -> list[Tensor]:
         """The factors of the minimizers, or of other points of parameter space ``(…, N)``."""
@@ -63,7 +57,7 @@ class Sites:
 
 def sites_of(ensemble: Ensemble) -> Sites:
     """All minimizers of a network, with what their Hessians have at the top."""
-    top = sharpness(ensemble.factors, ensemble.input_gram)
+    top = sharpness(ensemble.factors, ensemble.problem.input_gram)
     spectrum = curvature_of(ensemble.factors, ensemble.input_root).eigenvalues
     value = spectrum[:, -1]
     flat = torch.full_like(value, torch.nan)
@@ -76,8 +70,7 @@ def sites_of(ensemble: Ensemble) -> Sites:
         closed_form=torch.as_tensor(top.value),
         second=spectrum[:, -2] if spectrum.shape[1] > 1 else torch.zeros_like(value),
         flat=flat,
-        target=ensemble.target,
-        input_root=ensemble.input_root,
+        problem=ensemble.problem,
         widths=ensemble.widths,
     )
 
@@ -150,13 +143,13 @@ def settle(
         observe_every: How often to look how far a run is.
         directions: Directions to project the displacement on, ``(R, P, N)``.
     """
-    centre, target = sites.centre[index], sites.target[index]
+    centre, problem = sites.centre[index], sites.problem.chosen(index)
     run = gradient_descent(
         sites.factors(centre + shift),
-        target,
+        problem.target,
         step_size,
         steps,
-        input_root=sites.input_root,
+        input_root=problem.input_root,
         observe_every=observe_every,
         reference=centre,
         directions=directions,
@@ -168,13 +161,15 @@ def settle(
     # From the minimizer itself rounding is the first displacement.
     floor = ROUNDING * torch.linalg.vector_norm(centre, dim=1)
     radius = torch.maximum(torch.linalg.vector_norm(shift, dim=1), floor)
-    outcome, period = classify(run, radius, farthest, last, target, step_size, sites.input_root)
+    outcome, period = classify(run, radius, farthest, last, problem, step_size)
     landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
-    close = run.loss <= CLOSE_LOSS * target.square().sum((-2, -1))
+    close = run.loss <= CLOSE_LOSS * problem.target.square().sum((-2, -1))
     landed |= close & torch.tensor([o is EscapeOutcome.UNDECIDED for o in outcome])
     end_ratio = np.full(len(outcome), np.nan)
     if bool(landed.any()):
-        value = torch.as_tensor(sharpness([W[landed] for W in run.factors], sites.gram).value)
+        value = torch.as_tensor(
+            sharpness([W[landed] for W in run.factors], problem.input_gram).value
+        )
         end_ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
     names = np.array([o.name.lower() for o in outcome])
     return Settled(run, names, period, farthest.numpy(), last.numpy(), end_ratio)

@@ -49,7 +49,7 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
     """
     chosen = _evenly(len(ensemble.kinds), spec.minimizers)
     sites = sites_of(ensemble.chosen(chosen))
-    slopes = flattening_directions(sites.factors(), sites.target, sites.input_root)
+    slopes = flattening_directions(sites.factors(), sites.problem)
     number, ratio, radius = crossed(torch.arange(len(chosen)), spec.step_ratios, spec.radii)
     index = number.long()
     step_size = 2 * ratio / sites.closed_form[index]

@@ -69,7 +69,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
 
 def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -> dict[str, Any]:
     """Loss and balance; the flat limit is known in matrix factorization only."""
-    losses = loss(ensemble.factors, ensemble.target, ensemble.input_root)
+    losses = loss(ensemble.factors, ensemble.problem)
     columns: dict[str, Any] = {
         "loss": losses + (0.0 if regression is None else regression.least_loss),
         "frobenius_imbalance": frobenius_imbalance(ensemble.factors),

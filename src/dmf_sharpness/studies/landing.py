@@ -32,7 +32,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ``flat_ratio`` (``ηλ_flat/2``), ``sharpness_ratio`` (``λ_max/λ_flat``), and the outcome.
     """
     sites = sites_of(ensemble)
-    terms = landing_terms(ensemble.factors, ensemble.target, ensemble.input_root)
+    terms = landing_terms(ensemble.factors, ensemble.problem)
     spectrum = curvature_of(ensemble.factors, ensemble.input_root).eigenvalues
     slowest = spectrum.masked_fill(spectrum == 0, torch.inf).amin(1)
     # Runs of one step ratio side by side: those that share a vector then take about equally long.

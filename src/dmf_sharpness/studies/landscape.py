@@ -6,11 +6,10 @@ from torch import Tensor
 from dmf_sharpness.hessian.spectrum import hessian_eigenvectors
 from dmf_sharpness.network.factors import Factors, flatten, unflatten, widths
 from dmf_sharpness.network.loss import hessian_vector_product, loss
+from dmf_sharpness.network.problem import Problem
 
 
-def flattening_direction(
-    factors: Factors, target: Tensor, input_root: Tensor | None = None
-) -> Tensor:
+def flattening_direction(factors: Factors, problem: Problem) -> Tensor:
     """The kernel direction ``v_N`` along which the sharpness falls fastest, unit vector ``(N,)``.
 
     The smallest Hessian eigenvalue at a minimizer is 0, and its eigenspace, the tangent space of
@@ -22,15 +21,13 @@ def flattening_direction(
 
     Args:
         factors: ``[W_1 … W_L]`` of one minimizer.
-        target: ``T``, shape ``(d_L, r)``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        problem: ``T``, shape ``(d_L, r)``, and ``S``.
     """
-    gram = None if input_root is None else input_root @ input_root.mT
-    _, eigenvectors = hessian_eigenvectors(factors, gram)
+    _, eigenvectors = hessian_eigenvectors(factors, problem.input_gram)
     shape = widths(factors)
     v = unflatten(eigenvectors[0], shape)
     W = [layer.clone().requires_grad_() for layer in factors]
-    Hv = hessian_vector_product(W, v, target, input_root)
+    Hv = hessian_vector_product(W, v, problem)
     curvature = sum(((a * b).sum() for a, b in zip(v, Hv, strict=True)), start=torch.zeros(()))
     slope = flatten(torch.autograd.grad(curvature, W))
     kernel_part = slope - eigenvectors.mT @ (eigenvectors @ slope)
@@ -40,38 +37,30 @@ def flattening_direction(
     return -kernel_part / size
 
 
-def flattening_directions(
-    factors: Factors, target: Tensor, input_root: Tensor | None = None
-) -> Tensor:
+def flattening_directions(factors: Factors, problem: Problem) -> Tensor:
     """:func:`flattening_direction` of each of ``B`` minimizers, ``(B, N)``."""
-    singles = zip(zip(*factors, strict=True), target, strict=True)
-    return torch.stack([flattening_direction(W, T, input_root) for W, T in singles])
+    singles = enumerate(zip(*factors, strict=True))
+    return torch.stack([flattening_direction(W, problem.chosen(b)) for b, W in singles])
 
 
 def loss_on_plane(
-    factors: Factors,
-    target: Tensor,
-    along_top: Tensor,
-    along_flattening: Tensor,
-    input_root: Tensor | None = None,
+    factors: Factors, problem: Problem, along_top: Tensor, along_flattening: Tensor
 ) -> Tensor:
     """The loss at ``w + a v_1 + b v_N`` around one minimizer ``w``.
 
     Args:
         factors: ``[W_1 … W_L]`` of the minimizer.
-        target: ``T``, shape ``(d_L, r)``.
+        problem: ``T``, shape ``(d_L, r)``, and ``S``.
         along_top: Values of ``a``, shape ``(A,)``.
         along_flattening: Values of ``b``, shape ``(B,)``.
-        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
 
     Returns:
         Shape ``(B, A)``: a row per ``b``.
     """
-    gram = None if input_root is None else input_root @ input_root.mT
-    v_1 = hessian_eigenvectors(factors, gram)[1][0]
-    v_N = flattening_direction(factors, target, input_root)
+    v_1 = hessian_eigenvectors(factors, problem.input_gram)[1][0]
+    v_N = flattening_direction(factors, problem)
     rows = []
     for b in along_flattening:
         points = flatten(factors) + b * v_N + along_top[:, None] * v_1
-        rows.append(loss(unflatten(points, widths(factors)), target, input_root))
+        rows.append(loss(unflatten(points, widths(factors)), problem))
     return torch.stack(rows)

@@ -17,6 +17,7 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.network.factors import unflatten
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.studies.common import crossed, random_directions, sites_of
 
 STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("seed",), one_value=("radii",))
@@ -74,14 +75,18 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     draws = random_directions(batch, size, [spec.seed, ensemble.network])
     beside = sites.centre + spec.radii[0] * draws
     # One identity start per target; the targets repeat over the minimizers made for them.
-    first = [b for b in range(batch) if b == 0 or not sites.target[b].equal(sites.target[b - 1])]
+    first = [
+        b
+        for b in range(batch)
+        if b == 0 or not sites.problem.target[b].equal(sites.problem.target[b - 1])
+    ]
     starts = torch.cat([identity.expand(len(first), size), beside])
     owner = torch.cat([torch.tensor(first), torch.arange(batch)])
     number, ratio = crossed(torch.arange(len(owner)), spec.step_ratios)
     pick = number.long()
     index = owner[pick]
     step_size = 2 * ratio / sites.flat[index]
-    target = sites.target[index]
+    target = sites.problem.target[index]
     run = gradient_descent(
         unflatten(starts[pick], sites.widths),
         target,
@@ -90,7 +95,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         observe_every=max(1, spec.steps // TIMES),
         keep_path=True,
     )
-    seen = watch(run.factors, target, step_size)
+    seen = watch(run.factors, Problem(target), step_size)
     # A run that has diverged is on no orbit, however it would go on from where it was stopped.
     diverged = run.outcome == int(Outcome.DIVERGED)
     shares = _confinement(run.factors, target, step_size)

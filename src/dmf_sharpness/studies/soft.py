@@ -41,10 +41,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     centre, top = sites.centre[index], sites.top[index]
     run = gradient_descent(
         sites.factors(centre + radius * top),
-        sites.target[index],
+        sites.problem.target[index],
         step_size,
         spec.steps,
-        input_root=sites.input_root,
+        input_root=sites.problem.input_root,
         observe_every=1,
         reference=centre,
         directions=top[:, None],
@@ -56,8 +56,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     finite = torch.isfinite(flatten(run.factors)).all(1)
     if bool(finite.any()):
         W = [layer[finite] for layer in run.factors]
-        there[finite] = torch.as_tensor(sharpness(W, sites.gram).value)
-    reduced = reduced_map(ensemble.factors, ensemble.target, ensemble.input_root)
+        there[finite] = torch.as_tensor(sharpness(W, sites.problem.input_gram).value)
+    reduced = reduced_map(ensemble.factors, ensemble.problem)
     chosen = ReducedMap(**{name: value[index] for name, value in vars(reduced).items()})
     predicted, _ = iterate(chosen, ratio, torch.full_like(ratio, radius), spec.steps)
     a = landing_coefficient(ensemble.factors, ensemble.target, ensemble.input_root, refined=True)

@@ -63,7 +63,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         end = settle(sites, index, shift, step_size, spec.steps)
         there = sites.value[index]
         if kind == "manifold":
-            moved = sharpness(sites.factors(sites.centre[index] + shift), sites.gram).value
+            moved = sharpness(
+                sites.factors(sites.centre[index] + shift), sites.problem.input_gram
+            ).value
             there = torch.as_tensor(moved)
         table = ensemble.rows(index.numpy()).assign(
             start=kind,
@@ -86,11 +88,11 @@ def _shifts(
     draws = random_directions(len(sites.value), centre.shape[1], seed)[index]
     aside = draws - (draws * top).sum(1, keepdim=True) * top
     aside = aside / torch.linalg.vector_norm(aside, dim=1, keepdim=True)
-    slopes = flattening_directions(sites.factors(), sites.target, sites.input_root)
+    slopes = flattening_directions(sites.factors(), sites.problem)
     flattening = slopes[index]
     length = radius[:, None]
     along = centre + length * flattening
-    on_manifold = flatten(retracted(sites.factors(along), sites.target[index], sites.input_root))
+    on_manifold = flatten(retracted(sites.factors(along), sites.problem.chosen(index)))
     # Rounding included: what is left of the component along v_1 is that of float64.
     return [
         ("top", length * top),
@@ -113,10 +115,10 @@ def _alternating_steps(
     centre = sites.centre[index]
     run = gradient_descent(
         sites.factors(centre + shift),
-        sites.target[index],
+        sites.problem.target[index],
         step_size,
         steps,
-        input_root=sites.input_root,
+        input_root=sites.problem.input_root,
         observe_every=1,
         reference=centre,
         directions=sites.top[index][:, None],

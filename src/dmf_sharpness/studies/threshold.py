@@ -61,10 +61,10 @@ def _bisect(
         middle = (low + high) / 2
         run = gradient_descent(
             sites.factors(sites.centre + shift),
-            sites.target,
+            sites.problem.target,
             middle * predicted / sites.value,
             spec.steps,
-            input_root=sites.input_root,
+            input_root=sites.problem.input_root,
             observe_every=10,
             reference=sites.centre,
             directions=sites.top[:, None],

@@ -52,10 +52,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     centre = sites.centre[index]
     run = gradient_descent(
         sites.factors(centre + radius[:, None] * direction),
-        sites.target[index],
+        sites.problem.target[index],
         2 * ratio / sites.value[index],
         spec.steps,
-        input_root=sites.input_root,
+        input_root=sites.problem.input_root,
         observe_every=1,
         reference=centre,
         directions=sites.top[index][:, None],

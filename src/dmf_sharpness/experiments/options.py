@@ -1,0 +1,75 @@
+"""The options of studies: their types, ranges, defaults and meaning.
+
+This is the only place to add one. The schema of experiment files takes its part on studies from here, and
+which study takes which option the studies say themselves
+(:class:`dmf_sharpness.experiments.catalog.StudyOptions`).
+"""
+
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, TypeVar
+
+Default = TypeVar("Default")
+
+_TYPES = {int: "integer", float: "number", bool: "boolean"}
+_LIST = tuple[float, ...]
+
+
+def _option(default: Default, description: str, **limits: float) -> Default:
+    """A field with what a JSON schema says of it; for a list, of each number in it."""
+    return field(default=default, metadata={"description": description, "limits": limits})
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """The options of one study (:mod:`dmf_sharpness.studies`).
+
+    Those that it has no use for keep their defaults.
+    """
+
+    steps: int = _option(0, "Most steps of a run.", minimum=1, maximum=10**9)
+    points: int = _option(0, "Points along a path.", minimum=2, maximum=100_000)
+    path_length: float = _option(
+        0.0, "The end of the range of t along a path.", exclusiveMinimum=0, maximum=1e6
+    )
+    step_ratios: tuple[float, ...] = _option(
+        (), "Values of c = η λ_max / 2; 1 is the limit of stability.", minimum=1e-6, maximum=1e6
+    )
+    radii: tuple[float, ...] = _option(
+        (), "Distances of the starts from the minimizer; 0 leaves it to rounding.",
+        minimum=0, maximum=1e6,
+    )  # fmt: skip
+    momenta: tuple[float, ...] = _option(
+        (0.0,), "Values of the momentum β.", minimum=0, maximum=0.999
+    )
+    product_ratios: tuple[float, ...] = _option(
+        (), "Values at which a relative spectral product is held.", minimum=1e-6, maximum=1e6
+    )
+    regularizations: tuple[float, ...] = _option(
+        (), "Values of μ over the threshold μ* of collapse.", minimum=1e-6, maximum=1e6
+    )
+    repeats: int = _option(
+        1, "Random starts per minimizer and step ratio.", minimum=1, maximum=100_000
+    )
+    seed: int = _option(0, "Seed of what a study draws at random.", minimum=0, maximum=2**63 - 1)
+
+
+NAMES = tuple(option.name for option in fields(StudySpec))
+"""All options."""
+LISTS = tuple(option.name for option in fields(StudySpec) if option.type == _LIST)
+"""Those that are lists: a study runs with every value."""
+
+
+@cache
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of a study's section in an experiment file."""
+    properties: dict[str, Any] = {}
+    for option in fields(StudySpec):
+        described, limits = option.metadata["description"], option.metadata["limits"]
+        if option.name in LISTS:
+            number = {"type": "number", **limits}
+            one = {"type": "array", "minItems": 1, "uniqueItems": True, "items": number}
+        else:
+            one = {"type": _TYPES[option.type], **limits}  # type: ignore[index]  # a class, not its name
+        properties[option.name] = {"description": described, **one}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
