@@ -32,20 +32,20 @@ report: .venv/ready ## Write results/report.html, one file to send: claims, figu
 	@echo "report:   results/report.html"
 
 readme: replicate ## Put the measured claims table into the README
-	@$(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
+	@$(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
 
 plan: .venv/ready ## What the large sweep takes, without running it; CONFIG=... for another
-	@$(BIN)/python workflow/scripts/plan.py "$(CONFIG)"
+	@$(BIN)/python tools/plan.py "$(CONFIG)"
 
 check-reproducible: .venv/ready ## 1 core, 2 cores, Slurm if there is one: the same results? FULL=1 for all experiments
-	@$(BIN)/python workflow/scripts/check_reproducible.py $(if $(FULL),config,tests/workflow/smoke)
+	@$(BIN)/python tools/check_reproducible.py $(if $(FULL),config,tests/workflow/smoke)
 
 bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENCH=--billion for a billion parameters)
-	@$(BIN)/python workflow/scripts/benchmark_pipeline.py --speedup
-	@$(BIN)/python workflow/scripts/benchmark_sharpness.py results/benchmark.parquet $(BENCH)
+	@$(BIN)/python benchmarks/pipeline.py --speedup
+	@$(BIN)/python benchmarks/sharpness.py results/benchmark.parquet $(BENCH)
 	@$(BIN)/python workflow/scripts/render_figure.py benchmark figures/benchmark --benchmark results/benchmark.parquet
 	@cat results/benchmark.md
-	@test ! -f results/claims.json || $(BIN)/python workflow/scripts/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
+	@test ! -f results/claims.json || $(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[bench]' \
@@ -53,7 +53,7 @@ bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENC
 	@touch $@
 
 validate: .venv/ready ## The engine against independent Hessians: thousands of minimizers of every kind, depths 2 to 20
-	@$(BIN)/python workflow/scripts/validate_sharpness.py results/validation.parquet
+	@$(BIN)/python benchmarks/validate.py results/validation.parquet
 
 docs: .venv/ready ## The API as web pages: docs/api/
 	@EAGER_IMPORT=1 $(BIN)/pdoc --no-show-source -o docs/api dmf_sharpness

@@ -12,12 +12,13 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-
-import numpy as np
-import torch
+from typing import Any
 
 from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.minimizers.targets import gaussian_matrix
+
+import numpy as np
+import torch
 
 SIZES = (3, 10, 20)
 DEPTH = 3
@@ -68,7 +69,7 @@ def jax_scan(W: list[torch.Tensor], M: torch.Tensor, steps: int) -> Callable[[],
     jax.config.update("jax_enable_x64", True)
     target = jnp.asarray(M.numpy())
 
-    def loss(layers: list[object]) -> object:
+    def loss(layers: list[Any]) -> Any:
         product = layers[0]
         for layer in layers[1:]:
             product = layer @ product
@@ -94,7 +95,6 @@ def numba_loops(W: list[torch.Tensor], M: torch.Tensor, steps: int) -> Callable[
     except ImportError:
         return None
 
-    @numba.njit(parallel=True, fastmath={"contract"})
     def descend(W: np.ndarray, M: np.ndarray, steps: int) -> None:
         runs, depth, n, _ = W.shape
         for b in numba.prange(runs):
@@ -128,11 +128,12 @@ def numba_loops(W: list[torch.Tensor], M: torch.Tensor, steps: int) -> Callable[
                     for q in range(n):
                         W[b, 0, p, q] -= 1e-3 * back[p, q]
 
+    compiled = numba.njit(parallel=True, fastmath={"contract"})(descend)
     numba.set_num_threads(torch.get_num_threads())
     stacked = torch.stack(W, dim=1).numpy()
     target = M.numpy()
-    descend(stacked[:2].copy(), target, 1)
-    return lambda: descend(stacked.copy(), target, steps)
+    compiled(stacked[:2].copy(), target, 1)
+    return lambda: compiled(stacked.copy(), target, steps)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Scripts of the workflow, run in this process: what they say, and the status they end with."""
+"""Scripts, run in this process: what they say, and the status they end with."""
 
 import importlib.util
 import io
@@ -11,7 +11,9 @@ import pytest
 
 from dmf_sharpness.artifacts import lineage
 
-SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "workflow/scripts"
+FOLDERS = (SCRIPTS, ROOT / "tools", ROOT / "benchmarks")
 
 
 class Ended(NamedTuple):
@@ -32,14 +34,14 @@ class Ended(NamedTuple):
 
 def run_script(name: str, *arguments: object) -> Ended:
     """Run a script with these arguments; anything but an end with a status is a failure."""
-    path = SCRIPTS / f"{name}.py"
+    (path,) = [path for folder in FOLDERS if (path := folder / f"{name}.py").exists()]
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPTS)  # where a script finds its neighbours
+        patch.syspath_prepend(path.parent)  # where a script finds its neighbours
         specification.loader.exec_module(module)
         patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         patch.setattr(sys, "stdout", output)

@@ -143,7 +143,9 @@ def run(main: Callable[[], int | None]) -> None:
     log.setLevel(logging.INFO)  # only our own: font subsetting, say, has a lot to tell
     began = time.perf_counter()
     try:
-        lineage.check_imported(Path(sys.argv[0]).absolute().parents[2])
+        # The project is the folder of a tool's folder, and one further up for a stage's script.
+        for folder in Path(sys.argv[0]).absolute().parents[1:3]:
+            lineage.check_imported(folder)
         status = main()
         _flush_output()
     except ArtifactError as error:

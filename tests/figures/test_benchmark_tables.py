@@ -47,14 +47,14 @@ def test_the_long_table_has_every_tool():
 
 
 @pytest.fixture
-def scripts(monkeypatch):
-    """The folder of the scripts, where new processes find them too."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "workflow/scripts"))
+def benchmarks(monkeypatch):
+    """The folder of the benchmarks, where new processes find them too."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     return import_module
 
 
-def test_solvers_take_turns_and_are_stopped(scripts):
-    in_turn = scripts("turns").in_turn
+def test_solvers_take_turns_and_are_stopped(benchmarks):
+    in_turn = benchmarks("turns").in_turn
     found = in_turn(
         {
             "quick": partial(dict, value=2.0),
@@ -78,13 +78,13 @@ def test_solvers_take_turns_and_are_stopped(scripts):
     assert found["endless"] == {"status": "stopped", "seconds": 0.1, "repeats": 1}
 
 
-def test_a_solver_that_fails_is_no_lower_bound(scripts):
+def test_a_solver_that_fails_is_no_lower_bound(benchmarks):
     with pytest.raises(ZeroDivisionError):
-        scripts("turns").in_turn({"broken": partial(divmod, 1, 0)}, 1, 60, 3600)
+        benchmarks("turns").in_turn({"broken": partial(divmod, 1, 0)}, 1, 60, 3600)
 
 
-def test_a_comparison_a_batch_and_a_small_billion(scripts):
-    benchmark = scripts("benchmark_sharpness")
+def test_a_comparison_a_batch_and_a_small_billion(benchmarks):
+    benchmark = benchmarks("sharpness")
     table = benchmark.compare((4, 5, 4), ["autograd + eigsh"], 1, 10, 3600)
     assert table.status.tolist() == ["ok", "ok"]
     assert table.error.max() < 1e-12

@@ -7,7 +7,7 @@ from tests.workflow.conftest import run_in
 
 pytestmark = pytest.mark.pipeline
 
-PLAN = "workflow/scripts/plan.py"
+PLAN = "tools/plan.py"
 
 
 def test_a_plan_without_benchmarks_says_so(project):
@@ -85,10 +85,10 @@ def test_claims_are_not_judged_from_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("script", "options"),
     [
-        ("benchmark_sharpness", ["--repeats", "0"]),
-        ("benchmark_sharpness", ["--budget", "-1"]),
-        ("benchmark_sharpness", ["--limit", "nan"]),
-        ("validate_sharpness", ["--count", "0"]),
+        ("sharpness", ["--repeats", "0"]),
+        ("sharpness", ["--budget", "-1"]),
+        ("sharpness", ["--limit", "nan"]),
+        ("validate", ["--count", "0"]),
         ("generate_minimizers", ["m.safetensors", "--replica", "1.5"]),
     ],
 )

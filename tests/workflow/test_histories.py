@@ -75,7 +75,8 @@ class State:
         return texts
 
 
-CODE = tuple(f"src/dmf_sharpness/{name}.py" for name in ("escape", "figures/flatness", "ledger"))
+EDITED = ("studies/escape", "figures/flatness", "claims/ledger")
+CODE = tuple(f"src/dmf_sharpness/{name}.py" for name in EDITED)
 STATES = st.builds(State, st.sampled_from([3, 4]), st.sampled_from(["", *CODE]), st.booleans())
 
 

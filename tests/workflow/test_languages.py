@@ -53,8 +53,8 @@ def test_scripts_say_the_same(finished, place):
     project, _ = finished
     for command in (
         ["workflow/scripts/check_verdict.py", "results/claims.json"],
-        ["workflow/scripts/plan.py", "config/config.yaml", "--left"],
-        ["workflow/scripts/plan.py", "config/config.yaml"],
+        ["tools/plan.py", "config/config.yaml", "--left"],
+        ["tools/plan.py", "config/config.yaml"],
     ):
         here, there = ended(project, {}, *command), ended(project, PLACES[place], *command)
         assert (there.returncode, b"Traceback" in there.stderr) == (0, False), there.stderr
@@ -165,7 +165,8 @@ def test_a_reader_who_leaves_early_is_no_traceback(finished):
 
 def test_no_file_is_opened_in_the_encoding_of_the_place():
     """Whoever reads or writes a text says in which encoding."""
-    scripts = sorted((ROOT / "workflow/scripts").glob("*.py"))
+    folders = ("workflow/scripts", "tools", "benchmarks")
+    scripts = [path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))]
     offenders = []
     for path in [*sorted((ROOT / "src/dmf_sharpness").rglob("*.py")), *scripts]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

@@ -70,7 +70,7 @@ def test_a_replica_is_drawn_anew_and_costs_its_own_jobs_only(replica):
 
 def test_the_plan_counts_jobs_and_hours_without_running_any(replica):
     (replica / "config/more.yaml").write_text("replicas: {scalar: 50, matrix: 50}\n")
-    said = run_in(replica)("workflow/scripts/plan.py", "config/more.yaml").stdout
+    said = run_in(replica)("tools/plan.py", "config/more.yaml").stdout
     # Of each drawing: minimizers, sharpness, escape; of the first scalars also the map.
     assert "config/more.yaml: 313 jobs" in said
     cells = next(line for line in said.splitlines() if "generate_minimizers" in line).split("|")
@@ -82,7 +82,7 @@ def test_the_plan_counts_jobs_and_hours_without_running_any(replica):
 
 def test_one_core_gives_the_same_results(finished, project):
     name = "check_reproducible"
-    path = ROOT / f"workflow/scripts/{name}.py"
+    path = ROOT / f"tools/{name}.py"
     specification = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

@@ -9,7 +9,8 @@ from tests.workflow.conftest import ROOT, jobs_of, run_in
 
 pytestmark = pytest.mark.pipeline
 
-SCRIPTS = (ROOT / "workflow/scripts").glob("*.py")
+FOLDERS = ("workflow/scripts", "tools", "benchmarks")
+SCRIPTS = [path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")]
 
 
 def test_one_command_writes_everything(finished):
@@ -86,11 +87,12 @@ def test_stages_run_by_hand_on_files(project):
 
 
 @pytest.mark.parametrize(
-    "script", sorted(path.name for path in SCRIPTS if "__main__" in path.read_text())
+    "script",
+    sorted(str(path.relative_to(ROOT)) for path in SCRIPTS if "__main__" in path.read_text()),
 )
 def test_every_script_has_help(finished, script):
     folder, _ = finished
-    said = run_in(folder)(f"workflow/scripts/{script}", "--help").stdout
+    said = run_in(folder)(script, "--help").stdout
     assert said.startswith("usage:")
 
 

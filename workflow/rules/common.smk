@@ -29,16 +29,49 @@ shell.prefix(
     "job() {{ trap 'kill ${{!:-}} 2> /dev/null || :; exit 130' INT TERM; \"$@\" & wait $!; }}; "
 )
 
-SCRIPTS = PROJECT / "workflow" / "scripts"
-ENVIRONMENT = braced((PROJECT / "workflow" / "envs" / "replication.yaml").absolute())
+# Absolute where the workflow lies in a folder, whose name may hold braces; else beside the rules.
+ENVIRONMENT = "../envs/replication.yaml"
+if PROJECT is not None:
+    ENVIRONMENT = braced((PROJECT / "workflow" / "envs" / "replication.yaml").absolute())
+
+MINIMIZERS = "results/minimizers/{experiment}{replica}.safetensors"
+TRAJECTORIES = "results/escape/{experiment}{replica}.trajectories.parquet"
+CLAIMS, LEDGER = "results/claims.json", "results/claims.md"
+REPORT = "results/report.html"
+VERDICT = "results/verdict.txt"
+ANIMATION = "figures/escape.gif"
 
 # An input of every rule: a folder that is older than any result but those that were set back
 # (freshness.smk). That these are older than a script or an experiment would not do: Snakemake takes a file
 # that has the content of last time for old, however new it is. A folder has no content to compare.
 OLDEST = ".snakemake/oldest"
 
+# The stage scripts, and the page that one of them fills in.
+STAGES = (
+    "generate_minimizers",
+    "evaluate_sharpness",
+    "measure_bottleneck",
+    "simulate_escape",
+    "map_landscape",
+    "run_study",
+    "judge_claims",
+    "render_figure",
+    "render_animation",
+    "render_report",
+    "check_verdict",
+)
+SCRIPT_FILES = [*(f"{stage}.py" for stage in STAGES), "render_report.html"]
+
 # On a full disk Snakemake cannot even log what went wrong; a whole run writes half of this.
 LEAST_FREE_BYTES = 50e6
+
+# Whoever takes the workflow as a module may rename its rules, but results have their places.
+if workflow.modifier.modify_path(VERDICT) != VERDICT:
+    raise WorkflowError(
+        "prefix: expected a module without one, got one that moves "
+        f"{VERDICT} to {workflow.modifier.modify_path(VERDICT)}; "
+        "for another place of the results use --directory"
+    )
 
 # Snakemake's own folder comes first, and Snakemake would say so with a traceback.
 if not os.access(".snakemake" if Path(".snakemake").exists() else ".", os.W_OK):
@@ -72,12 +105,40 @@ def check_writable(*folders):
             )
 
 
+def scripts_folder():
+    """The folder of the stage scripts: the workflow's own, or a copy if that is in no folder here."""
+    if PROJECT is not None:
+        return PROJECT / "workflow" / "scripts"
+    folder = Path(".snakemake") / "workflow" / "scripts"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SCRIPT_FILES:
+        content = Path(workflow.source_path(f"../scripts/{name}")).read_bytes()
+        copy = folder / name
+        # A copy that stays as it is keeps its time, and so nothing that was made by it is made anew.
+        if not copy.is_file() or copy.read_bytes() != content:
+            new = folder / f".{os.getpid()}.{name}"
+            new.write_bytes(content)
+            new.replace(copy)
+    return folder
+
+
 def script(rule):
     """The script of a rule, which lies beside the workflow and not in the working directory.
 
     A function and no pattern: braces in the folder's name are no wildcards.
     """
     return lambda wildcards: str(SCRIPTS / f"{rule}.py")
+
+
+def inputs_of(rule, **further):
+    """The inputs of a job by a script: the files that it reads, the script itself, the oldest folder."""
+    return {**further, "script": script(rule), "age": OLDEST}
+
+
+def inputs_of_stage(rule, **further):
+    """The same for a stage on the minimizers of one experiment."""
+    read = {"experiment": experiment_file, "minimizers": MINIMIZERS}
+    return inputs_of(rule, **read, **further)
 
 
 def experiment_file(wildcards):
@@ -126,7 +187,7 @@ def mapped_tables():
     """The runs and the map of the first experiment with a contour map."""
     mapped = with_section("landscape_points")[:1]
     return {
-        "trajectories": expand("results/escape/{e}.trajectories.parquet", e=mapped),
+        "trajectories": expand(TRAJECTORIES, experiment=mapped, replica=""),
         "landscape": expand("results/landscape/{e}.safetensors", e=mapped),
     }
 
@@ -164,9 +225,23 @@ def figure_suffixes():
     return sorted({"png", *figure_style("formats")})
 
 
+def figure_files(*suffixes):
+    """The figures of the configuration in these formats, or in all."""
+    return [
+        f"figures/{figure}.{suffix}"
+        for figure in config["figures"]
+        for suffix in suffixes or figure_suffixes()
+    ]
+
+
 def figure_tables(wildcards):
     """The artifacts that the figure of a job draws, by the name of the option that takes them."""
     return tables_of(wildcards.figure)
+
+
+def animated_tables(wildcards):
+    """The artifacts that the animation draws, by the name of the option that takes them."""
+    return mapped_tables()
 
 
 def tables_of(figure):
@@ -176,9 +251,7 @@ def tables_of(figure):
         return mapped_tables()
     every = {
         **judged_tables(),
-        "trajectories": expand(
-            "results/escape/{experiment}.trajectories.parquet", experiment=recorded()
-        ),
+        "trajectories": expand(TRAJECTORIES, experiment=recorded(), replica=""),
     }
     studies = [kind.removeprefix("studies/") for kind in kinds if "/" in kind]
     tables = {kind: every[kind] for kind in kinds if "/" not in kind}
@@ -194,6 +267,9 @@ def replica_option(wildcards):
 def figure_options(wildcards, input):
     """The tables of a figure as options of its script."""
     return " ".join(f"--{name} {input[name]}" for name in figure_tables(wildcards))
+
+
+SCRIPTS = scripts_folder()
 
 
 wildcard_constraints:

@@ -2,26 +2,45 @@ import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import LocalSourceFile
 
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.artifacts.lineage import check_imported
 from dmf_sharpness.artifacts.yaml_files import read_mapping
 
-# The project's folder, wherever the workflow was started from.
-RULES = workflow.current_basedir.get_path_or_uri(secret_free=True)
-PROJECT = Path(os.path.relpath(os.path.join(RULES, "..", "..")))
+# The project's folder, wherever the workflow was started from; None for a workflow that Snakemake reads
+# out of a Git repository or from the network, where there is no folder.
+RULES = workflow.current_basedir
+PROJECT = None
+if isinstance(RULES, LocalSourceFile):
+    PROJECT = Path(
+        os.path.relpath(RULES.join("../..").get_path_or_uri(secret_free=True))
+    )
 
 # A folder that has no configuration of its own takes the project's: only results are written there.
-CONFIG = Path("config") if Path("config/config.yaml").exists() else PROJECT / "config"
+CONFIG = Path("config")
+if PROJECT is not None and not (
+    Path("config/config.yaml").exists() or Path("config/experiments").is_dir()
+):
+    CONFIG = PROJECT / "config"
 
-# A key given twice, a tab, a byte that is no text: Snakemake, which reads these files next, would take
-# the last of two keys in silence, and say little of the rest.
-CONFIG_FILES = [CONFIG / "config.yaml", *workflow.overwrite_configfiles]
-CONFIG_FILES = [Path(os.path.relpath(path)) for path in CONFIG_FILES]
+# The file that holds the configuration, then those of the command line, the last of which has the last word.
+# A workflow that takes this one as a module hands its configuration over, and has read its files itself.
+OVERWRITING = list(workflow.overwrite_configfiles)
+IS_HANDED_OVER = workflow.modifier.skip_configfile
+READ = [file for file in workflow.configfiles if file not in OVERWRITING]
+CONFIG_FILES = [
+    Path(os.path.relpath(file))
+    for file in (READ if IS_HANDED_OVER else [CONFIG / "config.yaml"]) + OVERWRITING
+] or [CONFIG / "config.yaml"]
 
 try:
-    check_imported(PROJECT)
+    if PROJECT is not None:
+        check_imported(PROJECT)
+    # A key given twice, a tab, a byte that is no text: Snakemake, which reads these files, takes the last of
+    # two keys in silence, and says little of the rest.
     for path in CONFIG_FILES:
-        read_mapping(path)
+        if path.exists() or not IS_HANDED_OVER:
+            read_mapping(path)
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -1,13 +1,7 @@
-localrules:
-    render_figure,
-
-
 rule render_figure:
-    """Draw one figure from cached tables; nothing is computed again."""
     input:
         unpack(figure_tables),
-        script=script("render_figure"),
-        age=OLDEST,
+        **inputs_of("render_figure"),
     output:
         # The report and the README show the PNG.
         png=ensure(update("figures/{figure}.png"), non_empty=True),
@@ -20,6 +14,8 @@ rule render_figure:
         "logs/render_figure/{figure}.log",
     benchmark:
         "results/benchmarks/render_figure/{figure}.tsv"
+    """Draw one figure from cached tables; nothing is computed again."""
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -33,19 +29,17 @@ rule render_figure:
         " --width {params.width} --palette {params.palette} --formats {params.formats} &> {log}"
 
 
-rule animation:
+rule render_animation:
     """Optional: the contour figure as it comes about, figures/escape.gif."""
     input:
-        trajectories=lambda _: mapped_tables()["trajectories"],
-        landscape=lambda _: mapped_tables()["landscape"],
-        script=script("render_animation"),
-        age=OLDEST,
+        unpack(animated_tables),
+        **inputs_of("render_animation"),
     output:
-        ensure(update("figures/escape.gif"), non_empty=True),
+        ensure(update(ANIMATION), non_empty=True),
     log:
-        "logs/animation.log",
+        "logs/render_animation.log",
     benchmark:
-        "results/benchmarks/animation.tsv"
+        "results/benchmarks/render_animation.tsv"
     conda:
         ENVIRONMENT
     shell:

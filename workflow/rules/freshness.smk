@@ -1,44 +1,52 @@
-from dmf_sharpness.artifacts import lineage
-from dmf_sharpness.artifacts.lineage import expected_lineage, is_current, set_back, stage_sources
+from dmf_sharpness.artifacts.lineage import (
+    expected_lineage,
+    is_current,
+    set_back,
+    stage_sources,
+)
+from dmf_sharpness.claims.ledger import read_ledger, to_verdict
 
 
-def results_of(name):
-    """The results of an experiment: path, rule, what further names its code, and what it is made from."""
+def jobs_of_experiment(name):
+    """The jobs on an experiment: outputs, rule, what further names its code, inputs, options."""
     experiment = EXPERIMENTS[name]
     file = str(CONFIG / "experiments" / f"{name.partition('.')[0]}.yaml")
     minimizers = f"results/minimizers/{name}.safetensors"
     trajectories = f"results/escape/{name}.trajectories.parquet"
     inputs = [file, minimizers]
-    yield minimizers, "generate_minimizers", "", [file]
+    yield [minimizers], "generate_minimizers", "", [file], None
     if experiment.bottlenecked:
-        yield f"results/bottleneck/{name}.parquet", "measure_bottleneck", "", inputs
+        table = f"results/bottleneck/{name}.parquet"
+        yield [table], "measure_bottleneck", "", inputs, None
         return
-    yield f"results/sharpness/{name}.parquet", "evaluate_sharpness", "", inputs
+    yield [f"results/sharpness/{name}.parquet"], "evaluate_sharpness", "", inputs, None
     if experiment.escape:
-        yield f"results/escape/{name}.parquet", "simulate_escape", "", inputs
-        yield trajectories, "simulate_escape", "", inputs
+        runs = f"results/escape/{name}.parquet"
+        yield [runs, trajectories], "simulate_escape", "", inputs, None
     if experiment.landscape_points:
         mapped = f"results/landscape/{name}.safetensors"
-        yield mapped, "map_landscape", "", [*inputs, trajectories]
+        yield [mapped], "map_landscape", "", [*inputs, trajectories], None
     for study in experiment.studies:
-        yield f"results/studies/{study}/{name}.parquet", "run_study", study, inputs
+        table = f"results/studies/{study}/{name}.parquet"
+        yield [table], "run_study", study, inputs, None
 
 
-def results_of_all():
-    """The ledger, the figures and the report: as above, and the options that decide them."""
-    yield "results/claims.json", "judge_claims", "", all_judged_tables(), None
-    yield "results/claims.md", "judge_claims", "", all_judged_tables(), None
+def jobs_of_all():
+    """The jobs on all experiments, whose outputs the verdict comes after; as above."""
+    yield [CLAIMS, LEDGER], "judge_claims", "", all_judged_tables(), None
     style = {"width": figure_style("width"), "palette": figure_style("palette")}
     for figure in config["figures"]:
         tables = [path for paths in tables_of(figure).values() for path in paths]
-        for suffix in figure_suffixes():
-            yield f"figures/{figure}.{suffix}", "render_figure", figure, tables, style
-    shown = expand("figures/{figure}.png", figure=config["figures"])
-    read = ["results/claims.json", *shown, *experiment_files()]
-    yield "results/report.html", "render_report", "", read, config
-    if with_section("landscape_points"):
-        tables = [path for paths in mapped_tables().values() for path in paths]
-        yield "figures/escape.gif", "render_animation", "", tables, None
+        drawn = [f"figures/{figure}.{suffix}" for suffix in figure_suffixes()]
+        yield drawn, "render_figure", figure, tables, style
+    read = [CLAIMS, *figure_files("png"), *experiment_files()]
+    yield [REPORT], "render_report", "", read, config
+
+
+def animation_job():
+    """The job of the optional animation, as above."""
+    tables = [path for paths in mapped_tables().values() for path in paths]
+    return [ANIMATION], "render_animation", "", tables, None
 
 
 def set_back_what_is_not_current():
@@ -48,20 +56,41 @@ def set_back_what_is_not_current():
     put back with a new time, and an experiment may be edited while its job runs. What a result carries
     of its origin is compared instead; whatever is older than its inputs Snakemake then makes anew, and
     keeps until it has the new one.
+
+    Nor does Snakemake miss a file that only leads to a target which is newer than all that is there.
+    So the outputs of a job are set back together, and the verdict with whatever it comes after.
     """
     for name in EXPERIMENTS:
-        for path, rule, detail, inputs in results_of(name):
-            set_back_unless_current(path, rule, detail, inputs, None)
-    for result in results_of_all():
-        set_back_unless_current(*result)
+        for job in jobs_of_experiment(name):
+            set_back_unless_current(*job)
+    if with_section("landscape_points"):
+        set_back_unless_current(*animation_job())
+    published = [set_back_unless_current(*job) for job in jobs_of_all()]
+    if not all(published) or not is_verdict_of_ledger():
+        set_back(Path(VERDICT))
 
 
-def set_back_unless_current(path, rule, detail, inputs, options):
-    if not Path(path).exists():
-        return
-    expected = expected_lineage(stage_sources(rule, SCRIPTS, detail), inputs, options)
-    if expected is None or not is_current(Path(path), expected):
-        set_back(Path(path))
+def set_back_unless_current(outputs, rule, detail, inputs, options):
+    """Whether all outputs of a job are there and of the files at hand; if not, set back those that are."""
+    if any(Path(path).exists() for path in outputs):
+        sources = stage_sources(rule, SCRIPTS, detail)
+        expected = expected_lineage(sources, inputs, options)
+        if expected is not None and all(
+            is_current(Path(path), expected) for path in outputs
+        ):
+            return True
+        for path in outputs:
+            set_back(Path(path))
+    return False
+
+
+def is_verdict_of_ledger():
+    """Whether the verdict, which carries no origin, says what the ledger says."""
+    try:
+        said = Path(VERDICT).read_text(encoding="utf-8")
+        return said == to_verdict(read_ledger(Path(CLAIMS)))
+    except (OSError, ValueError, UserError):
+        return False
 
 
 # Jobs on a cluster parse this file as well, while others write.

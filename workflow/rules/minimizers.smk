@@ -1,14 +1,9 @@
 rule generate_minimizers:
     """Make the minimizers that an experiment asks for."""
     input:
-        experiment=experiment_file,
-        script=script("generate_minimizers"),
-        age=OLDEST,
+        **inputs_of("generate_minimizers", experiment=experiment_file),
     output:
-        ensure(
-            update("results/minimizers/{experiment}{replica}.safetensors"),
-            non_empty=True,
-        ),
+        ensure(update(MINIMIZERS), non_empty=True),
     log:
         "logs/generate_minimizers/{experiment}{replica}.log",
     benchmark:

@@ -27,7 +27,6 @@ RULES = {
     "landscape": "map_landscape",
     "claims": "judge_claims",
     "figure": "render_figure",
-    "benchmark": "benchmark_sharpness",
 }
 """The rule that makes each kind of artifact; a study's kind is ``study_<name>``."""
 
@@ -52,7 +51,10 @@ class ArtifactError(UserError):
         self.path = path
         self.in_workflow = path.parts[:1] in (("results",), ("figures",))
         command = f" with: snakemake {path}" if self.in_workflow else ""
-        super().__init__(f"{path}: {problem}; run the rule {rule_of(kind)} again{command}")
+        remedy = f"run the rule {rule_of(kind)} again{command}"
+        if kind == "benchmark":  # which no rule makes
+            remedy = "run make bench again"
+        super().__init__(f"{path}: {problem}; {remedy}")
 
 
 def sealed(kind: str, header: Mapping[str, Any], content_digest: str) -> str:

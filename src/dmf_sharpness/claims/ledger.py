@@ -172,3 +172,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
     if untested:
         parts.append(f"The negative control of these claims does not fail: {', '.join(untested)}.")
     return " ".join(parts)
+
+
+def to_verdict(rows: list[dict[str, Any]]) -> str:
+    """The verdict as the pipeline writes it: the table for a terminal, and the sentence."""
+    return f"{to_text(rows)}\n{summary(rows)}\n"

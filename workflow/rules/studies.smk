@@ -1,18 +1,49 @@
+rule evaluate_sharpness:
+    """The exact sharpness of every minimizer, beside the dense autograd Hessian's."""
+    input:
+        **inputs_of_stage("evaluate_sharpness"),
+    output:
+        ensure(
+            update("results/sharpness/{experiment}{replica}.parquet"), non_empty=True
+        ),
+    log:
+        "logs/evaluate_sharpness/{experiment}{replica}.log",
+    benchmark:
+        "results/benchmarks/evaluate_sharpness/{experiment}{replica}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=60,
+    params:
+        replica=replica_option,
+    shell:
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output} {params.replica} &> {log}"
+
+
+use rule evaluate_sharpness as measure_bottleneck with:
+    # The exact expression behind a bottleneck, beside the true sharpness.
+    input:
+        **inputs_of_stage("measure_bottleneck"),
+    output:
+        ensure(
+            update("results/bottleneck/{experiment}{replica}.parquet"), non_empty=True
+        ),
+    log:
+        "logs/measure_bottleneck/{experiment}{replica}.log",
+    benchmark:
+        "results/benchmarks/measure_bottleneck/{experiment}{replica}.tsv"
+
+
 rule simulate_escape:
     """Gradient descent from beside the minimizers, below and above the stability limit."""
     input:
-        experiment=experiment_file,
-        minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        script=script("simulate_escape"),
-        age=OLDEST,
+        **inputs_of_stage("simulate_escape"),
     output:
         runs=ensure(
             update("results/escape/{experiment}{replica}.parquet"), non_empty=True
         ),
-        trajectories=ensure(
-            update("results/escape/{experiment}{replica}.trajectories.parquet"),
-            non_empty=True,
-        ),
+        trajectories=ensure(update(TRAJECTORIES), non_empty=True),
     log:
         "logs/simulate_escape/{experiment}{replica}.log",
     benchmark:
@@ -31,11 +62,7 @@ rule simulate_escape:
 rule map_landscape:
     """The loss on the plane of v_1 and v_N around a minimizer that gradient descent left."""
     input:
-        experiment=experiment_file,
-        minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        trajectories="results/escape/{experiment}{replica}.trajectories.parquet",
-        script=script("map_landscape"),
-        age=OLDEST,
+        **inputs_of_stage("map_landscape", trajectories=TRAJECTORIES),
     output:
         ensure(
             update("results/landscape/{experiment}{replica}.safetensors"),
@@ -58,12 +85,9 @@ rule map_landscape:
 
 
 rule run_study:
-    """One study of the escape: when, how fast, from where, where to, the phase diagram, orbits."""
+    """One study: of flatness, of the escape (when, how fast, from where, where to), of the regularized problem."""
     input:
-        experiment=experiment_file,
-        minimizers="results/minimizers/{experiment}{replica}.safetensors",
-        script=script("run_study"),
-        age=OLDEST,
+        **inputs_of_stage("run_study"),
     output:
         ensure(
             update("results/studies/{study}/{experiment}{replica}.parquet"),

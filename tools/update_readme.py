@@ -16,7 +16,7 @@ def main() -> None:
     parser = cli.parser(
         __doc__, claims="the ledger (JSON), from judge_claims.py", readme="the README to update"
     )
-    parser.add_argument("--benchmark", type=Path, help="from benchmark_sharpness.py, if it exists")
+    parser.add_argument("--benchmark", type=Path, help="from benchmarks/sharpness.py, if it exists")
     args = parser.parse_args()
     rows = read_ledger(args.claims)
     if not rows:

@@ -19,7 +19,7 @@ from dmf_sharpness import cli
 from dmf_sharpness.artifacts.store import content_digest, file_digest
 from dmf_sharpness.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 BY_BYTES = (".json", ".md", ".png", ".pdf")
 
 

@@ -14,7 +14,7 @@ from dmf_sharpness.errors import UserError
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.2
 
 

@@ -12,7 +12,7 @@ from dmf_sharpness.artifacts.store import write_table, write_text
 from dmf_sharpness.figures.benchmark_tables import OURS, to_markdown, to_short_markdown
 from dmf_sharpness.hessian.closed_forms import dense
 from dmf_sharpness.hessian.sharpness import sharpness
-from sharpness_peers import LARGEST_DENSE, PEERS
+from peers import LARGEST_DENSE, PEERS
 from turns import in_turn
 
 import pandas as pd
