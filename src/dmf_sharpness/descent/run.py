@@ -247,6 +247,7 @@ def _starting(request: Request) -> Runs:
 
 
 def _descended(request: Request, engine: EngineName) -> DescentRun:
+    """Stretch by stretch: take the steps, keep what was seen, part with the runs that have ended."""
     advance = compiled_engine.advance if engine == "compiled" else torch_engine.advance
     method = Method(
         momentum=request.momentum,
@@ -256,26 +257,28 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
         growth=DIVERGED_LOSS,
         minibatch=request.minibatch,
     )
-    steps, observe_every, measure = request.steps, request.observe_every, request.measure
-    follow = request.keep_path or measure is not None
+    every = request.observe_every
+    follow = request.keep_path or request.measure is not None
     runs = _starting(request)
-    batch, w = runs.w.shape[0], runs.w
-    alive = torch.arange(batch, device=w.device)
+    batch = len(runs.w)
+    alive = torch.arange(batch, device=runs.w.device)  # the numbers of the runs under way
     pieces: list[tuple[range, Tensor, Observed]] = []
     parts: list[tuple[Tensor, ...]] = []  # those that have ended: which, and what became of them
     taken = 0
     while True:
-        stretch = min(_stretch(runs, observe_every, follow), steps - taken)
-        final = taken + stretch == steps
-        seen = advance(runs, method, taken, stretch, final, observe_every, follow)
-        if seen is not None and observe_every is not None:
-            times = observation_steps(taken, stretch, final, observe_every)
-            if measure is not None:
-                before = pieces[0][2].measured if pieces else None
-                columns = None if before is None else before.shape[2]
-                seen = replace(seen, measured=_measured(seen, measure, runs.widths, columns))
-            pieces.append((times, alive, seen if request.keep_path else replace(seen, path=None)))
+        # Steps.
+        stretch = min(_stretch(runs, every, follow), request.steps - taken)
+        final = taken + stretch == request.steps
+        seen = advance(runs, method, taken, stretch, final, every, follow)
+
+        # Observations.
+        if seen is not None and every is not None:
+            before = pieces[0][2] if pieces else None
+            times = observation_steps(taken, stretch, final, every)
+            pieces.append((times, alive, _kept(seen, before, request)))
         taken += stretch
+
+        # Ends.
         present = (alive, runs.w, runs.loss, runs.taken, runs.outcome)
         ended = runs.outcome != state.RUNNING
         if final or bool(ended.all()):
@@ -285,8 +288,23 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
             parts.append(tuple(values[ended] for values in present))
             alive, runs = alive[~ended], runs.select(~ended)
     w, loss, count, outcome = _in_order(parts)
-    trajectory = None if observe_every is None else _assemble(pieces, batch, int(count.max()))
+    trajectory = None if every is None else _assemble(pieces, batch, int(count.max()))
     return DescentRun(unflatten(w, runs.widths), loss, count, outcome, trajectory, engine)
+
+
+def _kept(seen: Observed, before: Observed | None, request: Request) -> Observed:
+    """The observations of a stretch that were asked for.
+
+    Args:
+        seen: All of them, with the iterates if something is to be made of these.
+        before: Those of the first stretch, None if this is it.
+        request: What was asked for.
+    """
+    if request.measure is not None:
+        columns = None if before is None or before.measured is None else before.measured.shape[2]
+        measured = _measured(seen, request.measure, request.widths, columns)
+        seen = replace(seen, measured=measured)
+    return seen if request.keep_path else replace(seen, path=None)
 
 
 def _in_order(parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
@@ -311,9 +329,9 @@ def _measured(
     seen: Observed, measure: Measure, shape: tuple[int, ...], columns: int | None
 ) -> Tensor:
     """What ``measure`` makes of the iterates seen, ``(K, B, Q)``; NaN where a run had ended."""
-    assert seen.path is not None
-    there = torch.isfinite(seen.path).all(-1)
-    points = seen.path[there]
+    path = seen.iterates
+    there = torch.isfinite(path).all(-1)
+    points = path[there]
     if len(points):
         numbers = checked_tensor(
             measure(unflatten(points, shape)),

@@ -139,6 +139,17 @@ class Observed:
     path: Tensor | None
     measured: Tensor | None = None
 
+    @property
+    def iterates(self) -> Tensor:
+        """:attr:`path`, where it was asked for.
+
+        Raises:
+            ValueError: It was not.
+        """
+        if self.path is None:
+            raise ValueError("keep_path: expected True, to have the iterates, got False")
+        return self.path
+
 
 def observation_steps(first: int, steps: int, final: bool, every: int) -> range:
     """The steps of an advance at which runs are observed."""

@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 TABLES = ("sharpness", "bottleneck", "escape", "trajectories", "landscape", "benchmark")
 """Kinds of artifacts that a figure may draw, besides ``studies/<name>``."""
 PROPERTIES = ("factorization", "several radii")
-"""Further properties of experiments (:mod:`dmf_sharpness.experiments.experiment`) that a figure may ask for."""
+"""Further properties that a figure may ask of its experiments; ``experiment.py`` says what they are."""
 
 _TEXTS = tuple[str, ...]
 _TYPES: dict[object, str] = {_TEXTS: "a tuple of texts", bool: "True or False"}
