@@ -247,12 +247,12 @@ def animated_tables(wildcards):
 def tables_of(figure):
     """The artifacts that a figure draws, by the name of the option that takes them."""
     kinds = catalog.figures()[figure].tables
-    if "landscape" in kinds:
-        return mapped_tables()
     every = {
         **judged_tables(),
         "trajectories": expand(TRAJECTORIES, experiment=recorded(), replica=""),
     }
+    if "landscape" in kinds:
+        every |= mapped_tables()
     studies = [kind.removeprefix("studies/") for kind in kinds if "/" in kind]
     tables = {kind: every[kind] for kind in kinds if "/" not in kind}
     return {**tables, "studies": study_tables(*studies)} if studies else tables
@@ -276,4 +276,4 @@ wildcard_constraints:
     experiment="[a-z0-9_]+",
     replica=r"(\.r[0-9]+)?",
     figure="[a-z0-9_]+",
-    study="[a-z]+",
+    study="[a-z0-9_]+",
