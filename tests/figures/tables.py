@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from dmf_sharpness.experiments import catalog
 from dmf_sharpness.figures.tables import Tables
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -245,7 +246,7 @@ def benchmark() -> pd.DataFrame:
 
 
 def tables() -> Tables:
-    """All of them."""
+    """All of them; the table of a study is the function of its name."""
     return Tables(
         sharpness=sharpness(),
         bottleneck=bottleneck(),
@@ -253,14 +254,5 @@ def tables() -> Tables:
         escape=pd.DataFrame(),
         trajectories=trajectories(),
         landscape=landscape(),
-        studies={
-            "paths": paths(),
-            "landing": landing(),
-            "phase": phase(),
-            "timing": timing(),
-            "starts": starts(),
-            "threshold": threshold(),
-            "soft": soft(),
-            "orbits": orbits(),
-        },
+        studies={name: globals()[name]() for name in catalog.studies() if name in globals()},
     )

@@ -1,8 +1,10 @@
 """Every figure, drawn from small fixed tables, looks as it did.
 
-After a change that is meant, `python -m tests.figures.test_figures` draws the baseline anew; look at it.
+After a change that is meant, `python -m tests.figures.test_figures` draws the baseline anew, of all figures
+or of those that it is given; look at it.
 """
 
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.testing.compare import compare_images
 
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.captions import caption
@@ -90,10 +93,23 @@ def test_a_caption_takes_its_numbers_from_the_ledger():
         {"id": f"C6.{name}", "value": value, "n": 7} for name, value in (("law", 0.034), ("x", 1))
     ]
     assert "7 minimizers that miss by more than 2 % is 0.034" in caption("landing", rows)
-    with pytest.raises(KeyError, match="not in the ledger"):
+    with pytest.raises(UserError) as refused:
         caption("landing", rows[1:])
+    assert str(refused.value) == (
+        "the caption of landing: expected numbers of claims in the ledger, such as {C6.x.value}, "
+        "got {C6.law.n}"
+    )
+
+
+@pytest.mark.parametrize("number", ["C6.law", "C6.law.vaule", "C6.law.value ", "", "value"])
+def test_a_caption_with_another_number_is_refused(monkeypatch, number):
+    made = catalog.FigureInputs(("escape",), caption=f"‖M‖^{{1−1/L}} is {{{number}}}.")
+    monkeypatch.setattr(catalog, "figures", lambda: {"mine": made})
+    with pytest.raises(UserError) as refused:
+        caption("mine", [{"id": "C6.law", "value": 0.5, "n": 3}])
+    assert str(refused.value).endswith(f"such as {{C6.law.value}}, got {{{number}}}")
 
 
 if __name__ == "__main__":
-    for name in FIGURES:
+    for name in sys.argv[1:] or FIGURES:
         draw(name, BASELINE / f"{name}.png", style.Style())

@@ -1,32 +1,45 @@
-"""What each figure shows and which claim it bears on; every number is read from the ledger."""
+"""The captions of figures, whose numbers are read from the ledger."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dmf_sharpness.claims.ledger import format_number
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
+
+_NUMBER = re.compile(r"(?<!\^)\{([^{}]*)\}")
+"""``{C2.value}`` is the statistic of a claim, ``{C2.n}`` the size of its sample; ``^{…}`` is an exponent."""
 
 
 def figures_of(claim: str) -> list[str]:
     """The figures that bear on a claim: those whose captions name it."""
-    named = (f"{{{claim}.value}}", f"{{{claim}.n}}")
     return [
         name
         for name, figure in catalog.figures().items()
-        if any(number in figure.caption for number in named)
+        if claim in {number.rpartition(".")[0] for number in _NUMBER.findall(figure.caption)}
     ]
 
 
-def caption(figure: str, rows: Sequence[dict[str, Any]]) -> str:
+def caption(figure: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The caption of a figure with the numbers of the ledger.
 
+    Args:
+        figure: Its name.
+        rows: The ledger.
+
     Raises:
-        KeyError: The figure has no caption, or it names a claim that is not in the ledger.
+        UserError: The caption names a number that is not in the ledger.
     """
-    text = catalog.figures()[figure].caption
-    for row in rows:
-        text = text.replace(f"{{{row['id']}.value}}", format_number(row["value"]))
-        text = text.replace(f"{{{row['id']}.n}}", str(row["n"]))
-    if "{" in text:
-        raise KeyError(f"the caption of {figure} names a claim that is not in the ledger: {text}")
-    return text
+    numbers = {f"{row['id']}.value": format_number(row["value"]) for row in rows}
+    numbers |= {f"{row['id']}.n": str(row["n"]) for row in rows}
+
+    def number(named: re.Match[str]) -> str:
+        if named[1] not in numbers:
+            raise UserError(
+                f"the caption of {figure}: expected numbers of claims in the ledger, such as "
+                f"{{{next(iter(numbers), 'C1.value')}}}, got {named[0]}"
+            )
+        return numbers[named[1]]
+
+    return _NUMBER.sub(number, catalog.figures()[figure].caption)
