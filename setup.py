@@ -1,6 +1,7 @@
-"""The compiled kernels of gradient descent and of batched sharpness; all else is in pyproject.toml.
+"""Build of the compiled kernels for gradient descent and batched sharpness.
 
-They are optional: without a C compiler the package installs all the same, and PyTorch takes over.
+All other metadata is in pyproject.toml. The kernels are optional: without a C compiler the package
+still installs, and computes with PyTorch instead.
 """
 
 import hashlib
@@ -8,7 +9,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# In the order in which dmf_sharpness.compiled.lanes digests them: is the library of these sources?
+# dmf_sharpness.compiled.lanes computes the same digest of the same files in the same order, to find
+# out whether the library was built from the sources beside it.
 SOURCES = [
     f"src/dmf_sharpness/compiled/{name}" for name in ("_kernels.c", "_lanes.h", "_top_pairs.c")
 ]
@@ -21,7 +23,8 @@ setup(
             [source for source in SOURCES if source.endswith(".c")],
             depends=[source for source in SOURCES if source.endswith(".h")],
             define_macros=[("DMF_SOURCES", f'"{DIGEST}"')],
-            # Vectors of 512 bits are passed between functions of this file only.
+            # GCC warns that passing 512-bit vectors changes the calling convention. No such vector
+            # leaves the library, so the warning does not matter here.
             extra_compile_args=["-O3", "-Wno-psabi"],
             optional=True,
         )

@@ -1,9 +1,9 @@
-"""Checks of arguments, so that nothing is read as something that it is not.
+"""Checks of function arguments: type, shape, device and range.
 
-A tensor of another type, shape or device is refused and never converted: float32 data read as float64
-would carry seven false digits, and compiled code that trusts a shape would read beyond its end. Numbers
-are taken from Python, NumPy and tensors of no dimension alike. Every message is one line,
-``name: expected …, got …``.
+A tensor of the wrong type, shape or device is refused and never converted. Float32 data converted
+to float64 would be accurate to about seven digits only, and compiled code that trusts a wrong shape
+would read past the end of the memory. Numbers may come from Python, from NumPy, or from a tensor
+without dimensions. Every error message is one line, ``name: expected …, got …``.
 """
 
 import math
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 Shape = Sequence[int | None]
-"""A size for each dimension; None where any size will do."""
+"""The expected size of each dimension; None accepts any size."""
 INT64_MOST = 2**63 - 1
+"""The largest 64-bit signed integer, which is the largest one that the compiled code can take."""
 
 
 def checked_tensor(
@@ -31,22 +32,24 @@ def checked_tensor(
     dtype: torch.dtype = torch.float64,
     finite: bool = True,
 ) -> Tensor:
-    """``value``, a finite tensor of a given type, as a tensor that carries no graph.
+    """``value`` if it is a finite tensor of the given type, detached from the autograd graph.
 
-    It is a view, not a copy: strides stay as they are.
+    The result is a view and not a copy, with the same strides.
 
     Args:
-        value: What the caller gave.
-        name: The argument's name, for the message.
-        shapes: What the shape may be, such as ``(3, None)``; without any, all shapes are taken.
-        device: Where it must lie; None for any device.
-        dtype: Its type.
-        finite: Refuse NaN and Inf.
+        value: The argument as the caller gave it.
+        name: The name of the argument, for the message.
+        shapes: The accepted shapes, such as ``(3, None)``. If none is given, every shape is
+            accepted.
+        device: The device where the tensor must be; None accepts every device.
+        dtype: The type that its entries must have.
+        finite: Whether to refuse NaN and Inf.
 
     Raises:
-        TypeError: No tensor, another type, or no array of numbers in memory: sparse, nested, masked,
-            of the device ``meta``, or inside a transform such as ``torch.func.vmap``.
-        ValueError: The shape or the device does not fit, or a value is not finite.
+        TypeError: ``value`` is not a tensor, its entries have another type, or it is not a plain
+            array in memory: it is sparse, nested, masked, on the device ``meta``, or inside a
+            transform such as ``torch.func.vmap``.
+        ValueError: The shape or the device does not fit, or an entry is not finite.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {shown(value)}")
@@ -64,24 +67,28 @@ def checked_tensor(
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether all values are finite, in one pass where they are not huge."""
-    # A sum that is finite has only finite terms; one that is not may have overflowed.
+    """Whether all values are finite; one pass over the data, unless their sum overflows."""
+    # A finite sum has only finite terms. An infinite sum of finite terms is possible, when it
+    # overflows, so only then are the terms looked at one by one.
     return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def checked_integer(value: object, name: str, least: int = 0, most: int = INT64_MOST) -> int:
-    """An integer of Python, NumPy or a tensor of no dimension, in a range, as an ``int``.
+    """An integer between ``least`` and ``most``, as an ``int``.
+
+    It may be an integer of Python or NumPy, or a tensor without dimensions.
 
     Raises:
-        TypeError: No integer; neither is a truth value, nor ``3.0``.
-        ValueError: It is out of range.
+        TypeError: ``value`` is not an integer. A truth value does not count as one, nor does
+            ``3.0``.
+        ValueError: It is below ``least`` or above ``most``.
     """
     if isinstance(value, Tensor) and value.ndim == 0 and value.dtype != torch.bool:
         value = _plain(value, name).item()
     if isinstance(value, bool | np.bool | Tensor):
         raise TypeError(f"{name}: expected an integer, got {shown(value)}")
     try:
-        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
+        number = operator.index(value)  # type: ignore[arg-type]  # the call tests this
     except TypeError:
         raise TypeError(f"{name}: expected an integer, got {shown(value)}") from None
     if number < least:
@@ -101,20 +108,22 @@ def checked_number(
     most: float | None = None,
     finite: bool = True,
 ) -> float:
-    """A real number of Python, NumPy or a tensor of no dimension, in a range, as a ``float``.
+    """A real number within the given bounds, as a ``float``.
+
+    It may be a number of Python or NumPy, or a tensor without dimensions.
 
     Args:
-        value: What the caller gave.
-        name: The argument's name, for the message.
-        above: Bound that the number must be above.
-        least: The least number that is taken.
-        below: Bound that the number must be below.
-        most: The largest number that is taken.
-        finite: Refuse infinity, too; NaN is always refused.
+        value: The argument as the caller gave it.
+        name: The name of the argument, for the message.
+        above: Exclusive lower bound.
+        least: Inclusive lower bound.
+        below: Exclusive upper bound.
+        most: Inclusive upper bound.
+        finite: Whether to refuse infinity as well; NaN is always refused.
 
     Raises:
-        TypeError: No real number; neither is a truth value.
-        ValueError: NaN, infinite where it must be finite, or out of range.
+        TypeError: ``value`` is not a real number. A truth value does not count as one.
+        ValueError: It is NaN, infinite although it must be finite, or out of bounds.
     """
     number = _real(value, name)
     if (
@@ -133,14 +142,16 @@ def checked_number(
 
 
 def checked_positive_numbers(value: object, name: str, count: int, device: torch.device) -> Tensor:
-    """``count`` positive numbers as float64, from one number for all or from one for each.
+    """``count`` positive numbers, shape ``(count,)``, float64; a single given number is repeated.
 
-    Taken are what :func:`checked_number` takes, and tensors, NumPy arrays and lists of such, of any
-    real type: each number is converted as it is, so a float32 one keeps its 24 bits.
+    Accepted are all numbers that :func:`checked_number` accepts, and tensors, NumPy arrays and
+    lists of them, of any real type. Each number is converted exactly: a float32 number keeps its 24
+    bits.
 
     Raises:
-        TypeError: No real numbers; neither are truth values.
-        ValueError: Another number of them, another device, or one is not positive or not finite.
+        TypeError: ``value`` does not consist of real numbers. Truth values do not count as such.
+        ValueError: There are not ``count`` numbers, they are on another device, or one of them is
+            not positive or not finite.
     """
     if isinstance(value, Tensor):
         numbers = _real_tensor(value, name)
@@ -158,11 +169,11 @@ def checked_positive_numbers(value: object, name: str, count: int, device: torch
 
 
 def checked_choice(value: object, name: str, choices: Sequence[str]) -> str:
-    """One of some words.
+    """``value`` if it is one of the given words.
 
     Raises:
-        TypeError: No string.
-        ValueError: Another word.
+        TypeError: ``value`` is not a string.
+        ValueError: It is a string that is not among the choices.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {list(choices)}, got {shown(value)}")
@@ -172,10 +183,10 @@ def checked_choice(value: object, name: str, choices: Sequence[str]) -> str:
 
 
 def checked_flag(value: object, name: str) -> bool:
-    """A truth value of Python or NumPy.
+    """A truth value of Python or NumPy, as a ``bool``.
 
     Raises:
-        TypeError: Anything else, such as 1 or None.
+        TypeError: ``value`` is anything else, such as 1 or None.
     """
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, got {shown(value)}")
@@ -184,10 +195,13 @@ def checked_flag(value: object, name: str) -> bool:
 
 @contextmanager
 def memory_told(name: str) -> Iterator[None]:
-    """Turn PyTorch's error about memory, several lines of it, into a MemoryError of one line.
+    """Turn PyTorch's error of several lines about missing memory into a MemoryError of one line.
+
+    Args:
+        name: The argument that decides how much memory is needed, for the message.
 
     Raises:
-        MemoryError: A tensor inside does not fit into memory.
+        MemoryError: A tensor that is made inside the ``with`` block does not fit into memory.
     """
     try:
         yield
@@ -201,14 +215,14 @@ def memory_told(name: str) -> Iterator[None]:
 
 
 def shown(value: object) -> str:
-    """A value for a message of one line: short, and without line breaks."""
+    """A short text of one line that shows a value in an error message."""
     if isinstance(value, Tensor):
         return f"a tensor of {value.dtype}"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and {value.dtype}"
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # of a foreign class, or an integer of thousands of digits
+    except Exception:  # a foreign class may raise anything, and so may an integer of thousands of digits
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:59] + "…"
 
@@ -227,7 +241,7 @@ def _written(shape: Shape) -> str:
 def _range(
     above: float | None, least: float | None, below: float | None, most: float | None
 ) -> str:
-    """The words for a range, with a space before them."""
+    """The words that describe the bounds in a message, with a space in front."""
     low, high = above if least is None else least, below if most is None else most
     if low is not None and high is not None:
         return f" in {'(' if least is None else '['}{low:g}, {high:g}{')' if most is None else ']'}"
@@ -239,21 +253,22 @@ def _range(
 
 
 def _plain(value: Tensor, name: str) -> Tensor:
-    """A dense tensor of numbers in memory, without its graph."""
+    """``value`` as a dense tensor in memory, detached from the autograd graph."""
     if value.layout != torch.strided or value.is_nested or not _in_memory(value):
         raise TypeError(
             f"{name}: expected a dense tensor with its values in memory, got another kind"
         )
     if type(value) not in (Tensor, torch.nn.Parameter):
-        value = value.as_subclass(Tensor)  # whose arithmetic nobody has redefined
-    # The imaginary part of a conjugate is stored with the opposite sign and a mark.
+        value = value.as_subclass(Tensor)  # because a subclass may redefine the arithmetic
+    # PyTorch may store a tensor, such as the imaginary part of a conjugate, with the opposite sign
+    # and a flag for it. Compiled code sees only the stored numbers, so the sign is resolved here.
     return value.detach().resolve_neg()
 
 
 def _in_memory(value: Tensor) -> bool:
     try:
         return value.data_ptr() != 0 or value.numel() == 0
-    except (RuntimeError, ValueError):  # has no address, or not even a shape
+    except (RuntimeError, ValueError):  # such a tensor has no address, or not even a shape
         return False
 
 
@@ -264,7 +279,7 @@ def _real_tensor(value: Tensor, name: str) -> Tensor:
 
 
 def _array(value: object, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Numbers of Python or NumPy as an array of float64."""
+    """Numbers of Python or NumPy as a float64 array, without dimensions for a single number."""
     if isinstance(value, list | tuple):
         numbers = [_real(x, name) for x in value]
     elif isinstance(value, np.ndarray) and value.ndim > 0:
@@ -277,7 +292,7 @@ def _array(value: object, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _real(value: object, name: str) -> float:
-    """One real number; NaN is one, a truth value is none."""
+    """A single real number as a ``float``. NaN counts as one, a truth value does not."""
     if type(value) is float:
         return value
     number = value

@@ -1,5 +1,5 @@
-"""What a user can put right: errors that reach them as one line, without a traceback."""
+"""Errors that a user can correct; the command line shows them in one line, without a traceback."""
 
 
 class UserError(ValueError):
-    """A wrong input: the message names the file, the key, what was expected and what was given."""
+    """A wrong input; the message names the file and the key, the expected value and the given one."""

@@ -1,8 +1,9 @@
-"""Independent Hessians: what the exact expression is compared with.
+"""Independent Hessians, with which the exact expression for the sharpness is compared.
 
-Nothing here knows the derivation. The loss is written as the data has it, ``‖Y − W_L ⋯ W_1 X‖²``
-with the raw inputs and outputs, automatic differentiation makes the Hessian, LAPACK its
-eigenvalues. This module imports nothing of the package, and the exact expression never imports it.
+Nothing in this module uses the derivation of that expression. The loss is written directly in terms
+of the data, ``‖Y − W_L ⋯ W_1 X‖_F²`` with the raw inputs and outputs; automatic differentiation
+gives its Hessian, and LAPACK or ARPACK the eigenvalues. This module imports nothing from the
+package, and no module that computes the exact expression imports it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor
 def _loss_of_vector(
     widths: Sequence[int], target: Tensor, inputs: Tensor | None
 ) -> Callable[[Tensor], Tensor]:
-    """The loss as a function of the vector of all parameters, layer after layer, rows first."""
+    """The loss as a function of all parameters in one vector: layer by layer, each row by row."""
 
     def loss(parameters: Tensor) -> Tensor:
         signal, position = inputs, 0
@@ -43,10 +44,12 @@ def dense_hessian(
         factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
         target: ``Y``, shape ``(d_L, n)``; in matrix factorization ``M``, shape ``(d_L, d_0)``.
         inputs: ``X``, shape ``(d_0, n)``; None stands for the identity.
-        chunk_size: How many columns to differentiate at once; bounds the memory.
+        chunk_size: The number of Hessian columns that are computed at once, which limits the
+            memory; None computes all of them.
 
     Returns:
-        The symmetric matrix ``(N, N)`` over all parameters, layer after layer, rows first.
+        The Hessian, symmetric, shape ``(N, N)`` for ``N`` parameters. They are ordered layer by
+        layer, and row by row within a layer.
 
     >>> W = torch.ones(1, 1, dtype=torch.float64)
     >>> dense_hessian([W, W], target=W)
@@ -72,7 +75,7 @@ def dense_spectrum(
     inputs: Tensor | None = None,
     chunk_size: int | None = None,
 ) -> Tensor:
-    """All ``N`` eigenvalues of :func:`dense_hessian`, descending."""
+    """All ``N`` eigenvalues of :func:`dense_hessian`, descending, shape ``(N,)``; same arguments."""
     return torch.linalg.eigvalsh(dense_hessian(factors, target, inputs, chunk_size)).flip(-1)
 
 
@@ -82,15 +85,18 @@ def lanczos_sharpness(
     inputs: Tensor | None = None,
     tolerance: float = 1e-12,
 ) -> float:
-    """The largest Hessian eigenvalue by ARPACK on Hessian-vector products of autograd.
+    """The largest Hessian eigenvalue, by ARPACK with Hessian-vector products from autograd.
 
-    For networks whose dense Hessian would be too large.
+    It serves networks whose dense Hessian would be too large.
 
     Args:
         factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
         target: ``Y``, shape ``(d_L, n)``; in matrix factorization ``M``, shape ``(d_L, d_0)``.
         inputs: ``X``, shape ``(d_0, n)``; None stands for the identity.
-        tolerance: ``‖H v − λ v‖ / λ`` to stop at.
+        tolerance: The relative residual ``‖H v − λ v‖ / λ`` at which the iteration stops.
+
+    Raises:
+        scipy.sparse.linalg.ArpackNoConvergence: The iteration does not reach the tolerance.
 
     >>> W = torch.ones(3, 3, dtype=torch.float64)
     >>> round(lanczos_sharpness([W, W], target=W @ W), 9)

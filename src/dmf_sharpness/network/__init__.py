@@ -1,1 +1,1 @@
-"""The factors, their products and derivatives, and the balance of the layers."""
+"""Deep linear networks: factors, their products and derivatives, and the balance of the layers."""

@@ -1,17 +1,21 @@
-"""Flat minimizers: the least sharpness there is, and the balance that attains it.
+"""Flatness and balance: the least sharpness of all minimizers, and a sufficient condition for it.
 
-The *spectral products* of a minimizer are ``p_i = ‖L_i‖₂ ‖R_i‖₂``; write ``p* = ‖M‖₂^{1−1/L}``.
+The *spectral products* of a minimizer are ``p_i = ‖L_i‖₂ ‖R_i‖₂``, where ``L_i`` and ``R_i`` are
+the products of the factors to the left and to the right of ``W_i``
+(:mod:`dmf_sharpness.network.factors`), and ``J`` is the derivative of the whole product
+(:mod:`dmf_sharpness.network.curvature`). Write ``p* = ‖M‖₂^{1−1/L}``.
 
-- Every minimizer has ``λ_max ≥ λ_flat = 2 L ‖M‖₂^{2−2/L} = 2 L p*²``. Test ``J Jᵀ`` on ``u vᵀ``, the
-  top singular pair of ``M``: ``‖L_iᵀ u‖ ‖R_{i+1} v‖ ≥ uᵀ M v = ‖M‖₂``, then the inequality of
-  arithmetic and geometric means.
-- ``p_i = p*`` for all i is sufficient for flatness: ``λ_max ≤ 2 Σ p_i² = λ_flat``. The constant
-  matters: equal products of another value do not make a minimizer flat.
-- At depth 2, and for scalars at any depth, ``λ_max = 2 Σ_i p_i²``, so the condition is also
-  necessary: since ``Π_i p_i ≥ p*^L``, one product ``x p*`` alone forces the relative excess
-  ``λ_max / λ_flat − 1`` to be at least :func:`dmf_sharpness.network.least_excess.least_excess`
-  of ``x``.
-- For three or more matrix factors it is not necessary.
+- Every minimizer has ``λ_max ≥ λ_flat = 2 L ‖M‖₂^{2−2/L} = 2 L p*²``. Proof: let ``u``, ``v`` be
+  the top singular pair of ``M``. The quadratic form of ``2 J Jᵀ`` at the unit matrix ``u vᵀ`` is
+  ``2 Σ_i ‖L_iᵀ u‖² ‖R_i v‖²``, and ``‖L_iᵀ u‖ ‖R_{i+1} v‖ ≥ uᵀ M v = ‖M‖₂`` for each ``i < L``. The
+  inequality of arithmetic and geometric means then bounds the sum from below.
+- ``p_i = p*`` for all ``i`` is sufficient for flatness: ``λ_max ≤ 2 Σ_i p_i² = λ_flat``. The common
+  value matters: products that all equal another value do not imply flatness.
+- At depth 2, and for scalar targets at any depth, ``λ_max = 2 Σ_i p_i²``, so the condition is also
+  necessary. Moreover ``Π_i p_i ≥ p*^L``. A single product with the value ``x p*`` therefore forces
+  the relative excess ``λ_max / λ_flat − 1`` to be at least
+  :func:`dmf_sharpness.network.least_excess.least_excess` of ``x``.
+- For three or more matrix factors the condition is not necessary in general.
 """
 
 import math
@@ -30,13 +34,13 @@ from dmf_sharpness.network.factors import (
 from dmf_sharpness.network.scaling import TINY, exponents, plain, times_power
 
 ORDINARY_BITS = 200
-"""Products of norms within ``2^{±200}`` are computed as they are."""
+"""Products of norms within ``2^{±200}`` are computed without scaling."""
 SMALLEST_PRODUCT = 2.0**-900
-"""Of factors of size 1; below it digits may have underflowed on the way."""
+"""A product of factors scaled to size 1 is trusted only above this: intermediate results may underflow."""
 
 
 def spectral_norm(matrices: Tensor) -> Tensor:
-    """The largest singular value, shape ``(…)`` of the batch."""
+    """The largest singular value of each matrix ``(…, m, n)``, shape ``(…)``."""
     return torch.linalg.matrix_norm(matrices, ord=2)
 
 
@@ -44,17 +48,20 @@ def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
     """``λ_flat = 2 L ‖M‖₂^{2−2/L}``, the least sharpness of all minimizers.
 
     Args:
-        target: ``M``, shape ``(…, d_L, d_0)``, of any real floating-point type; it is computed in
-            float64. A zero target has ``λ_flat = 0`` from depth 2 on, attained by zero factors.
-        depth: ``L ≥ 1``.
+        target: ``M``, shape ``(…, d_L, d_0)``, of any real floating-point type. The computation is
+            in float64. For a zero target and ``L ≥ 2`` the result is 0, which zero factors attain.
+        depth: ``L ≥ 1``, the number of factors.
 
     Returns:
-        A float, or for a batch of targets a tensor ``(…)``; there NaN beyond the range.
+        A float; for a batch of targets a tensor ``(…)``, with NaN for each target whose ``λ_flat``
+        is outside the range of float64.
 
     Raises:
-        TypeError: The target is no tensor of real floating-point numbers, or ``depth`` no integer.
-        ValueError: ``depth`` is not positive, the target is no matrix, empty or not finite, or
-            ``λ_flat`` of a single target is beyond the range of float64, 2.2e-308 to 1.8e308 and zero.
+        TypeError: The target is not a tensor of real floating-point numbers, or ``depth`` is not an
+            integer.
+        ValueError: ``depth`` is not positive; the target is not a matrix, is empty or is not
+            finite; or ``λ_flat`` of a single target is neither zero nor between 2.2e-308 and
+            1.8e308, the range of float64.
 
     >>> round(flat_sharpness(torch.tensor([[0.5]]), depth=3), 3)
     2.381
@@ -75,17 +82,25 @@ def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
 
 
 def least_sharpness(target: Tensor, depth: int) -> Tensor:
-    """``λ_flat`` without any checks, shape ``(…)``."""
+    """``λ_flat`` without checks of the arguments, shape ``(…)``."""
     return 2 * depth * spectral_norm(target) ** (2 - 2 / depth)
 
 
 def spectral_products(factors: Factors) -> Tensor:
-    """``‖L_i‖₂ ‖R_i‖₂`` of each layer, shape ``(…, L)``; it can be differentiated.
+    """The spectral products ``p_i = ‖L_i‖₂ ‖R_i‖₂`` of all layers, shape ``(…, L)``.
+
+    The result can be differentiated with respect to the factors.
+
+    Args:
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+
+    Returns:
+        The products, one per layer. In a batch a product outside the range of float64 is NaN.
 
     Raises:
         TypeError: A factor is not a float64 tensor.
-        ValueError: Shapes do not fit, values are not finite, or a product of a single minimizer is
-            beyond the range of float64, 2.2e-308 to 1.8e308 and zero. In a batch it is NaN.
+        ValueError: The shapes do not fit, values are not finite, or a product of a single minimizer
+            is neither zero nor between 2.2e-308 and 1.8e308, the range of float64.
 
     >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     >>> spectral_products([W, W, W])
@@ -98,12 +113,14 @@ def spectral_products(factors: Factors) -> Tensor:
     units = [exponents(W) for W in checked]
     if not single and float(torch.stack(units).abs().sum(0).max()) <= ORDINARY_BITS:
         return _spectral_products(factors)
-    # Each product is homogeneous in every factor but its own: L_i and R_i of factors of size 1.
+    # The product of layer i is homogeneous in every factor but W_i. So it is computed from factors
+    # scaled to size 1, and multiplied by the powers of two of all other factors afterwards.
     scaled = [times_power(W, -e[..., None, None]) for W, e in zip(factors, units, strict=True)]
     exponent = torch.stack(units, -1)
     small = _spectral_products(scaled)
     products = times_power(small, exponent.sum(-1, keepdim=True) - exponent)
-    # What underflows on the way is lost, and only the zeros of a factor are sure to be zeros.
+    # Digits may be lost to underflow on the way, so a result is trusted only if it is large enough.
+    # A zero is certain only if one of the other factors is exactly zero.
     some_zero = torch.stack([~W.any(-1).any(-1) for W in checked], -1)
     others = some_zero.sum(-1, keepdim=True) > some_zero.to(torch.int64)
     right = (products >= TINY) & (products < torch.inf) & (small > SMALLEST_PRODUCT)
@@ -122,13 +139,13 @@ def _spectral_products(factors: Factors) -> Tensor:
 
 
 def relative_products(factors: Factors) -> Tensor:
-    """``x_i = ‖L_i‖₂ ‖R_i‖₂ / ‖M‖₂^{1−1/L}``, shape ``(…, L)``; all 1 is sufficient for flatness."""
+    """``x_i = ‖L_i‖₂ ‖R_i‖₂ / ‖M‖₂^{1−1/L}``, shape ``(…, L)``; the minimizer is flat if all are 1."""
     depth = len(factors)
     norm = spectral_norm(end_to_end(factors))
     return spectral_products(factors) / (norm ** (1 - 1 / depth))[..., None]
 
 
 def frobenius_imbalance(factors: Factors) -> Tensor:
-    """Largest over smallest Frobenius norm of the factors, shape ``(…)``; 1 is balanced."""
+    """Ratio of the largest to the smallest Frobenius norm of the factors, shape ``(…)``, at least 1."""
     norms = torch.stack([torch.linalg.matrix_norm(W) for W in factors], dim=-1)
     return norms.amax(-1) / norms.amin(-1)

@@ -1,8 +1,10 @@
-"""Chains of layers applied to a few columns, so that no product of two whole layers is formed.
+"""Products of a chain of layers with matrices of few columns.
 
-``Y = P Qᵀ`` of rank ``k`` stands for a matrix of shape ``(d_L, d_0)``. Its image in parameter space is
-``(Jᵀ Y)_i = L_iᵀ Y R_iᵀ = V_i X_iᵀ`` with ``V_i = L_iᵀ P`` and ``X_i = R_i Q``: two sweeps over the
-layers, ``O(d² k)`` operations for each. Data is one more layer in front, ``S``, that is not trained.
+No product of two layers is formed. A matrix of shape ``(d_L, d_0)`` and rank ``k`` is held as
+``Y = P Qᵀ``. Its image in parameter space is ``(Jᵀ Y)_i = L_iᵀ Y R_iᵀ = V_i X_iᵀ`` with
+``V_i = L_iᵀ P`` and ``X_i = R_i Q``. Two passes over the layers give all of these, with ``O(d² k)``
+operations per layer of width ``d``. Input data appear as one more layer in front, the input root
+``S``, which is not trained.
 """
 
 from collections.abc import Sequence
@@ -16,12 +18,12 @@ from dmf_sharpness.network.factors import Factors, times
 
 @dataclass(frozen=True)
 class Chain:
-    """Layers in their order, and how many at either end are data and not trained.
+    """Layers in the order in which they act, with a mark on a layer that is data and not trained.
 
     Attributes:
-        layers: ``[S,] W_1 … W_L``.
+        layers: ``W_1 … W_L``, with the input root ``S`` in front if there are input data.
         frozen_first: Whether the first layer is the input root ``S``.
-        frozen_last: The same for the last, in a transposed chain.
+        frozen_last: Whether the last layer is ``Sᵀ``, as in a transposed chain.
     """
 
     layers: Sequence[Tensor]
@@ -29,30 +31,30 @@ class Chain:
     frozen_last: bool = False
 
     def trained(self, i: int) -> bool:
-        """Whether layer ``i``, from 0, is one of the factors."""
+        """Whether layer ``i``, counted from 0, is one of the factors and not data."""
         first, last = i == 0, i == len(self.layers) - 1
         return not (first and self.frozen_first) and not (last and self.frozen_last)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """``(d_L, d_0)``; with data ``d_0`` is the number of columns of ``S``."""
+        """The shape ``(d_L, d_0)`` of the product; with data ``d_0`` is the number of columns of ``S``."""
         return self.layers[-1].shape[-2], self.layers[0].shape[-1]
 
     def transposed(self) -> "Chain":
-        """The chain ``W_Lᵀ … W_1ᵀ``: views, no copies."""
+        """The chain ``W_Lᵀ … W_1ᵀ``, made of views and not of copies."""
         layers = [W.mT for W in reversed(self.layers)]
         return Chain(layers, self.frozen_last, self.frozen_first)
 
 
 def chain(factors: Factors, input_root: Tensor | None = None) -> Chain:
-    """The factors of one minimizer as a chain, with the input root in front."""
+    """The factors of a single minimizer as a chain, with the input root, if any, in front."""
     if input_root is None:
         return Chain(list(factors))
     return Chain([input_root, *factors], frozen_first=True)
 
 
 def push_right(layers: Chain, Q: Tensor) -> list[Tensor]:
-    """``[X_1 … X_L]``, ``X_i = R_i Q`` of shape ``(d_{i-1}, k)``, for ``Q`` of shape ``(d_0, k)``."""
+    """``[X_1 … X_L]`` with ``X_i = R_i Q``, shape ``(d_{i-1}, k)``, for ``Q`` of shape ``(d_0, k)``."""
     X = [Q]
     for W in layers.layers[:-1]:
         X.append(times(W, X[-1]))
@@ -60,7 +62,7 @@ def push_right(layers: Chain, Q: Tensor) -> list[Tensor]:
 
 
 def push_left(layers: Chain, P: Tensor) -> list[Tensor]:
-    """``[V_1 … V_L]``, ``V_i = L_iᵀ P`` of shape ``(d_i, k)``, for ``P`` of shape ``(d_L, k)``."""
+    """``[V_1 … V_L]`` with ``V_i = L_iᵀ P``, shape ``(d_i, k)``, for ``P`` of shape ``(d_L, k)``."""
     V = [P]
     for W in reversed(layers.layers[1:]):
         V.append(times(W.mT, V[-1]))
@@ -68,9 +70,16 @@ def push_left(layers: Chain, P: Tensor) -> list[Tensor]:
 
 
 def pull_back_norm(layers: Chain, P: Tensor, Q: Tensor) -> Tensor:
-    """``‖Jᵀ P Qᵀ‖_F``, from Gram matrices of order ``k``: a sum of terms that cannot cancel.
+    """``‖Jᵀ (P Qᵀ)‖_F`` from Gram matrices of order ``k``.
 
-    No more than one layer's ``V_i`` and ``X_i`` are held, which counts when ``k`` is some hundreds.
+    The square is ``Σ_i ⟨V_iᵀV_i, X_iᵀX_i⟩`` with the notation of this module; no term is negative,
+    so no digits cancel. Only one ``V_i`` and one ``X_i`` are in memory at a time, which matters
+    when ``k`` is several hundred.
+
+    Args:
+        layers: The chain.
+        P: Shape ``(d_L, k)``.
+        Q: Shape ``(d_0, k)``.
     """
     V, X = P, Q
     grams = [V.mT @ V]
@@ -87,15 +96,16 @@ def pull_back_norm(layers: Chain, P: Tensor, Q: Tensor) -> Tensor:
 
 
 def compressed(P: Tensor, Q: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular value decomposition of ``P Qᵀ``, at the cost of two thin QR factorizations.
+    """The singular value decomposition ``U diag(σ) Vᵀ`` of ``P Qᵀ``, by two thin QR factorizations.
 
     Args:
         P: Shape ``(m, k)``.
         Q: Shape ``(n, k)``.
-        cutoff: Leave out singular values below this share of the first.
+        cutoff: Singular values up to this fraction of the largest one are left out.
 
     Returns:
-        ``U`` ``(m, r)``, the singular values ``(r,)``, descending, and ``V`` ``(n, r)``.
+        ``U``, shape ``(m, r)``; the singular values, descending, shape ``(r,)``; ``V``, shape
+        ``(n, r)``.
     """
     Q_left, R_left = torch.linalg.qr(P)
     Q_right, R_right = torch.linalg.qr(Q)

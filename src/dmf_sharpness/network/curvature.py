@@ -1,18 +1,20 @@
-"""The operator whose spectrum is the Hessian's at a minimizer of ``‖M − W_{L:1}‖_F²``.
+"""The operator ``2 J Jᵀ``, whose nonzero spectrum is that of the Hessian at a minimizer.
 
-Moving the factors by ``U_1 … U_L`` moves the product by ``J U = Σ_i L_i U_i R_i``. Where the
-residual is zero, the Hessian of the loss is ``2 JᵀJ``, and its nonzero eigenvalues are those of
+The loss is ``‖M − W_{L:1}‖_F²``. A change ``U_1 … U_L`` of the factors changes the product, to
+first order, by ``J U = Σ_i L_i U_i R_i``. Where the residual is zero, the Hessian of the loss is
+``2 JᵀJ``. Its nonzero eigenvalues are those of ``2 J Jᵀ``, because ``JᵀJ`` and ``J Jᵀ`` have the
+same nonzero spectrum:
 
     ``2 J Jᵀ : Y ↦ 2 Σ_i (L_i L_iᵀ) Y (R_iᵀ R_i)``   on matrices ``Y`` of shape ``(d_L, d_0)``.
 
-As a matrix, with the columns of ``Y`` stacked, that is ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)``, of order
-``d_0 d_L`` however many parameters there are. With an eigenmatrix ``Y`` the eigenvector in
-parameter space is ``U_i ∝ L_iᵀ Y R_iᵀ``.
+With the columns of ``Y`` stacked this operator is the matrix ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)``. Its
+order is ``d_0 d_L``, however many parameters there are. An eigenmatrix ``Y`` of the operator gives
+the eigenvector ``U_i ∝ L_iᵀ Y R_iᵀ`` of the Hessian in parameter space.
 
-With inputs of Gram matrix ``G = S Sᵀ`` every ``R_i`` becomes ``R_i S`` (see
-:mod:`dmf_sharpness.network.loss`), where ``S`` is square. Then the loss at the minimizer need not be
-zero: the expression asks only that the residual be orthogonal to the inputs, which it is at a global
-minimizer unless a layer is narrower than the rank of the least-squares solution.
+With input data of Gram matrix ``G = X Xᵀ = S Sᵀ`` and a square root ``S``, every ``R_i`` becomes
+``R_i S`` (see :mod:`dmf_sharpness.network.loss`). The loss at the minimizer need not be zero then.
+It is enough that the residual is orthogonal to the inputs. This holds at every global minimizer,
+unless a layer is narrower than the rank of the least-squares solution.
 """
 
 from collections.abc import Sequence
@@ -24,20 +26,23 @@ from dmf_sharpness.arguments import checked_tensor
 from dmf_sharpness.network.factors import Factors, left_factors, right_factors
 
 LARGEST_ENTRY = 1e300
-"""Of inputs; the factors may be larger."""
+"""The largest magnitude of an entry of the input data; the factors may have larger entries."""
 Grams = Sequence[Tensor | None]
-"""One Gram matrix for each layer; None stands for the identity."""
+"""One Gram matrix for each layer, where None stands for the identity."""
 
 
 def gram_root(input_gram: Tensor) -> Tensor:
-    """The symmetric root ``S`` of an input Gram matrix, ``S S = G``.
+    """The symmetric positive semidefinite square root ``S`` of an input Gram matrix, ``S S = G``.
 
     Args:
         input_gram: ``G = X Xᵀ``, symmetric positive semidefinite, shape ``(d_0, d_0)``.
 
+    Returns:
+        ``S``, shape ``(d_0, d_0)``.
+
     Raises:
-        ValueError: ``G`` is not square, not symmetric, not positive semidefinite to rounding, not
-            finite, or zero.
+        ValueError: ``G`` is not square, not finite or zero; or it is not symmetric or not positive
+            semidefinite, up to rounding.
     """
     if input_gram.ndim < 2 or input_gram.shape[-1] != input_gram.shape[-2]:
         shape = tuple(input_gram.shape)
@@ -56,19 +61,23 @@ def gram_root(input_gram: Tensor) -> Tensor:
         raise ValueError(
             f"input_gram: expected a positive semidefinite matrix, got the eigenvalue {lowest:.3g}"
         )
-    # What rounding moved from zero, ε, would have a root of √ε.
+    # Rounding turns a zero eigenvalue into some ε, whose root √ε is much larger and would not be
+    # negligible. So eigenvalues at the level of rounding are set to zero first.
     rounding = torch.finfo(eigenvalues.dtype).eps * len(input_gram) * highest
     roots = torch.where(eigenvalues > rounding, eigenvalues, 0.0).sqrt()
     return (eigenvectors * roots.unsqueeze(-2)) @ eigenvectors.mT
 
 
 def checked_inputs(input_root: object, factors: Factors) -> Tensor:
-    """An input root ``S``, or the inputs ``X`` themselves: a finite matrix of ``d_0`` rows, not zero.
+    """``input_root`` if it is a finite matrix with ``d_0`` rows that is not zero.
+
+    It may be any root ``S`` of the input Gram matrix, ``S Sᵀ = G``, such as the inputs ``X``
+    themselves.
 
     Raises:
         TypeError: It is not a float64 tensor.
-        ValueError: It has another number of rows or no column, is not finite, is zero, or has an entry
-            above 1e300.
+        ValueError: Its number of rows is not ``d_0``, it has no columns, is not finite, is zero, or
+            has an entry above 1e300.
     """
     d_0, device = factors[0].shape[-1], factors[0].device
     root = checked_tensor(input_root, "input_root", (d_0, None), device=device)
@@ -78,7 +87,7 @@ def checked_inputs(input_root: object, factors: Factors) -> Tensor:
 
 
 def _with_room(matrix: Tensor, name: str) -> Tensor:
-    """A matrix with entries so far from the end of the range that its norm is not beyond it."""
+    """``matrix`` if its entries are so small that its norm stays in the range of float64."""
     largest = float(matrix.abs().amax())
     if largest > LARGEST_ENTRY:
         raise ValueError(f"{name}: expected entries up to {LARGEST_ENTRY:.0e}, got {largest:.3g}")
@@ -86,10 +95,11 @@ def _with_room(matrix: Tensor, name: str) -> Tensor:
 
 
 def square_root(input_root: Tensor) -> Tensor:
-    """A root of shape ``(d_0, d_0)`` with the same ``S Sᵀ``, from one of shape ``(d_0, n)``.
+    """A square root of shape ``(d_0, d_0)`` with the same ``S Sᵀ`` as a root of shape ``(d_0, n)``.
 
-    Of more columns than rows the QR decomposition ``Sᵀ = Q R`` leaves ``Rᵀ``: ``S Sᵀ`` itself, whose
-    condition number is the square of that of ``S``, is not formed.
+    If ``S`` has more columns than rows, the result is ``Rᵀ`` of the QR decomposition ``Sᵀ = Q R``.
+    The product ``S Sᵀ`` is not formed, because its condition number is the square of that of ``S``.
+    If ``S`` has fewer columns than rows, zero columns are appended.
     """
     d_0, n = input_root.shape
     if n > d_0:
@@ -98,11 +108,16 @@ def square_root(input_root: Tensor) -> Tensor:
 
 
 def in_root_coordinates(outputs: Tensor, inputs: Tensor) -> Tensor:
-    """``T`` with ``‖T − W S‖_F² = ‖Y − W X‖_F²`` but for a constant, ``S`` the :func:`square_root` of ``X``.
+    """The target ``T`` for which ``‖T − W S‖_F²`` and ``‖Y − W X‖_F²`` differ by a constant only.
+
+    ``S`` is the :func:`square_root` of the inputs ``X``.
 
     Args:
         outputs: ``Y``, shape ``(d_L, n)``.
         inputs: ``X``, shape ``(d_0, n)``.
+
+    Returns:
+        ``T``, shape ``(d_L, d_0)``.
     """
     d_0, n = inputs.shape
     if n > d_0:
@@ -113,18 +128,20 @@ def in_root_coordinates(outputs: Tensor, inputs: Tensor) -> Tensor:
 def checked_root(
     factors: Factors, input_gram: object = None, input_root: object = None
 ) -> Tensor | None:
-    """The root ``S``, shape ``(d_0, d_0)``, of the inputs' Gram matrix, from either; None without data.
+    """The square root ``S``, shape ``(d_0, d_0)``, of the input Gram matrix; None without data.
+
+    At most one of ``input_gram`` and ``input_root`` may be given.
 
     Args:
-        factors: ``[W_1 … W_L]``, checked.
-        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``. Directions in which the inputs are below about
-            ``1e-8`` of the largest are lost in it.
-        input_root: ``S`` with ``S Sᵀ = G``, such as ``X`` itself, shape ``(d_0, n)``.
+        factors: ``[W_1 … W_L]``, already checked.
+        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``. Rounding of ``G`` hides directions in which
+            the inputs are smaller than about ``1e-8`` times the largest singular value of ``X``.
+        input_root: A root of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X`` itself.
 
     Raises:
-        TypeError: What is given is not a float64 tensor.
-        ValueError: Both are given; shapes do not fit, values are not finite, ``G`` is not a Gram
-            matrix, or what is given is zero or has an entry above 1e300.
+        TypeError: The given argument is not a float64 tensor.
+        ValueError: Both arguments are given; or the shape does not fit, a value is not finite,
+            ``G`` is not a Gram matrix, or the given matrix is zero or has an entry above 1e300.
     """
     if input_root is not None:
         if input_gram is not None:
@@ -138,7 +155,7 @@ def checked_root(
 
 
 def check_single(factors: Factors) -> None:
-    """Reject a batch of minimizers where one is expected.
+    """Refuse a batch of minimizers where a single one is expected.
 
     Raises:
         ValueError: The factors have batch dimensions.
@@ -151,10 +168,14 @@ def check_single(factors: Factors) -> None:
 def layer_grams(
     factors: Factors, input_root: Tensor | None = None
 ) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """``[L_i L_iᵀ]``, shape ``(…, d_L, d_L)``, and ``[(R_i S)ᵀ(R_i S)]``, ``(…, d_0, d_0)``.
+    """The Gram matrices ``L_i L_iᵀ`` and ``(R_i S)ᵀ(R_i S)`` of all layers.
 
-    The last of the former is the identity, and so is the first of the latter without data: they are
-    None, and cost nothing where they are applied.
+    The last ``L_i`` is the identity, and without data so is the first ``R_i``. None stands for
+    their Gram matrices, so that applying them costs nothing.
+
+    Returns:
+        The left Gram matrices, shape ``(…, d_L, d_L)`` each, and the right ones, ``(…, d_0, d_0)``
+        each.
     """
     lefts = left_factors(factors)
     if input_root is None:
@@ -169,7 +190,7 @@ def layer_grams(
 
 
 def jvp(factors: Factors, direction: Factors, input_root: Tensor | None = None) -> Tensor:
-    """The change of the product, ``J U = Σ_i L_i U_i R_i S``, shape ``(…, d_L, r)``."""
+    """The first-order change of the product, ``J U = Σ_i L_i U_i R_i S``, shape ``(…, d_L, r)``."""
     product, tangent = factors[0], direction[0]
     for W, U in zip(factors[1:], direction[1:], strict=True):
         product, tangent = W @ product, U @ product + W @ tangent
@@ -177,14 +198,14 @@ def jvp(factors: Factors, direction: Factors, input_root: Tensor | None = None) 
 
 
 def vjp(factors: Factors, Y: Tensor, input_root: Tensor | None = None) -> list[Tensor]:
-    """``Jᵀ Y``, that is ``U_i = L_iᵀ Y (R_i S)ᵀ``, shaped like the factors."""
+    """``Jᵀ Y``, the list of ``U_i = L_iᵀ Y (R_i S)ᵀ``, with the shapes of the factors."""
     outer = Y if input_root is None else Y @ input_root.mT
     lefts, rights = left_factors(factors), right_factors(factors)
     return [L.mT @ outer @ R.mT for L, R in zip(lefts, rights, strict=True)]
 
 
 def apply_curvature(left_grams: Grams, right_grams: Grams, Y: Tensor) -> Tensor:
-    """``2 J Jᵀ Y = 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)``, shape of ``Y``, ``(…, d_L, d_0)``."""
+    """``2 J Jᵀ Y = 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)``, for ``Y`` and the result of shape ``(…, d_L, d_0)``."""
     terms = []
     for A, B in zip(left_grams, right_grams, strict=True):
         term = Y if A is None else A @ Y
@@ -193,12 +214,12 @@ def apply_curvature(left_grams: Grams, right_grams: Grams, Y: Tensor) -> Tensor:
 
 
 def curvature_matrix(factors: Factors, input_root: Tensor | None = None) -> Tensor:
-    """The matrix ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)`` of order ``d_0 d_L``, columns of ``Y`` stacked."""
+    """``2 J Jᵀ`` as a matrix on stacked columns, ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)``, of order ``d_0 d_L``."""
     return gram_matrix(*layer_grams(factors, input_root), factors)
 
 
 def gram_matrix(left_grams: Grams, right_grams: Grams, factors: Factors) -> Tensor:
-    """:func:`curvature_matrix` from Gram matrices already at hand, some of which are the identity."""
+    """:func:`curvature_matrix` from given Gram matrices, where None stands for the identity."""
     d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
     matrix = kronecker_sum(
         [identity(d_L, factors) if A is None else A for A in left_grams],
@@ -214,7 +235,7 @@ def kronecker_sum(left_grams: Sequence[Tensor], right_grams: Sequence[Tensor]) -
         left_grams: ``A_i``, shape ``(…, d_L, d_L)``.
         right_grams: ``B_i``, shape ``(…, d_0, d_0)``.
     """
-    # (column j, row i) × (column q, row p): entry (B_i)_jq (A_i)_ip
+    # The entry in the row of (column j, row i) and the column of (column q, row p) is B_jq A_ip.
     terms = [
         B[..., :, None, :, None] * A[..., None, :, None, :]
         for A, B in zip(left_grams, right_grams, strict=True)
@@ -230,13 +251,16 @@ def identity(size: int, factors: Factors) -> Tensor:
 
 
 def unstacked(vectors: Tensor, factors: Factors) -> Tensor:
-    """Matrices ``Y`` ``(…, d_L, d_0)`` whose stacked columns are ``vectors`` ``(…, d_0 d_L)``."""
+    """The matrices ``(…, d_L, d_0)`` whose stacked columns are the given vectors ``(…, d_0 d_L)``."""
     shape = (factors[0].shape[-1], factors[-1].shape[-2])
     return vectors.reshape(*vectors.shape[:-1], *shape).mT
 
 
 def signed(Y: Tensor) -> Tensor:
-    """Fix the sign of eigenmatrices: the entry of largest magnitude is positive."""
+    """``Y`` or ``−Y``, such that the entry of largest magnitude is positive; shape ``(…, m, n)``.
+
+    An eigenmatrix is determined only up to its sign. This choice makes results comparable.
+    """
     entries = Y.flatten(start_dim=-2)
     largest = entries.gather(-1, entries.abs().argmax(-1, keepdim=True))
     return Y * torch.where(largest < 0, -1.0, 1.0)[..., None]
@@ -245,12 +269,12 @@ def signed(Y: Tensor) -> Tensor:
 def parameter_direction(
     factors: Factors, eigenmatrix: Tensor, input_root: Tensor | None = None
 ) -> list[Tensor]:
-    """The unit vector ``U_i ∝ L_iᵀ Y (R_i S)ᵀ`` of parameter space, shaped like the factors.
+    """The unit vector ``U_i ∝ L_iᵀ Y (R_i S)ᵀ`` in parameter space, with the shapes of the factors.
 
-    It is the zero vector where ``Jᵀ Y`` is zero, as for a zero minimizer of depth 3.
+    It is the zero vector where ``Jᵀ Y`` is zero, for example at the zero minimizer of depth 3.
     """
     Y = eigenmatrix if input_root is None else eigenmatrix @ input_root.mT
-    # Y R_iᵀ and then L_iᵀ from the left, layer by layer: no product of whole layers.
+    # Y R_iᵀ is updated layer by layer, so that the products R_i are never formed.
     outputs = [Y]  # Y R_iᵀ, shape (…, d_L, d_{i-1})
     for W in factors[:-1]:
         outputs.append(outputs[-1] @ W.mT)

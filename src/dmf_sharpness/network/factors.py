@@ -1,4 +1,4 @@
-"""Factors of a deep matrix factorization, and the products the derivation is written in.
+"""Factors of a deep matrix factorization, and the intermediate factors of the derivation.
 
 | symbol           | here                       | shape                |
 | ---------------- | -------------------------- | -------------------- |
@@ -7,8 +7,8 @@
 | ``L_i = W_{L:i+1}`` | ``left_factors(factors)[i-1]``  | ``(d_L, d_i)``  |
 | ``R_i = W_{i-1:1}`` | ``right_factors(factors)[i-1]`` | ``(d_{i-1}, d_0)`` |
 
-Every function takes leading batch dimensions: a stack of ``B`` factorizations of one shape is a
-list of tensors ``(B, d_i, d_{i-1})``.
+Every function accepts leading batch dimensions: a stack of ``B`` factorizations with the same
+widths is a list of tensors of shape ``(B, d_i, d_{i-1})``.
 """
 
 import math
@@ -22,33 +22,38 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_tensor, shown
 
 Factors = Sequence[Tensor]
+"""The factors ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``."""
 LISTS = (list, Sequence, torch.nn.ParameterList)
+"""The types that count as a list of factors; a ParameterList is not a Sequence."""
 Products = TypeVar("Products", Tensor, list[Tensor])
 
 
 def checked_factors(factors: object, name: str = "factors") -> list[Tensor]:
-    """A chain ``W_1 … W_L`` of finite float64 matrices, as tensors that carry no graph.
+    """The factors ``W_1 … W_L`` as finite float64 matrices, detached from the autograd graph.
 
-    Taken are lists, tuples and :class:`torch.nn.ParameterList`, of tensors and parameters of any
-    strides. Single precision is refused and not promoted: a float32 minimizer has a residual of
-    relative size 1e-7, and silently computing on would return a sharpness with seven false digits.
+    Accepted are lists, tuples and :class:`torch.nn.ParameterList`, of tensors and parameters with
+    any strides. Single precision is refused and not converted: a float32 minimizer has a residual
+    of relative size 1e-7, so the sharpness would be correct to about seven digits only, without any
+    warning.
 
     Raises:
-        TypeError: ``factors`` is no sequence of tensors, or a tensor is not float64 or not dense.
-        ValueError: The list is empty, shapes do not chain, a width is zero, a value is not finite, or
-            the devices differ.
+        TypeError: ``factors`` is not a sequence of tensors, or a tensor is not float64 or not
+            dense.
+        ValueError: The list is empty, the shapes of neighbouring factors do not fit, a width is
+            zero, a value is not finite, or the factors are on different devices.
     """
     return measured_factors(factors, name)[0]
 
 
 def measured_factors(factors: object, name: str = "factors") -> tuple[list[Tensor], list[float]]:
-    """:func:`checked_factors`, with the Frobenius norm of each tensor, which the check takes anyway.
+    """:func:`checked_factors`, together with the Frobenius norm of each tensor.
 
-    A batch has one norm for each layer. The norm is infinite where a square overflows.
+    The check for finite values computes the norms anyway. A batch has one norm per layer, of the
+    whole stack. A norm is infinite where a square overflows.
 
     Raises:
-        TypeError: As there.
-        ValueError: As there.
+        TypeError: See :func:`checked_factors`.
+        ValueError: See :func:`checked_factors`.
     """
     if not isinstance(factors, LISTS):
         raise TypeError(f"{name}: expected a list of tensors, got {type(factors).__name__}")
@@ -57,7 +62,7 @@ def measured_factors(factors: object, name: str = "factors") -> tuple[list[Tenso
     checked = [_checked_factor(W, i, name) for i, W in enumerate(factors, 1)]
     norms = [float(torch.linalg.vector_norm(W)) for W in checked]
     for i, (W, norm) in enumerate(zip(checked, norms, strict=True), 1):
-        # One pass over a large matrix: a norm that is finite has only finite terms.
+        # A finite norm has only finite terms, so that the second pass over a large matrix is rare.
         if not math.isfinite(norm) and not bool(torch.isfinite(W).all()):
             raise ValueError(f"{name}: expected finite values, got NaN or Inf in W_{i}")
     for i, (W, W_next) in enumerate(pairwise(checked), 1):
@@ -85,11 +90,11 @@ def _checked_factor(W: object, i: int, name: str) -> Tensor:
 
 
 def check_factors(factors: object, name: str = "factors") -> None:
-    """Reject what :func:`checked_factors` would, for a caller who keeps the graph.
+    """The checks of :func:`checked_factors`, for a caller who needs the autograd graph.
 
     Raises:
-        TypeError: As there.
-        ValueError: As there.
+        TypeError: See :func:`checked_factors`.
+        ValueError: See :func:`checked_factors`.
     """
     checked_factors(factors, name)
 
@@ -100,21 +105,27 @@ def widths(factors: Factors) -> tuple[int, ...]:
 
 
 def times(W: Tensor, X: Tensor) -> Tensor:
-    """``W X`` for an ``X`` of few columns, with the result stored column by column.
+    """``W X`` for a matrix ``X`` with few columns; the result is stored column by column.
 
-    A row-major result of ten columns makes the matrix product up to four times slower.
+    With ten columns the product is up to four times slower if its result is stored row by row.
     """
     return (X.mT @ W.mT).mT
 
 
 def right_factors(factors: Factors) -> list[Tensor]:
-    """The right intermediate factors ``[R_1 … R_L]``, ``R_i = W_{i-1:1}``, ``R_1`` the identity.
+    """The right intermediate factors ``[R_1 … R_L]``, ``R_i = W_{i-1:1}``, where ``R_1`` is the identity.
 
-    Plain products, of tensors of any one type; they can be differentiated.
+    The factors may have any common type. The result can be differentiated.
+
+    Args:
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``.
+
+    Returns:
+        ``R_i``, shape ``(…, d_{i-1}, d_0)``.
 
     Raises:
-        TypeError: ``factors`` is no list of tensors.
-        ValueError: They are no matrices that can be multiplied.
+        TypeError: ``factors`` is not a list of tensors.
+        ValueError: The tensors are not matrices that can be multiplied.
     """
     return _multiplied(_right_factors, factors)
 
@@ -130,13 +141,19 @@ def _right_factors(factors: Factors) -> list[Tensor]:
 
 
 def left_factors(factors: Factors) -> list[Tensor]:
-    """The left intermediate factors ``[L_1 … L_L]``, ``L_i = W_{L:i+1}``, ``L_L`` the identity.
+    """The left intermediate factors ``[L_1 … L_L]``, ``L_i = W_{L:i+1}``, where ``L_L`` is the identity.
 
-    Plain products, of tensors of any one type; they can be differentiated.
+    The factors may have any common type. The result can be differentiated.
+
+    Args:
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``.
+
+    Returns:
+        ``L_i``, shape ``(…, d_L, d_i)``.
 
     Raises:
-        TypeError: ``factors`` is no list of tensors.
-        ValueError: They are no matrices that can be multiplied.
+        TypeError: ``factors`` is not a list of tensors.
+        ValueError: The tensors are not matrices that can be multiplied.
     """
     return _multiplied(_left_factors, factors)
 
@@ -149,11 +166,14 @@ def _left_factors(factors: Factors) -> list[Tensor]:
 def end_to_end(factors: Factors) -> Tensor:
     """The end-to-end product ``W_{L:1} = W_L ⋯ W_1``, shape ``(…, d_L, d_0)``.
 
-    A plain product, of tensors of any one type; it can be differentiated.
+    The factors may have any common type. The result can be differentiated.
+
+    Args:
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``.
 
     Raises:
-        TypeError: ``factors`` is no list of tensors.
-        ValueError: They are no matrices that can be multiplied.
+        TypeError: ``factors`` is not a list of tensors.
+        ValueError: The tensors are not matrices that can be multiplied.
 
     >>> W_1, W_2 = torch.ones(3, 2), torch.ones(1, 3)
     >>> end_to_end([W_1, W_2])
@@ -170,7 +190,7 @@ def _end_to_end(factors: Factors) -> Tensor:
 
 
 def _multiplied(multiply: Callable[[Factors], Products], factors: Factors) -> Products:
-    """``multiply(factors)``, or an error of one line that says why they cannot be multiplied."""
+    """``multiply(factors)``; if that fails, an error of one line that gives the shapes."""
     if not isinstance(factors, LISTS):
         raise TypeError(f"factors: expected a list of tensors, got {shown(factors)}")
     matrices = len(factors) > 0
@@ -191,14 +211,21 @@ def _multiplied(multiply: Callable[[Factors], Products], factors: Factors) -> Pr
 
 
 def flatten(factors: Factors) -> Tensor:
-    """All parameters in one vector ``(…, N)``, layer after layer, rows first."""
+    """All parameters in one vector ``(…, N)``: layer by layer, and row by row within a layer."""
     return torch.cat([W.flatten(start_dim=-2) for W in factors], dim=-1)
 
 
 def unflatten(vector: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """The factors of the given widths ``(d_0, …, d_L)`` that ``vector`` ``(…, N)`` lists.
+    """The factors whose parameters ``vector`` lists, the inverse of :func:`flatten`.
 
-    The factors are views of ``vector``: writing to one writes to the other.
+    The factors are views of ``vector``: a change of one is a change of the other.
+
+    Args:
+        vector: Shape ``(…, N)``.
+        widths: ``(d_0, …, d_L)``.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``.
     """
     shapes = [(rows, columns) for columns, rows in pairwise(widths)]
     sizes = [rows * columns for rows, columns in shapes]

@@ -1,4 +1,7 @@
-"""The least excess sharpness that an imbalance allows; free of PyTorch, because figures draw it."""
+"""The least excess sharpness that an imbalance of the layers forces.
+
+This module does not import PyTorch, because figures use it and should load fast.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,23 @@ Array = TypeVar("Array", "np.ndarray", "Tensor")
 
 
 def least_excess(x: Array, depth: int) -> Array:
-    """The least relative excess sharpness a relative product ``x`` allows, at depth 2 or for scalars.
+    """The least excess ``λ_max/λ_flat − 1`` of a minimizer with one relative product equal to ``x``.
 
-    ``λ_max / λ_flat = mean_i x_i²`` there, and ``Π_i x_i ≥ 1``. With one product held at ``x`` the
-    mean is least when the others are equal, ``x^{−1/(L−1)}``, which leaves
+    It holds at depth 2 and for scalar targets. With the relative products ``x_i = p_i / p*`` of
+    :mod:`dmf_sharpness.network.balance`, ``λ_max / λ_flat`` is then the mean of the ``x_i²``, and
+    ``Π_i x_i ≥ 1``. If one of them equals ``x``, the mean is least when all others equal
+    ``x^{−1/(L−1)}``. The least excess is therefore
 
         ``(x² + (L−1) x^{−2/(L−1)}) / L − 1``,
 
-    zero at ``x = 1`` and positive everywhere else.
+    which is zero at ``x = 1`` and positive for all other ``x > 0``.
+
+    Args:
+        x: Positive numbers, of any shape.
+        depth: ``L ≥ 2``.
+
+    Returns:
+        The excess, in the shape of ``x``.
 
     >>> import numpy as np
     >>> least_excess(np.array([1.0, 2.0]), depth=2)

@@ -1,4 +1,4 @@
-"""Norms of matrices and of the gradient whose squares may leave the range of float64."""
+"""Norms of matrices and of the gradient, also where their squares leave the range of float64."""
 
 import math
 
@@ -9,18 +9,22 @@ from dmf_sharpness.network.factors import Factors, end_to_end, left_factors, rig
 from dmf_sharpness.network.scaling import exponents, times_power
 
 ORDINARY_BITS = 200
-"""Norms within ``2^{±200}`` are computed as they are."""
+"""Norms within ``2^{±200}`` are computed without scaling."""
 SAFE_SPREAD = 900
-"""Of the entries of all matrices together, in bits: products of so many do not underflow."""
+"""The largest safe spread of all matrices together, in bits.
+
+The spread of a matrix is ``log₂`` of the ratio of its largest to its smallest nonzero entry. Up to
+this sum of the spreads, no product of one entry of each matrix underflows.
+"""
 
 
 def scaled(values: Tensor, exponent: float) -> Tensor:
-    """``values · 2^exponent``, for a number."""
+    """``values · 2^exponent``, for an exponent that is a Python number."""
     return times_power(values, values.new_tensor(exponent)) if exponent else values
 
 
 def norm_bits(matrix: Tensor) -> float:
-    """``log₂ ‖W‖_F``; ``−∞`` for zeros."""
+    """``log₂ ‖W‖_F``, and ``−∞`` for a zero matrix."""
     norm = float(torch.linalg.vector_norm(matrix))
     if 2.0**-ORDINARY_BITS < norm < 2.0**ORDINARY_BITS:
         return math.log2(norm)
@@ -31,23 +35,28 @@ def norm_bits(matrix: Tensor) -> float:
 
 
 def gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float) -> float:
-    """``‖∇f‖`` of ``f(W) = ‖T − W_{L:1} S‖_F²``, with each matrix in a power of two of its own.
+    """The gradient norm ``‖∇f‖`` of ``f(W) = ‖T − W_{L:1} S‖_F²``, for factors of any size.
 
-    ``L_i`` and ``R_i`` do not depend on ``W_i``, so each part of the gradient has its own, too.
+    Every matrix is divided by a power of two of its own size. The part of the gradient that belongs
+    to ``W_i`` does not contain the scale of ``W_i``, because ``L_i`` and ``R_i`` do not depend on
+    ``W_i``.
 
     Args:
         factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
         seen: ``T``, shape ``(d_L, r)``.
         root: ``2^t S``, shape ``(d_0, r)``, or None for the identity.
-        t: What the root was scaled by.
+        t: The exponent by which the root was scaled.
 
     Returns:
-        The norm; ``inf`` or 0 beyond the range, NaN where so much underflows on the way that it is lost.
+        The norm. It is ``inf`` or 0 where it is outside the range of float64, and NaN where
+        underflow on the way may have removed digits of it.
     """
+    # Factors of size 1, and the powers of two that were divided out.
     units = [float(exponents(W)) for W in factors]
     W = [scaled(factor, -unit) for factor, unit in zip(factors, units, strict=True)]
     product = end_to_end(W) if root is None else end_to_end(W) @ root
     whole = sum(units)
+    # The residual in units of its larger term.
     unit = max(float(exponents(product)) + whole, float(exponents(seen)) + t)
     E = scaled(product, whole - unit) - scaled(seen, t - unit)
     if not bool(E.any()) and bool(seen.any()):
@@ -55,9 +64,11 @@ def gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float)
     outer = 2 * (E if root is None else E @ root.mT)
     sides = zip(left_factors(W), right_factors(W), strict=True)
     parts = [norm_bits(L.mT @ outer @ R.mT) for L, R in sides]
+    # A part so small that digits of it may have underflowed makes the norm unknown.
     matrices = [*W, seen] if root is None else [*W, seen, root]
     if min(parts) < -SAFE_SPREAD and sum(map(_spread_bits, matrices)) > SAFE_SPREAD:
         return math.nan
+    # Back to the units of the given factors, and the norm relative to the largest part.
     bits = [part + whole - own + unit - 2 * t for part, own in zip(parts, units, strict=True)]
     if not all(part < math.inf for part in bits):
         return math.nan
@@ -70,6 +81,6 @@ def gradient_norm(factors: Factors, seen: Tensor, root: Tensor | None, t: float)
 
 
 def _spread_bits(matrix: Tensor) -> float:
-    """``log₂`` of the largest over the smallest entry that is not zero; 0 for zeros."""
+    """``log₂`` of the ratio of the largest to the smallest nonzero entry; 0 for a zero matrix."""
     entries = matrix[matrix != 0].abs()
     return float(entries.max().log2() - entries.min().log2()) if entries.numel() else 0.0

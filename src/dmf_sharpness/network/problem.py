@@ -1,4 +1,4 @@
-"""The problem that factors are trained on, in the one form that the library computes with."""
+"""The training problem, in the single form that the library computes with."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Problem:
-    """``f(W) = ‖T − W_{L:1} S‖_F²``, matrix factorization or linear regression.
+    """The problem of minimizing ``f(W) = ‖T − W_{L:1} S‖_F²``: matrix factorization or linear regression.
 
-    :mod:`dmf_sharpness.network.loss` says how a regression of outputs on inputs comes to this form.
+    :mod:`dmf_sharpness.network.loss` explains how a regression is brought to this form.
 
     Attributes:
-        target: ``T``, shape ``(…, d_L, r)``; in matrix factorization the matrix ``M``, and ``r = d_0``.
-        input_root: ``S``, shape ``(d_0, r)``, ``S Sᵀ`` the inputs' Gram matrix; None for the identity, in
-            matrix factorization.
+        target: ``T``, shape ``(…, d_L, r)``. In matrix factorization it is the matrix ``M``, and
+            ``r = d_0``.
+        input_root: ``S``, shape ``(d_0, r)``, a root of the input Gram matrix ``S Sᵀ``. In matrix
+            factorization it is the identity, written as None.
     """
 
     target: Tensor
@@ -26,5 +27,5 @@ class Problem:
         return None if self.input_root is None else self.input_root @ self.input_root.mT
 
     def chosen(self, which: Tensor | slice | int) -> "Problem":
-        """The same with some of a batch of targets."""
+        """The same problem for the chosen members of a batch of targets."""
         return Problem(self.target[which], self.input_root)

@@ -1,4 +1,4 @@
-"""Random numbers that the same call always draws alike."""
+"""Reproducible random numbers: the same call always draws the same ones."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,14 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_integer
 
 MOST_SEED = 2**128 - 1
+"""The largest integer that is accepted as a seed."""
 
 
 def gaussian(shape: Sequence[int], seed: int | torch.Generator, device: torch.device) -> Tensor:
-    """Independent standard normal entries, float64, for an iteration to start at.
+    """Independent standard normal entries, float64, of the given shape.
 
-    They are drawn on the CPU, whatever the default device is, and so are the same on every device.
+    They are always drawn on the CPU, also if another device is the default one. So an iteration
+    that starts with them starts with the same numbers on every device.
     """
     generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
     numbers = torch.randn(tuple(shape), dtype=torch.float64, generator=generator, device="cpu")
@@ -22,13 +24,13 @@ def gaussian(shape: Sequence[int], seed: int | torch.Generator, device: torch.de
 
 
 def random_generator(seed: object) -> np.random.Generator:
-    """The generator that a seed stands for: an integer, a list of some, or a generator itself.
+    """The random generator for a seed: an integer, a list of integers, or a generator itself.
 
-    None is refused: NumPy would draw another seed at every call.
+    None is refused, because NumPy would then draw a new seed at every call.
 
     Raises:
-        TypeError: It is none of these.
-        ValueError: An integer is negative.
+        TypeError: ``seed`` is none of these.
+        ValueError: An integer is negative or above ``2^128 − 1``.
     """
     if isinstance(seed, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
         return np.random.default_rng(seed)

@@ -1,8 +1,10 @@
-"""The set of minimizers near one of its points: tangent space, and the way back onto it.
+"""The tangent space of the set of minimizers, and the projection onto this set.
 
-The tangent space is the null space of the Hessian ``2 JᵀJ``, where ``J U = Σ_i L_i U_i R_i S`` is the
-change of the product. Everything is done through the ``d_L r`` eigenpairs ``(λ_k, Y_k)`` of ``2 J Jᵀ``, in
-batches: with ``v_k = (2/λ_k)^{1/2} Jᵀ Y_k``, ``⟨v_k, g⟩ = (2/λ_k)^{1/2} ⟨Y_k, J g⟩``.
+The tangent space is the null space of the Hessian ``2 JᵀJ``, where ``J U = Σ_i L_i U_i R_i S`` is
+the first-order change of the product. All computations use the ``d_L r`` eigenpairs ``(λ_k, Y_k)``
+of ``2 J Jᵀ``, for a whole batch at once. The unit eigenvectors of the Hessian are
+``v_k = (2/λ_k)^{1/2} Jᵀ Y_k``, so a direction ``g`` has the components
+``⟨v_k, g⟩ = (2/λ_k)^{1/2} ⟨Y_k, J g⟩``.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from dmf_sharpness.network.loss import residual
 from dmf_sharpness.network.problem import Problem
 
 ROUNDING_LEVEL = 1e-13
-"""Eigenvalues below this share of the largest are zeros that rounding moved."""
+"""Eigenvalues up to this fraction of the largest one are taken to be zeros with a rounding error."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,10 @@ class Curvature:
     """The eigenpairs of ``2 J Jᵀ`` at minimizers, ascending.
 
     Attributes:
-        eigenvalues: ``(…, K)`` with ``K = d_L r``; zeros that rounding moved are exactly zero.
-        eigenvectors: ``(…, K, K)``, a column per eigenmatrix, whose columns are stacked.
+        eigenvalues: Shape ``(…, K)`` with ``K = d_L r``. Those at the level of rounding are set to
+            zero.
+        eigenvectors: Shape ``(…, K, K)``. Column ``k`` holds the stacked columns of the eigenmatrix
+            ``Y_k``.
     """
 
     eigenvalues: Tensor
@@ -34,15 +38,15 @@ class Curvature:
 
     @property
     def inverse(self) -> Tensor:
-        """``1/λ_k``, and 0 where ``λ_k`` is; ``(…, K)``."""
+        """``1/λ_k``, and 0 where ``λ_k`` is zero; shape ``(…, K)``."""
         zero = self.eigenvalues == 0
         return torch.where(zero, 0.0, 1 / self.eigenvalues.masked_fill(zero, 1.0))
 
 
 def curvature_of(factors: Factors, input_root: Tensor | None = None) -> Curvature:
-    """All eigenpairs of ``2 J Jᵀ``, for a batch of minimizers."""
+    """All eigenpairs of ``2 J Jᵀ``, at one minimizer or at each of a batch."""
     rights = right_factors(factors)
-    if input_root is not None:  # r columns, not d_0: S need not be square
+    if input_root is not None:  # S need not be square here, so R_i S has r columns
         rights = [R @ input_root for R in rights]
     left_grams = [L @ L.mT for L in left_factors(factors)]
     right_grams = [R.mT @ R for R in rights]
@@ -52,12 +56,12 @@ def curvature_of(factors: Factors, input_root: Tensor | None = None) -> Curvatur
 
 
 def stacked(Y: Tensor) -> Tensor:
-    """The columns of ``(…, d_L, r)`` matrices one below the other, ``(…, d_L r)``."""
+    """The stacked columns of matrices ``(…, d_L, r)``, shape ``(…, d_L r)``."""
     return Y.mT.flatten(start_dim=-2)
 
 
 def _least_squares(curvature: Curvature, Y: Tensor) -> Tensor:
-    """``(J Jᵀ)⁺ Y``."""
+    """``(J Jᵀ)⁺ Y``, in the shape of ``Y``, with the pseudoinverse of ``J Jᵀ``."""
     Q = curvature.eigenvectors
     dual = (Q.mT @ stacked(Y)[..., None])[..., 0] * 2 * curvature.inverse
     return (Q @ dual[..., None])[..., 0].reshape(*Y.mT.shape).mT
@@ -69,7 +73,7 @@ def tangential(
     input_root: Tensor | None = None,
     curvature: Curvature | None = None,
 ) -> list[Tensor]:
-    """The part of ``direction`` in the null space of the Hessian, ``(I − Jᵀ(JJᵀ)⁺J) U``."""
+    """The orthogonal projection of ``direction`` onto the tangent space, ``(I − Jᵀ(JJᵀ)⁺J) U``."""
     curvature = curvature or curvature_of(factors, input_root)
     change = jvp(factors, direction, input_root)
     normal = vjp(factors, _least_squares(curvature, change), input_root)
@@ -77,9 +81,9 @@ def tangential(
 
 
 def retracted(factors: Factors, problem: Problem, iterations: int = 4) -> list[Tensor]:
-    """Gauss–Newton steps ``W ← W − Jᵀ(JJᵀ)⁺(W_{L:1}S − T)`` onto the set of minimizers.
+    """A minimizer near ``factors``, by Gauss–Newton steps ``W ← W − Jᵀ(JJᵀ)⁺(W_{L:1}S − T)``.
 
-    From a distance ``h`` of it four steps reach rounding if ``h`` is a percent of the factors' size.
+    Four steps reach rounding level from a distance of one percent of the factors' size.
     """
     W: Sequence[Tensor] = factors
     for _ in range(iterations):
@@ -91,5 +95,5 @@ def retracted(factors: Factors, problem: Problem, iterations: int = 4) -> list[T
 
 
 def inner(A: Factors, B: Factors) -> Tensor:
-    """The inner product of two directions in parameter space, ``(…)``."""
+    """The inner product of two directions in parameter space, shape ``(…)``."""
     return torch.stack([(a * b).sum((-2, -1)) for a, b in zip(A, B, strict=True)]).sum(0)

@@ -1,7 +1,8 @@
 """Exact higher derivatives of the loss along a direction, by truncated power series.
 
-``f(w + t u)`` is a polynomial in ``t``: carried through the two sweeps of the gradient, the first few
-powers of ``t`` give the derivatives without differencing and without a graph.
+``f(w + t u)`` is a polynomial in ``t``. The forward and the backward pass of the gradient are
+computed with polynomials in ``t``, cut off after the first few powers. Their coefficients are the
+derivatives, exact up to rounding, without finite differences and without automatic differentiation.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from dmf_sharpness.network.problem import Problem
 
 
 def _jet_product(A: Sequence[Tensor], B: Sequence[Tensor]) -> list[Tensor]:
-    """Taylor coefficients of ``A(t) B(t)`` from those of ``A`` and ``B``, to the order of both."""
+    """Taylor coefficients of ``A(t) B(t)`` from those of ``A`` and ``B``, up to the same order."""
     zero = A[0] @ B[0] * 0
     return [sum((A[j] @ B[n - j] for j in range(n + 1)), start=zero) for n in range(len(A))]
 
@@ -25,29 +26,32 @@ def gradient_jet(
     problem: Problem,
     order: int = 3,
 ) -> list[list[Tensor]]:
-    """Taylor coefficients of ``t ↦ ∇f(w + t u)``, exact: a polynomial in ``t``, cut after ``order``.
+    """Taylor coefficients of ``t ↦ ∇f(w + t u)``, from ``t⁰`` to the power ``order``.
 
-    The coefficient of ``t`` is ``H u``, that of ``t²`` is ``T[u,u,·]/2``, that of ``t³``
-    ``Q[u,u,u,·]/6``, with ``T`` and ``Q`` the third and fourth derivative of ``f``.
+    The coefficient of ``t`` is ``H u``. With the third and fourth derivatives ``f‴`` and ``f⁗`` the
+    coefficient of ``t²`` is ``f‴[u, u, ·]/2``, and that of ``t³`` is ``f⁗[u, u, u, ·]/6``.
 
     Args:
-        factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
-        direction: ``U_i``, shapes of ``factors``.
-        problem: ``T`` and ``S``.
-        order: Highest power of ``t`` that is kept.
+        factors: The point ``w``, ``W_i`` of shape ``(…, d_i, d_{i-1})``.
+        direction: The direction ``u``, ``U_i`` in the shapes of the factors.
+        problem: The target and the input root.
+        order: The highest power of ``t`` that is kept.
 
     Returns:
-        ``order + 1`` lists shaped like the factors.
+        ``order + 1`` lists of tensors in the shapes of the factors.
     """
+    # Each layer is the polynomial W_i + t U_i.
     layers = [
         [W, U, *[torch.zeros_like(W)] * (order - 1)]
         for W, U in zip(factors, direction, strict=True)
     ]
+    # Forward: the products of the first layers.
     prefixes: list[list[Tensor]] = []
     product = layers[0]
     for layer in layers[1:]:
         prefixes.append(product)
         product = _jet_product(layer, product)
+    # The residual, as the backward pass starts with it.
     target, root = problem.target, problem.input_root
     if root is None:
         back = [2 * P for P in product]
@@ -56,6 +60,7 @@ def gradient_jet(
         error = [P @ root for P in product]
         error[0] = error[0] - target
         back = [2 * E @ root.mT for E in error]
+    # Backward: the gradient of each layer, from the last to the first.
     by_layer: list[list[Tensor]] = []
     for i in range(len(layers) - 1, 0, -1):
         by_layer.append(_jet_product(back, [R.mT for R in prefixes[i - 1]]))
