@@ -1,7 +1,7 @@
-"""What every stage script does alike: paths on the command line, its log, progress, errors of one line.
+"""Common parts of all stage scripts: command line, log, progress bar, and errors of one line.
 
-A stage's log says what it read, what it wrote and the seed (as it happens), and at the end with which
-versions, in what time and with how much memory.
+The log of a stage names each file as it is read or written, and the seed. Its last line gives the run
+time, the peak memory and the versions of the packages.
 """
 
 from __future__ import annotations
@@ -35,16 +35,20 @@ log = logging.getLogger("dmf_sharpness")
 Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 10.0
+"""A log gets a line about the progress at most this often."""
 
 _UNWRITTEN = "standard output: expected to be able to write it, got: {}"
 
-# Ctrl-C ends a script at once, and in silence: files are written under another name and renamed, so
-# there is nothing to tidy up, and Python would first finish a call into compiled code.
+# Ctrl-C ends a script at once and without a message. Nothing needs to be cleaned up, because files are
+# written under another name and then renamed. Python's own handler would first wait for compiled code.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def parser(description: str | None, **positionals: str) -> argparse.ArgumentParser:
-    """A parser of positional paths, ``name=help`` in order; an experiment may be drawn anew."""
+    """A parser for positional paths, given as ``name=help`` in order.
+
+    If one of them is ``experiment``, the parser has the option ``--replica`` too.
+    """
     result = argparse.ArgumentParser(description=description)
     for name, text in positionals.items():
         result.add_argument(name, metavar=name.upper(), type=Path, help=text)
@@ -60,7 +64,7 @@ def parser(description: str | None, **positionals: str) -> argparse.ArgumentPars
 
 
 def positive_integer(text: str) -> int:
-    """An option's value of 1 or more; the name is part of the parser's message."""
+    """The value of an option, an integer of at least 1; argparse shows this function's name in its error."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -68,7 +72,7 @@ def positive_integer(text: str) -> int:
 
 
 def positive_number(text: str) -> float:
-    """An option's value above 0, finite."""
+    """The value of an option, a finite number above 0."""
     number = float(text)
     if not 0 < number < math.inf:
         raise ValueError
@@ -76,7 +80,7 @@ def positive_number(text: str) -> float:
 
 
 def origin(detail: str = "", options: object = None) -> dict[str, Any]:
-    """The lineage of what the running script is about to write (:mod:`dmf_sharpness.artifacts.lineage`)."""
+    """The lineage of the file that this script will write next (:mod:`dmf_sharpness.artifacts.lineage`)."""
     return lineage.lineage_of_this_run(Path(sys.argv[0]), detail, options)
 
 
@@ -84,18 +88,17 @@ def header(experiment: Experiment, detail: str = "") -> dict[str, Any]:
     """The header of a table or tensor file: experiment, lineage, and the engine that computed it.
 
     Args:
-        experiment: Of which the artifact is.
-        detail: The study, where the script runs one of several.
+        experiment: The experiment that the artifact belongs to.
+        detail: The name of the study, if the script runs one of several.
     """
-    from dmf_sharpness.compiled.lanes import (
-        engine_name,  # with torch, which scripts that draw do without
-    )
+    # Imported here, because it imports PyTorch, which the scripts that draw do not need.
+    from dmf_sharpness.compiled.lanes import engine_name
 
     return {**experiment.identity, **origin(detail), "engine": engine_name()}
 
 
 def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """The same items, with a bar on a terminal and now and then a line in a log."""
+    """The same items; shows a progress bar on a terminal, and writes a line now and then into a log."""
     if sys.stderr is not None and sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -110,11 +113,11 @@ def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 
 def said_by(command: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """What a command of Python's says, on both outputs, whatever the locale; it may fail.
+    """The output of a command that runs Python, in any locale; a failure raises nothing.
 
     Args:
         command: The program and its arguments.
-        folder: Where to run it; None for here.
+        folder: The working directory of the command; None means the present one.
     """
     return subprocess.run(
         command,
@@ -127,7 +130,7 @@ def said_by(command: Sequence[str], folder: Path | None = None) -> subprocess.Co
 
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The line of what Snakemake said that tells what is wrong: the one after the kind of error."""
+    """The line of Snakemake's output that names the fault: the one after the kind of error."""
     words = f"{done.stdout}\n{done.stderr}".splitlines()
     lines = [line.strip() for line in words if line.strip()]
     for kind, line in itertools.pairwise(lines):
@@ -137,25 +140,25 @@ def reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a stage; what a user can put right is one line on standard error and exit status 2."""
+    """Run a stage; an error that the user can correct becomes one line and exit status 2."""
     _write_any_character()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    log.setLevel(logging.INFO)  # only our own: font subsetting, say, has a lot to tell
+    log.setLevel(logging.INFO)  # our own logger alone, because other packages log too much
     began = time.perf_counter()
     try:
-        # The project is the folder of a tool's folder, and one further up for a stage's script.
+        # A tool lies one folder below the project, and the script of a stage two folders below it.
         for folder in Path(sys.argv[0]).absolute().parents[1:3]:
             lineage.check_imported(folder)
         status = main()
         _flush_output()
     except ArtifactError as error:
         if error.in_workflow:
-            lineage.set_back(error.path)  # so that the same command makes it anew
+            lineage.set_back(error.path)  # so that the same command makes the file again
         _end(str(error))
     except UserError as error:
         _end(str(error))
     except UnicodeEncodeError as error:
-        # Python decodes file names as the locale has them; tables and texts hold UTF-8 alone.
+        # Python decodes file names by the locale's encoding, but tables and texts must be UTF-8.
         given = error.object[error.start : error.end]
         _end(f"expected file names in UTF-8, got {given!r}; if they are, run it with PYTHONUTF8=1")
     except OSError as error:
@@ -173,10 +176,10 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def _write_any_character() -> None:
-    """Have standard output and error take whatever is written, in every locale.
+    """Let standard output and standard error accept every character, in any locale.
 
-    Files and pipes are UTF-8, as all files of the project; a terminal shows a question mark for what it
-    does not have.
+    Files and pipes get UTF-8, like all files of the project. A terminal shows a question mark in place of
+    a character that it cannot display.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -187,7 +190,7 @@ def _write_any_character() -> None:
 
 
 def _flush_output() -> None:
-    """Bring standard output to its file now: at its end Python would not say which one is the matter.
+    """Write out the buffer of standard output now, while an error can still be reported in one line.
 
     Raises:
         UserError: The disk is full, or the reader of a pipe has gone.
@@ -196,7 +199,7 @@ def _flush_output() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # What could not be written is given up, or Python tries again.
+        # Discard the text that could not be written; otherwise Python would try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise UserError(_UNWRITTEN.format(error.strerror)) from None
 
@@ -209,10 +212,9 @@ def _end(message: str) -> None:
 
 
 def _account(seconds: float) -> str:
-    """Time, peak memory and versions, in one line."""
-    from dmf_sharpness.artifacts.provenance import (
-        versions,  # with pandas, for which --help would have to wait
-    )
+    """One line with the time, the peak memory and the versions."""
+    # Imported here, because it imports pandas, and ``--help`` should not have to wait for that.
+    from dmf_sharpness.artifacts.provenance import versions
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
     megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)

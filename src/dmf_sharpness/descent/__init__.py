@@ -1,1 +1,1 @@
-"""Gradient descent on many networks at once, what becomes of a run, and where it lands."""
+"""Gradient descent on many networks at once, the outcomes of its runs, and the landing law."""

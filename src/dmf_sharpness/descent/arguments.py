@@ -1,7 +1,7 @@
-"""The arguments of gradient descent, checked at one place for all engines.
+"""The arguments of gradient descent, checked in one place for all engines.
 
-What leaves here is of the type, shape and device that an engine takes it for, finite, and without a
-graph; an engine looks at nothing again.
+The checked arguments have the type, the shape and the device that an engine expects, are finite and carry
+no autograd graph. An engine checks nothing again.
 """
 
 from collections.abc import Callable
@@ -27,32 +27,34 @@ Engine = Literal["auto", "compiled", "torch"]
 Measure = Callable[[list[Tensor]], Tensor]
 
 LEAST_TARGET, MOST_TARGET = 1e-140, 1e140
-"""Range of ``‖T‖_F`` besides zero: 1e-20 of its square, and 1e10 times it, are ordinary float64 numbers."""
+"""``‖T‖_F`` must be zero or in this range, where ``1e-20 ‖T‖_F²`` and ``1e10 ‖T‖_F²`` are normal floats."""
 LEAST_LOSS = LEAST_TARGET**2
-_ROUNDING = 1e-12  # of a norm that is to be at an end of the range
+"""Squared norms and losses below this are not trusted, because squares may have underflowed."""
+_ROUNDING = 1e-12
+"""A norm may lie outside of the range by this relative amount, which rounding can cause."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of gradient descent, checked.
+    """The checked arguments of :func:`dmf_sharpness.gradient_descent`.
 
     Attributes:
         widths: ``(d_0, …, d_L)``.
         factors: ``W_i`` of shape ``(B, d_i, d_{i-1})``.
         target: ``T``, shape ``(B, d_L, r)``.
-        scale: ``‖T‖_F²``, ``(B,)``.
-        step_size: ``η``, ``(B,)``.
-        steps: At least 1.
-        input_root: ``S``, shape ``(d_0, r)``, or None.
-        observe_every: At least 1, or None.
-        reference: ``(B, N)``, or None.
-        directions: ``(B, P, N)``, or None.
+        scale: ``‖T‖_F²``, shape ``(B,)``.
+        step_size: ``η``, shape ``(B,)``.
+        steps: The largest number of steps, at least 1.
+        input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        observe_every: The number of steps between two observations, at least 1, or None.
+        reference: The point that distances are measured from, shape ``(B, N)``, or None for the start.
+        directions: The directions to project displacements on, shape ``(B, P, N)``, or None.
         keep_path: Whether the iterates are kept.
-        measure: What is made of the iterates, or None.
-        momentum: In ``[0, 1)``.
-        nesterov: Only beside a momentum.
-        minibatch: Of a size that the data has, or None.
-        engine: What was asked for.
+        measure: The function that is applied to the iterates, or None.
+        momentum: ``β`` in ``[0, 1)``.
+        nesterov: Whether Nesterov's method is used; only with a positive momentum.
+        minibatch: The random part of the data that a step uses, or None for all data.
+        engine: The requested engine.
     """
 
     widths: tuple[int, ...]
@@ -96,10 +98,13 @@ def checked_request(
         TypeError: An argument is of another type.
         ValueError: A shape, a device or a value does not fit.
     """
+    # The starts: they give the widths, the size of the batch and the device.
     W = _checked_start(factors)
     sizes = widths(W)
     batch, device = len(W[0]), W[0].device
     N = sum(layer[0].numel() for layer in W)
+
+    # The problem: target and inputs.
     if input_root is not None:
         input_root = checked_tensor(input_root, "input_root", (sizes[0], None), device=device)
         if input_root.shape[1] == 0:
@@ -108,6 +113,8 @@ def checked_request(
     target = checked_tensor(
         target, "target", (sizes[-1], r), (batch, sizes[-1], r), (1, sizes[-1], r), device=device
     )
+
+    # The rule of a step.
     eta = checked_positive_numbers(step_size, "step_size", batch, device)
     steps = checked_integer(steps, "steps", 1)
     beta = checked_number(momentum, "momentum", least=0, below=1)
@@ -116,6 +123,8 @@ def checked_request(
         raise ValueError("nesterov: expected with a positive momentum, got momentum 0")
     if minibatch is not None:
         minibatch = _checked_minibatch(minibatch, sizes)
+
+    # The observations.
     if observe_every is not None:
         observe_every = checked_integer(observe_every, "observe_every", 1)
     keep_path = checked_flag(keep_path, "keep_path")
@@ -130,6 +139,7 @@ def checked_request(
         reference = reference.expand(batch, N)
     if directions is not None:
         directions = checked_tensor(directions, "directions", (batch, None, N), device=device)
+
     return Request(
         widths=sizes,
         factors=W,
@@ -161,12 +171,12 @@ def _checked_start(factors: object) -> list[Tensor]:
 
 
 def _checked_scale(target: Tensor) -> Tensor:
-    """``‖T‖_F²``, a number for each target; exactly zero for those that are zero only."""
+    """``‖T‖_F²`` of each target; exactly zero only for a target of zeros."""
     scale = target.square().sum((-2, -1)).reshape(-1)
     least, most = (float(end) for end in torch.aminmax(scale))
     if least >= LEAST_LOSS and most <= MOST_TARGET**2:
         return scale
-    # Squares that underflow or overflow tell nothing: the norm comes from entries of size one.
+    # Squares may have underflowed or overflowed, so the norm is computed from entries scaled to size one.
     size = target.abs().amax((-2, -1)).reshape(-1)
     unit = target.reshape(-1, *target.shape[-2:]) / torch.where(size > 0, size, 1.0)[:, None, None]
     norm = size * unit.square().sum((-2, -1)).sqrt()
@@ -199,10 +209,10 @@ def _checked_minibatch(minibatch: Minibatch, sizes: tuple[int, ...]) -> Minibatc
 
 
 def zero_starts(factors: list[Tensor], input_root: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Losses ``‖W_{L:1} S‖_F²`` at a target of zero, and where that product is zero to rounding.
+    """Losses ``‖W_{L:1} S‖_F²`` at a target of zero, and a mask of the runs whose product is zero.
 
-    A loss of zero alone says little: squares below 1e-308 underflow. The product of factors divided by
-    their largest entries does not.
+    A loss of zero does not prove that the product is zero, because squares below 1e-308 underflow. The mask
+    comes from factors that are divided by their largest entries, whose product does not underflow.
     """
     chain = factors if input_root is None else [input_root, *factors]
     largest = [W.abs().amax((-2, -1), keepdim=True) for W in chain]

@@ -1,4 +1,4 @@
-"""The compiled engine: ``_kernels.c`` behind :func:`advance`, on as many threads as PyTorch may use."""
+"""The compiled engine of gradient descent: calls ``_kernels.c`` on as many threads as PyTorch may use."""
 
 import ctypes
 from itertools import pairwise
@@ -23,7 +23,7 @@ from dmf_sharpness.descent.state import Method, Observed, Runs, observation_step
 
 __all__ = ["LANES", "MOST_LAYERS", "advance", "available"]
 MOST_LAYERS = 256
-"""As in ``_kernels.c``."""
+"""The kernel has room for this many layers; the same number stands in ``_kernels.c``."""
 
 
 class _Problem(ctypes.Structure):
@@ -71,7 +71,10 @@ def advance(
     observe_every: int | None,
     keep_path: bool,
 ) -> Observed | None:
-    """Take runs from step ``first`` to ``first + steps``, in place; as :func:`engines.advance`."""
+    """Take runs from step ``first`` to ``first + steps``, in place.
+
+    The arguments and the result are those of :func:`dmf_sharpness.descent.torch_engine.advance`.
+    """
     compiled = loaded_library()
     sizes = runs.widths
     depth, r, batch = len(sizes) - 1, runs.target.shape[-1], len(runs.w)

@@ -1,18 +1,20 @@
-"""The landing law: where gradient descent comes to rest after it has left a minimizer.
+"""The landing law: a prediction of the minimizer at which gradient descent comes to rest after an escape.
 
-Derived in ``docs/landing_law.md``. Write ``m = ηλ_max − 2`` for the instability of the minimizer that
-a run is near and ``s`` for the square of its displacement along the top eigenvector. As long as both
-are small they obey
+The derivation is in ``docs/landing_law.md``. Let ``m = ηλ_max − 2`` be the instability of the minimizer
+that a run is near, and ``s`` the square of its displacement along the top eigenvector. As long as both are
+small, one step takes them to
 
-    ``s' = (1 + m + κ s)² s``,    ``m' = m − β s``    (one step),
+    ``s' = (1 + m + κ s)² s``,    ``m' = m − β s``.
 
-the first the normal form of a period-doubling bifurcation, the second the drift along the set of
-minimizers towards lower sharpness. In continuous time ``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with
-``a = 2κ/β`` is conserved, so a run that starts at ``s = 0``, ``m = 2δ`` comes to rest at the other root
-``m_e`` of ``(a m − 1) e^{a m}``: one number per minimizer, and no fit.
+The first equation is the normal form of a period-doubling bifurcation, the second the drift along the set
+of minimizers towards lower sharpness. In continuous time ``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with
+``a = 2κ/β`` is conserved. So a run that starts at ``s = 0``, ``m = 2δ`` comes to rest at ``s = 0`` and the
+other value ``m_e`` at which ``(a m − 1) e^{a m}`` is the same. The law needs the number ``a`` of each
+minimizer, and nothing is fitted.
 
-To second order in ``δ`` that number is ``ã = a + 3/2 − b``: the 3/2 is what steps of finite length do, and
-``b = d ln β / dm`` is how the drift changes on the way: ``1 − c_end = δ + (4/3) ã δ² + O(δ³)``.
+To be right to second order in ``δ``, ``a`` must be replaced by ``ã = a + 3/2 − b``. The term 3/2 comes from
+the finite length of the steps, and ``b = d ln β / dm`` from the change of the drift on the way. Then
+``1 − c_end = δ + (4/3) ã δ² + O(δ³)``.
 """
 
 from dataclasses import dataclass
@@ -32,24 +34,26 @@ from dmf_sharpness.network.scaling import scaled_problem, times_power
 from dmf_sharpness.network.tangent import curvature_of, inner, retracted, tangential
 from dmf_sharpness.network.taylor import gradient_jet
 
-# Members whose largest eigenvalue is within 2^{±60} stay at their scale.
 ORDINARY_BITS = 60
-# How far from the target a minimizer's product may be, relatively.
+"""Minimizers whose largest eigenvalue is within ``2^{±60}`` are not rescaled."""
 FIT = 1e-6
-# How far to walk for the change of the drift, relative to the minimizer's norm: the central difference
-# is off by about the square.
+"""The product of a minimizer may differ from the target by this relative amount."""
 _WALK = 1e-4
+"""Length of the walk that measures the change of the drift, relative to the minimizer's norm.
+
+The relative error of the central difference is about the square of it.
+"""
 
 
 @dataclass(frozen=True)
 class LandingTerms:
-    """What the landing law is made of, for one minimizer (0-dimensional) or a batch ``(B,)``.
+    """The coefficients of the landing law, for one minimizer (0-dimensional) or a batch ``(B,)``.
 
     Attributes:
-        drift: ``β ≥ 0``, how fast the sharpness falls: ``ηλ`` by ``β x²`` per step, ``x`` the
-            displacement along ``v_1``. Zero where the sharpness is stationary along the minimizers.
-        cubic: ``κ``, what the displacement does to its own growth: ``|x|`` grows by ``m + κ x²``.
-        coefficient: ``a = 2κ/β``; infinite (or NaN) at zero drift.
+        drift: ``β ≥ 0``. In one step ``ηλ`` falls by ``β x²``, where ``x`` is the displacement along
+            ``v_1``. It is zero where the sharpness is stationary along the set of minimizers.
+        cubic: ``κ``. In one step ``|x|`` grows by the relative amount ``m + κ x²``.
+        coefficient: ``a = 2κ/β``; infinite or NaN where the drift is zero.
         drift_slope: ``b = d ln β / dm`` along the drift, at fixed step size.
     """
 
@@ -78,7 +82,7 @@ def _checked(
 def sharpness_slope(factors: Factors, problem: Problem) -> tuple[Tensor, list[Tensor]]:
     """``λ_max`` and its gradient along the set of minimizers, ``P_0 T[v,v,·]``, shaped like the factors.
 
-    Where the top eigenvalue is simple; ``T`` is the third derivative of the loss.
+    ``T`` is the third derivative of the loss. The formula is right if the top eigenvalue is simple.
     """
     target, input_root = problem.target, problem.input_root
     curvature = curvature_of(factors, input_root)
@@ -100,8 +104,8 @@ def landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
 
     These derivatives are exact (:func:`dmf_sharpness.network.taylor.gradient_jet`). ``b`` is the central
     difference of ``ln β`` over that of ``ηλ`` between two minimizers a little way up and down the drift.
-    The factors may be of any size: ``β`` and ``κ`` go like its square, inverted, ``a`` and ``b`` do not
-    depend on it.
+    The factors may be of any size: if they are scaled by ``s``, with the target to match, ``β`` and ``κ``
+    scale by ``s^{-2}``, and ``a`` and ``b`` do not change.
 
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
@@ -136,14 +140,14 @@ def landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
         part if usable.all() else T.new_full(usable.shape, torch.nan).masked_scatter(usable, part)
         for part in (terms.drift, terms.cubic, terms.coefficient, terms.drift_slope)
     )
-    # Displacements are 2^k times as large there.
+    # At that scale displacements are 2^k times as large.
     return LandingTerms(
         times_power(drift, 2 * k), times_power(cubic, 2 * k), coefficient, drift_slope
     )
 
 
 def _landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
-    """:func:`landing_terms` at a scale where nothing leaves the range."""
+    """:func:`landing_terms` for factors of a scale at which nothing overflows or underflows."""
     reduced = reduced_map(factors, problem)
     value, slope = sharpness_slope(factors, problem)
     eta, squared = 2 / value, inner(slope, slope)
@@ -164,13 +168,13 @@ def _landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
 def landing_coefficient(
     factors: Factors, target: Tensor, input_root: Tensor | None = None, *, refined: bool = False
 ) -> float | Tensor:
-    """``a = 2κ/β``, the one number per minimizer that the landing law needs.
+    """``a = 2κ/β``, the only number of a minimizer that the landing law needs.
 
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
-        refined: Return ``ã = a + 3/2 − b`` in its place, with which the law is right to second order.
+        refined: Return ``ã = a + 3/2 − b`` instead, with which the law is right to second order.
 
     Returns:
         A float; for a batch a tensor ``(…)``.
@@ -199,8 +203,8 @@ def predict_landing(a: float | Tensor, step_ratio: float | Tensor) -> float | Te
         step_ratio: ``c = ηλ/2`` at the start, finite and at least 1, likewise.
 
     Returns:
-        ``c_end``, broadcast; a float if neither argument is a tensor or an array. NaN where ``w_0 ≥ 1``:
-        there the growth outruns the drift, and the law has no landing.
+        ``c_end``, broadcast; a float if neither argument is a tensor or an array. NaN where ``w_0 ≥ 1``,
+        because the growth then exceeds the drift and the law predicts no landing.
 
     Raises:
         TypeError: An argument is not of real numbers.

@@ -1,4 +1,4 @@
-"""What became of a run that started beside a minimizer: the kinds of end, and how to tell them apart."""
+"""Outcomes of runs that start beside a minimizer, and the criteria that distinguish them."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,30 +13,35 @@ from dmf_sharpness.network.problem import Problem
 ESCAPE_FACTOR = 10.0
 """A run has escaped when it is this many times farther from the minimizer than it started."""
 RETURN_FACTOR = 2.0
-"""A run that converges has returned if it ends within so many times its first distance: the part of the
-start that lies along the set of minimizers stays."""
+"""A converged run has returned if it ends within this many times the distance at which it started.
+
+It need not end at the minimizer, because a displacement along the set of minimizers does not decay.
+"""
 PERIOD_TOLERANCE = 1e-6
-"""How closely a periodic orbit must close, relative to its longest step."""
+"""A periodic orbit must come back to its start to this distance, relative to its longest step."""
 LONGEST_PERIOD = 32
+"""Orbits of a longer period count as not periodic."""
 WINDOWS, WINDOW = 8, 128
-"""A run at the step limit is watched through so many windows of so many steps."""
+"""A run at the step limit is followed through this many windows of this many steps each."""
 CLOSE_WATCH = 2 * LONGEST_PERIOD
-_CHUNK = 512  # runs whose paths are held at once
+"""For this many further steps all iterates are kept, to look for a period."""
+_CHUNK = 512
+"""The paths of this many runs are held in memory at once."""
 
 
 class EscapeOutcome(IntEnum):
-    """What became of a run that started beside a minimizer."""
+    """The outcome of a run that started beside a minimizer."""
 
     UNDECIDED = 0
     """At the step limit: neither returned nor escaped, or escaped and still settling."""
     RETURNED = 1
-    """Converged within twice its first distance from the minimizer, and never ten times as far."""
+    """Converged within twice its initial distance from the minimizer, and never ten times as far from it."""
     LANDED = 2
-    """Converged to another minimizer: farther away, or after it had been ten times as far."""
+    """Converged to another minimizer: it ends farther away, or was ten times as far on the way."""
     PERIOD_TWO = 3
     """Escaped; at the step limit it alternates between two points."""
     BOUNDED = 4
-    """Escaped; at the step limit it moves within bounds, on an orbit of higher period or on none."""
+    """Escaped; at the step limit it stays bounded, on an orbit of higher period or on no periodic one."""
     DIVERGED = 5
     """Escaped to infinity."""
 
@@ -48,14 +53,14 @@ class EscapeOutcome(IntEnum):
 
 @dataclass(frozen=True)
 class Watch:
-    """How ``B`` runs that have not ended move on.
+    """The behaviour of ``B`` runs that have reached the step limit, as seen in some further steps.
 
     Attributes:
-        period: ``(B,)``: the least period from 2 to 32 with which the orbit closes to 1e-6 of its
-            longest step; 0 if none.
-        settling: ``(B,)``: no period, and the run ended in the meantime, or the largest loss of each
-            window of 128 steps is below that of the window before, eight times in a row. A bounded
-            orbit that fluctuates does that with a probability of the order of 1/8!.
+        period: ``(B,)``. The least period from 2 to 32 with which the orbit closes to 1e-6 of its
+            longest step; 0 if there is none.
+        settling: ``(B,)``. True for a run without a period that either ended in the further steps, or
+            whose largest loss fell from window to window, through eight windows of 128 steps. The loss of
+            a bounded orbit fluctuates, and falls eight times in a row with a probability of about 1/8!.
     """
 
     period: Tensor
@@ -63,7 +68,7 @@ class Watch:
 
 
 def watch(factors: list[Tensor], problem: Problem, step_size: Tensor) -> Watch:
-    """Take runs ``8 · 128 + 64`` steps further, to see whether they repeat themselves or settle."""
+    """Take runs ``8 · 128 + 64`` steps further, and find out whether they are periodic or settle."""
     period, settling = [], []
     for first in range(0, len(step_size), _CHUNK):
         part = slice(first, first + _CHUNK)
@@ -92,7 +97,7 @@ def _watch_chunk(factors: list[Tensor], problem: Problem, step_size: Tensor) -> 
     if len(loss) > WINDOWS * WINDOW:
         envelope = loss[: WINDOWS * WINDOW].reshape(WINDOWS, WINDOW, -1).amax(1)
         falling = (envelope[1:] < envelope[:-1]).all(0)
-    else:  # all have ended
+    else:  # all runs have ended
         falling = ended
     close = on(longer.factors, CLOSE_WATCH, keep_path=True)
     period = _period(close.observed.iterates)
@@ -101,9 +106,9 @@ def _watch_chunk(factors: list[Tensor], problem: Problem, step_size: Tensor) -> 
 
 
 def _period(path: Tensor) -> Tensor:
-    """The least period of orbits ``(K, B, N)``; 0 for those that stand still or do not close."""
+    """The least period of orbits ``(K, B, N)``; 0 for an orbit that stands still or does not close."""
     norm = torch.linalg.vector_norm
-    if len(path) <= LONGEST_PERIOD:  # all have ended
+    if len(path) <= LONGEST_PERIOD:  # all runs have ended
         return torch.zeros(path.shape[1], dtype=torch.int64)
     longest = norm(path[1:] - path[:-1], dim=-1).amax(0)
     moving = longest > PERIOD_TOLERANCE * norm(path[0], dim=-1)
@@ -126,8 +131,8 @@ def classify(
 
     Args:
         run: ``B`` runs of plain gradient descent.
-        radius: Distance of the start from the minimizer, ``(B,)``.
-        farthest: Largest distance from the minimizer on the way, ``(B,)``.
+        radius: Distance between the start and the minimizer, ``(B,)``.
+        farthest: Largest distance from the minimizer during the run, ``(B,)``.
         last: Distance at the end, ``(B,)``.
         problem: ``T``, shape ``(B, d_L, r)``, and ``S``.
         step_size: ``η``, shape ``(B,)``.

@@ -1,13 +1,15 @@
-"""Gradient descent beside a minimizer, reduced to the top direction and what follows it.
+"""A reduced map of gradient descent near a minimizer: the top direction, and its effect on all others.
 
-Derived in ``docs/landing_law.md``. With ``x`` the displacement along ``v_1`` and ``s = x²``, every other
-eigendirection k is pushed by ``s``, forgets at its own rate ``ηλ_k``, and changes ``ηλ_max`` by ``y_k``:
+The derivation is in ``docs/landing_law.md``. Let ``x`` be the displacement along ``v_1`` and ``s = x²``. The
+displacement along any other eigenvector ``v_k`` is driven by ``s``, decays at its own rate ``ηλ_k``, and
+changes ``ηλ_max`` by ``y_k``. One step takes them to
 
-    ``s' = (1 + m + Σ_k y_k + κ_0 s)² s``,    ``y_k' = (1 − ηλ_k) y_k − β_k s``    (one step),
+    ``s' = (1 + m + Σ_k y_k + κ_0 s)² s``,    ``y_k' = (1 − ηλ_k) y_k − β_k s``,
 
-``m = ηλ_max − 2`` at the minimizer. The null space, ``λ = 0``, forgets nothing: its ``y`` is the drift
-towards flatter minimizers. A stiff direction, ``ηλ_k ≫ |m|``, follows at once, ``y_k = −β_k s/(ηλ_k)``. All
-but the null space taken as stiff give the landing law; soft directions between the two need the map itself.
+with ``m = ηλ_max − 2`` at the minimizer. In the null space, ``λ_k = 0``, nothing decays: there ``y_k`` is the
+drift towards flatter minimizers. In a stiff direction, ``ηλ_k ≫ |m|``, ``y_k = −β_k s/(ηλ_k)`` at all times.
+If all directions outside of the null space are stiff, the map gives the landing law; if some are soft
+(``ηλ_k`` not large against ``|m|``), the map itself is needed.
 """
 
 from dataclasses import dataclass
@@ -27,11 +29,11 @@ class ReducedMap:
     """The coefficients of the map, for one minimizer or a batch, at ``ηλ_max = 2``.
 
     Attributes:
-        drift: ``β = (η²/2) ‖P_0 T[v,v,·]‖²`` of the null space, ``(…)``; not negative.
+        drift: ``β = (η²/2) ‖P_0 T[v,v,·]‖²``, the coupling of the null space, ``(…)``, not negative.
         couplings: ``β_k = (η²/2) T[v,v,v_k]²`` of the other directions, ``(…, K)``, not negative.
-        rates: ``ηλ_k``, between 0 and 2, ``(…, K)``; 0 for those that belong to the null space.
-        own: ``κ_0 = (η/6) Q[v,v,v,v] − (η²/4) T[v,v,v]²``, ``(…)``: what ``x`` does to its own growth
-            with all other directions held.
+        rates: ``ηλ_k``, between 0 and 2, ``(…, K)``; 0 for directions in the null space.
+        own: ``κ_0 = (η/6) Q[v,v,v,v] − (η²/4) T[v,v,v]²``, ``(…)``: the effect of ``x²`` on the growth of
+            ``x`` if all other displacements stay zero.
     """
 
     drift: Tensor
@@ -41,8 +43,8 @@ class ReducedMap:
 
     @property
     def cubic(self) -> Tensor:
-        """``κ = κ_0 − Σ_k β_k/(ηλ_k)``: the same with all directions following at once, ``(…)``."""
-        # Where a rate is zero so is the coupling: it is part of the drift.
+        """``κ = κ_0 − Σ_k β_k/(ηλ_k)``, ``(…)``: the effect of ``x²`` if all other directions are stiff."""
+        # A direction of rate zero is part of the drift and has no coupling of its own.
         rates = self.rates.masked_fill(self.rates == 0, 1.0)
         return self.own - (self.couplings / rates).sum(-1)
 
@@ -78,19 +80,19 @@ def reduced_map(factors: Factors, problem: Problem) -> ReducedMap:
 def iterate(
     reduced: ReducedMap, step_ratio: Tensor, start: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Take steps of the reduced map from ``x = start``, all other displacements zero.
+    """Iterate the reduced map from ``x = start`` and zero displacement in all other directions.
 
     Args:
         reduced: The coefficients, a batch ``(B,)``.
         step_ratio: ``c = ηλ_max/2`` of each run, ``(B,)``.
         start: Displacements along ``v_1``, ``(B,)``.
-        steps: How many.
+        steps: The number of steps.
 
     Returns:
-        ``ηλ/2`` where the run is then, and its displacement along ``v_1``; both ``(B,)``.
+        ``ηλ/2`` at the end, and the displacement along ``v_1`` there; both ``(B,)``.
     """
     m = 2 * (step_ratio - 1)
-    # The map is taken at ηλ_max = 2; a run with another step size forgets c times as fast.
+    # The rates are those at ηλ_max = 2; with step ratio c displacements decay c times as fast.
     kept = 1 - step_ratio[:, None] * torch.cat([torch.zeros_like(m)[:, None], reduced.rates], 1)
     push = step_ratio.square()[:, None] * torch.cat([reduced.drift[:, None], reduced.couplings], 1)
     y = torch.zeros_like(push)

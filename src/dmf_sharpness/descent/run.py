@@ -1,4 +1,4 @@
-"""Gradient descent on an ensemble: many runs of one shape at once, each with its own step size."""
+"""Gradient descent on many networks of the same widths at once, each run with its own step size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,12 +29,15 @@ from dmf_sharpness.descent.state import (
 from dmf_sharpness.network.factors import Factors, flatten, unflatten
 
 CHECK_EVERY = 100
+"""Runs are checked for convergence every so many steps."""
 CONVERGED_LOSS = 1e-20
+"""A run has converged at this loss, relative to ``‖T‖_F²``."""
 DIVERGED_LOSS = 1e10
-# Steps between two looks at which runs have ended, so that the rest can be packed anew.
+"""A run has diverged at this loss, relative to the larger of ``‖T‖_F²`` and the loss at the start."""
 STRETCH = 2000
-# Numbers that the observations of one stretch may take: 128 MB.
+"""After this many steps the runs that have ended are taken out of the batch."""
 OBSERVED_NUMBERS = 2**24
+"""The observations of one stretch may hold this many numbers, which take 128 MB."""
 
 
 class Outcome(IntEnum):
@@ -43,10 +46,11 @@ class Outcome(IntEnum):
     STEP_LIMIT = state.RUNNING
     """Still moving after the last step."""
     CONVERGED = state.CONVERGED
-    """The loss is at most 1e-20 of ``‖T‖_F²``, and did not grow over the last 100 steps.
+    """The loss is at most ``1e-20 ‖T‖_F²``, and did not grow over the last 100 steps.
 
-    With a target of zero, at most 1e-20 of the loss at the start. A run that starts at zero has
-    converged at once; one that starts below 1e-280, where squares underflow, is never taken for it.
+    If the target is zero, the loss is at most 1e-20 of the loss at the start. A run whose product is
+    zero there has converged at once. A run that starts with a loss below 1e-280 but not zero never
+    counts as converged, because its squares may underflow.
     """
     DIVERGED = state.DIVERGED
     """The loss passed 1e10 times the larger of ``‖T‖_F²`` and the loss at the start, or is not finite."""
@@ -54,16 +58,16 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What was observed of ``B`` runs at ``K`` times; NaN after a run has ended.
+    """Observations of ``B`` runs at ``K`` times; NaN after a run has ended.
 
     Attributes:
         step: ``(K,)``, the number of steps taken.
         loss: ``(K, B)``.
-        distance: ``(K, B)``, Euclidean distance from the reference in parameter space; below 1e-150
-            perhaps zero, above 1e150 perhaps infinite.
+        distance: ``(K, B)``, Euclidean distance from the reference in parameter space. A distance below
+            1e-150 may be recorded as zero, and one above 1e150 as infinite, because squares are summed.
         projections: ``(K, B, P)``, components of that displacement along the given directions.
         path: ``(K, B, N)``, the iterates, flattened; None unless they were asked for.
-        measured: ``(K, B, Q)``, what ``measure`` made of the iterates; None without.
+        measured: ``(K, B, Q)``, the values of ``measure`` at the iterates; None without ``measure``.
     """
 
     step: Tensor
@@ -75,10 +79,10 @@ class Trajectory:
 
     @property
     def iterates(self) -> Tensor:
-        """:attr:`path`, where it was asked for.
+        """The iterates ``(K, B, N)``, if they were recorded.
 
         Raises:
-            ValueError: It was not.
+            ValueError: They were not.
         """
         if self.path is None:
             raise ValueError("keep_path: expected True, to have the iterates, got False")
@@ -90,12 +94,12 @@ class DescentRun:
     """``B`` runs of gradient descent.
 
     Attributes:
-        factors: The last iterates, each ``(B, d_i, d_{i-1})``; of a diverged run huge, or NaN.
+        factors: The last iterates, each ``(B, d_i, d_{i-1})``; huge or NaN if the run has diverged.
         loss: ``(B,)``, the loss of ``factors``.
-        steps: ``(B,)``, how many steps were taken.
+        steps: ``(B,)``, the number of steps taken.
         outcome: ``(B,)``, integer codes of :class:`Outcome`.
-        trajectory: What was observed on the way, if it was asked for.
-        engine: What computed: the ``compiled`` kernels, or ``torch``.
+        trajectory: The observations, or None if none were asked for.
+        engine: The engine that was used, ``compiled`` or ``torch``.
     """
 
     factors: list[Tensor]
@@ -107,10 +111,10 @@ class DescentRun:
 
     @property
     def observed(self) -> Trajectory:
-        """:attr:`trajectory`, where it was asked for.
+        """The trajectory, if one was recorded.
 
         Raises:
-            ValueError: It was not.
+            ValueError: None was.
         """
         if self.trajectory is None:
             raise ValueError("observe_every: expected a number of steps, to observe runs, got None")
@@ -118,7 +122,7 @@ class DescentRun:
 
 
 def _chosen_engine(request: Request) -> EngineName:
-    """The engine to use: the compiled one if it was built and can do what is asked."""
+    """The engine to use: the compiled one if it was built and supports the request, else PyTorch."""
     reasons = (
         ("tensors on the CPU", request.target.device.type == "cpu"),
         ("no minibatch", request.minibatch is None),
@@ -153,17 +157,17 @@ def gradient_descent(
 ) -> DescentRun:
     """``W ← W − η ∇f(W)`` for ``f(W) = ‖T − W_{L:1} S‖_F²``, ``B`` runs at once.
 
-    A run stops by itself when it has converged (looked at every 100 steps) or diverged (looked at
-    every step); see :class:`Outcome`. The others go on without it, and no run's arithmetic depends
-    on its neighbours', on the number of threads, or on its place in the batch.
+    A run stops when it has converged (checked every 100 steps) or diverged (checked at every step);
+    see :class:`Outcome`. The other runs go on without it. The arithmetic of a run does not depend on the
+    other runs, on the number of threads, or on its place in the batch.
 
-    With ``momentum = β`` the heavy-ball method, ``V ← βV − η∇f(W)``, ``W ← W + V``, which is stable
-    at a minimizer for ``ηλ_max < 2 + 2β`` (Polyak, USSR Comput. Math. 4, 1964); with ``nesterov``
-    Nesterov's, for ``ηλ_max < (2 + 2β)/(1 + 2β)``. The iterates of the latter are the points at which
-    it takes the gradient.
+    With ``momentum = β`` it is the heavy-ball method, ``V ← βV − η∇f(W)``, ``W ← W + V``, which is stable
+    at a minimizer for ``ηλ_max < 2 + 2β`` (Polyak, USSR Comput. Math. 4, 1964). With ``nesterov`` it is
+    Nesterov's method, which is stable for ``ηλ_max < (2 + 2β)/(1 + 2β)``; its iterates are the points at
+    which it takes the gradient.
 
-    All is computed in float64, and sums of squares are part of it: where they overflow, the run has
-    diverged, and displacements below 1e-150 may be recorded as zero. Results carry no graph.
+    Everything is computed in float64, with sums of squares: a run whose squares overflow has diverged,
+    and a displacement below 1e-150 may be recorded as zero. Results carry no autograd graph.
 
     Args:
         factors: Starts, ``W_i`` of shape ``(B, d_i, d_{i-1})``, float64.
@@ -171,27 +175,27 @@ def gradient_descent(
             1e-140 to 1e140.
         step_size: ``η``, a number or one per run, ``(B,)``: a tensor, an array or a list of real numbers
             of any type, each taken as it is.
-        steps: Most steps to take.
+        steps: The largest number of steps.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
-        observe_every: Record the trajectory every so many steps; None records nothing.
-        reference: Point that the distance is measured from, flattened, ``(B, N)`` or one for all,
-            ``(N,)``; default the start.
+        observe_every: The number of steps between two observations; None records nothing.
+        reference: The point that distances are measured from, flattened, ``(B, N)``, or ``(N,)`` for all
+            runs; None means the start of each run.
         directions: Directions to project the displacement on, ``(B, P, N)``.
-        keep_path: Record the iterates themselves, too: ``K B N`` numbers.
-        measure: Record what this makes of the iterates, too, such as their sharpness: a function
-            from finite factors ``(n, d_i, d_{i-1})`` to a float64 tensor ``(n, Q)``. No path is kept
-            for it.
+        keep_path: Record the iterates too, ``K B N`` numbers.
+        measure: A function whose values at the iterates are recorded too, for instance their sharpness.
+            It takes finite factors ``(n, d_i, d_{i-1})`` and returns a float64 tensor ``(n, Q)``. The
+            iterates need not be recorded for it.
         momentum: ``β`` of the heavy ball, in ``[0, 1)``.
-        nesterov: Nesterov's method in place of the heavy ball.
+        nesterov: Use Nesterov's method in place of the heavy ball.
         minibatch: Take each step on part of the data; losses stay those of ``T`` and ``S``.
-        engine: What to compute with: the ``compiled`` kernel, ``torch``, or (``auto``) the kernel if
-            it was built and the tensors are on the CPU. They differ by rounding.
+        engine: ``compiled`` for the kernel in C, ``torch`` for PyTorch, or ``auto`` for the kernel if it
+            was built and the tensors are on the CPU. The results differ by rounding.
 
     Raises:
         TypeError: A tensor is not a float64 tensor, or another argument is not of its type.
         ValueError: Shapes or devices do not fit, a value is not finite, a number is out of its range, or
-            the engine cannot do what is asked.
-        MemoryError: What is to be observed does not fit into memory.
+            the engine does not support the request.
+        MemoryError: The observations do not fit into memory.
     """
     request = checked_request(
         factors,
@@ -226,7 +230,7 @@ def _starting(request: Request) -> Runs:
         eta=eta.contiguous(),
         limit=DIVERGED_LOSS * request.scale,
         floor=CONVERGED_LOSS * request.scale,
-        previous=torch.full_like(eta, -torch.inf),  # a start is never taken for an end
+        previous=torch.full_like(eta, -torch.inf),  # so that no run ends at its first step
         outcome=torch.full((batch,), state.RUNNING, device=w.device),
         taken=torch.zeros(batch, dtype=torch.int64, device=w.device),
         loss=torch.full_like(eta, torch.nan),
@@ -236,7 +240,7 @@ def _starting(request: Request) -> Runs:
     zero = request.scale == 0
     if bool(zero.any()):
         start, there = zero_starts(request.factors, request.input_root)
-        # No loss is below −1.
+        # A floor of −1, which no loss reaches, keeps a run whose loss may have underflowed from converging.
         floor = torch.where(
             start >= LEAST_LOSS, CONVERGED_LOSS * start, torch.where(there, 0.0, -1.0)
         )
@@ -247,7 +251,7 @@ def _starting(request: Request) -> Runs:
 
 
 def _descended(request: Request, engine: EngineName) -> DescentRun:
-    """Stretch by stretch: take the steps, keep what was seen, part with the runs that have ended."""
+    """All runs to their ends, stretch by stretch; after each the runs that have ended leave the batch."""
     advance = compiled_engine.advance if engine == "compiled" else torch_engine.advance
     method = Method(
         momentum=request.momentum,
@@ -261,9 +265,9 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
     follow = request.keep_path or request.measure is not None
     runs = _starting(request)
     batch = len(runs.w)
-    alive = torch.arange(batch, device=runs.w.device)  # the numbers of the runs under way
+    alive = torch.arange(batch, device=runs.w.device)  # the numbers of the runs still in the batch
     pieces: list[tuple[range, Tensor, Observed]] = []
-    parts: list[tuple[Tensor, ...]] = []  # those that have ended: which, and what became of them
+    parts: list[tuple[Tensor, ...]] = []  # the runs that have ended: their numbers and results
     taken = 0
     while True:
         # Steps.
@@ -293,12 +297,12 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
 
 
 def _kept(seen: Observed, before: Observed | None, request: Request) -> Observed:
-    """The observations of a stretch that were asked for.
+    """The part of a stretch's observations that the request asks for.
 
     Args:
-        seen: All of them, with the iterates if something is to be made of these.
-        before: Those of the first stretch, None if this is it.
-        request: What was asked for.
+        seen: All observations, with the iterates if ``measure`` needs them.
+        before: The observations of the first stretch; None if this is the first.
+        request: The checked arguments.
     """
     if request.measure is not None:
         columns = None if before is None or before.measured is None else before.measured.shape[2]
@@ -308,7 +312,7 @@ def _kept(seen: Observed, before: Observed | None, request: Request) -> Observed
 
 
 def _in_order(parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-    """What became of the runs, in their order, from parts that begin with the numbers of their runs."""
+    """The columns of all runs in their original order, from parts that begin with the runs' numbers."""
     if len(parts) == 1:
         return list(parts[0][1:])
     numbers, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -317,7 +321,7 @@ def _in_order(parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
 
 
 def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
-    """Steps to take at one go, a multiple of ``CHECK_EVERY``, such that observations fit."""
+    """The length of the next stretch: a multiple of ``CHECK_EVERY`` whose observations fit into memory."""
     if observe_every is None:
         return STRETCH
     numbers = 2 + runs.directions.shape[1] + (runs.w.shape[1] if keep_path else 0)
@@ -328,7 +332,7 @@ def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
 def _measured(
     seen: Observed, measure: Measure, shape: tuple[int, ...], columns: int | None
 ) -> Tensor:
-    """What ``measure`` makes of the iterates seen, ``(K, B, Q)``; NaN where a run had ended."""
+    """The values of ``measure`` at the iterates, ``(K, B, Q)``; NaN where a run had ended."""
     path = seen.iterates
     there = torch.isfinite(path).all(-1)
     points = path[there]
@@ -340,7 +344,7 @@ def _measured(
             device=points.device,
             finite=False,
         )
-    else:  # no time of observation lies in this stretch
+    else:  # no observation falls into this stretch
         numbers = points.new_empty(0, columns or 0)
     measured = seen.loss.new_full((*seen.loss.shape, numbers.shape[-1]), torch.nan)
     measured[there] = numbers
@@ -350,9 +354,9 @@ def _measured(
 def _assemble(
     pieces: Sequence[tuple[range, Tensor, Observed]], batch: int, last: int
 ) -> Trajectory:
-    """Put the observations of whichever runs were alive into rows of all runs, NaN elsewhere.
+    """The observations of all stretches in one table of all runs, NaN where a run had ended.
 
-    Nothing is kept of the times after ``last``, when the last run has ended.
+    Times after ``last``, the step at which the last run ended, are left out.
     """
     steps = [step for times, _, _ in pieces for step in times]
     kept = sum(step <= last for step in steps)

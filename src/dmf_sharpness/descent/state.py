@@ -1,8 +1,8 @@
-"""What runs underneath :func:`dmf_sharpness.descent.run.gradient_descent`: the state, and PyTorch.
+"""The state of runs of gradient descent, which both engines share.
 
-An engine takes a batch of :class:`Runs` some steps further. There are two, of one contract: the
-compiled kernel (:mod:`dmf_sharpness.descent.compiled_engine`), and :func:`advance` here, which needs
-nothing but PyTorch, runs on any device, and takes minibatches.
+An engine is a function ``advance`` that takes a batch of :class:`Runs` some steps further. There are two
+with the same arguments: :mod:`dmf_sharpness.descent.compiled_engine` calls the kernel in C, and
+:mod:`dmf_sharpness.descent.torch_engine` needs only PyTorch, runs on any device, and supports minibatches.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,21 @@ import torch
 from torch import Tensor
 
 RUNNING, CONVERGED, DIVERGED = 0, 1, 2
+"""The outcomes of a run as integers, because the kernel in C uses these numbers too."""
 
 
 @dataclass(frozen=True)
 class Minibatch:
-    """Training on a random part of the data at each step.
+    """A random part of the data for each step.
 
-    The gradient of a step is ``n/size`` times that of the loss on ``size`` of the ``n`` columns,
-    drawn without replacement: its mean is the gradient of the whole loss. All runs of a batch see
-    the same columns, drawn from ``(seed, step)``, so that a run does not depend on the others.
+    The gradient of a step is ``n/size`` times that of the loss on ``size`` of the ``n`` columns, drawn
+    without replacement, so that its mean is the gradient of the whole loss. All runs of a batch use the
+    same columns, which depend on ``(seed, step)`` alone, so that no run depends on the others.
 
     Attributes:
         inputs: ``X``, shape ``(d_0, n)``.
         outputs: ``Y``, shape ``(d_L, n)``.
-        size: Columns per step, from 1 to ``n``.
+        size: The number of columns per step, from 1 to ``n``.
         seed: Seed of the draws.
     """
 
@@ -35,7 +36,7 @@ class Minibatch:
     seed: int
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
-        """Target and input root of one step, scaled by ``(n/size)^{1/2}``."""
+        """The target and the input root of one step, both scaled by ``(n/size)^{1/2}``."""
         count = self.inputs.shape[1]
         rng = np.random.default_rng([self.seed, step])
         chosen = torch.from_numpy(rng.choice(count, self.size, replace=False))
@@ -49,10 +50,10 @@ class Method:
 
     Attributes:
         momentum: ``β``; 0 is plain gradient descent.
-        nesterov: Take the gradient at the point that the momentum alone would reach.
+        nesterov: Whether the gradient is taken at the point that the momentum alone would reach.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
-        check_every: Steps between two looks at convergence.
-        growth: A run's limit is at least so many times its loss at step 0.
+        check_every: The number of steps between two checks for convergence.
+        growth: The limit of a run is at least this many times its loss at step 0.
         minibatch: Draws part of the data for each step; None uses all of it.
     """
 
@@ -66,22 +67,23 @@ class Method:
 
 @dataclass
 class Runs:
-    """``B`` runs under way; an engine updates it in place.
+    """The state of ``B`` runs, which an engine updates in place.
 
     Attributes:
         widths: ``(d_0, …, d_L)``.
-        w: Parameters, ``(B, N)``.
-        velocity: Of momentum, ``(B, N)``; None without.
+        w: The parameters, ``(B, N)``.
+        velocity: The velocity of the momentum methods, ``(B, N)``; None for plain gradient descent.
         target: ``T``, shape ``(B, d_L, r)``.
-        eta: Step sizes, ``(B,)``.
-        limit: A run with a loss above it, or NaN, has diverged; ``(B,)``, raised at step 0.
-        floor: A run with a loss not above it, not growing, has converged; ``(B,)``.
-        previous: The loss at the last look at convergence, ``(B,)``.
-        outcome: 0 running, 1 converged, 2 diverged; ``(B,)``, int64.
-        taken: Steps taken, ``(B,)``, int64.
-        loss: At the last iterate of the last advance, ``(B,)``.
-        reference: Point that distances are measured from, ``(B, N)``.
-        directions: Directions to project the displacement on, ``(B, P, N)``.
+        eta: The step sizes, ``(B,)``.
+        limit: A run whose loss is above this, or NaN, has diverged; ``(B,)``. Step 0 may raise it, by
+            :attr:`Method.growth`.
+        floor: A run whose loss is at most this, and does not grow, has converged; ``(B,)``.
+        previous: The loss at the last check for convergence, ``(B,)``.
+        outcome: 0 for running, 1 for converged, 2 for diverged; ``(B,)``, int64.
+        taken: The number of steps taken, ``(B,)``, int64.
+        loss: The loss at the last iterate that the engine has evaluated, ``(B,)``.
+        reference: The point that distances are measured from, ``(B, N)``.
+        directions: The directions to project the displacement on, ``(B, P, N)``.
     """
 
     widths: tuple[int, ...]
@@ -99,7 +101,7 @@ class Runs:
     directions: Tensor
 
     def select(self, which: Tensor) -> "Runs":
-        """The runs of the given numbers or mask, as a copy."""
+        """A copy of the runs with the given numbers, or of those in the given mask."""
 
         def chosen(values: Tensor) -> Tensor:
             return values[which].contiguous()
@@ -129,8 +131,8 @@ class Observed:
         loss: ``(K, B)``.
         distance: ``(K, B)``, Euclidean, from the reference.
         projections: ``(K, B, P)``.
-        path: ``(K, B, N)``, the iterates themselves; None if they were not asked for.
-        measured: ``(K, B, Q)``, numbers made of the iterates; None if none were asked for.
+        path: ``(K, B, N)``, the iterates; None if they were not asked for.
+        measured: ``(K, B, Q)``, a function's values at the iterates; None if none was given.
     """
 
     loss: Tensor
@@ -141,10 +143,10 @@ class Observed:
 
     @property
     def iterates(self) -> Tensor:
-        """:attr:`path`, where it was asked for.
+        """The iterates ``(K, B, N)``, if they were recorded.
 
         Raises:
-            ValueError: It was not.
+            ValueError: They were not.
         """
         if self.path is None:
             raise ValueError("keep_path: expected True, to have the iterates, got False")
@@ -152,6 +154,6 @@ class Observed:
 
 
 def observation_steps(first: int, steps: int, final: bool, every: int) -> range:
-    """The steps of an advance at which runs are observed."""
+    """The steps at which an engine observes the runs, between ``first`` and ``first + steps``."""
     start = -(-first // every) * every
     return range(start, first + steps + (1 if final else 0), every)

@@ -1,4 +1,4 @@
-"""Steps of gradient descent with PyTorch, on any device; the compiled engine is held against them."""
+"""The PyTorch engine of gradient descent, for any device; tests compare the compiled engine with it."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from dmf_sharpness.network.factors import unflatten
 def _loss_and_gradient(
     W: Sequence[Tensor], gradient: Sequence[Tensor], target: Tensor, input_root: Tensor | None
 ) -> Tensor:
-    """The loss ``(B,)``; the gradients are written into ``gradient``. One sweep up, one down."""
+    """The loss ``(B,)``; writes the gradients into ``gradient``. One forward pass and one backward pass."""
     signals = [W[0] if input_root is None else W[0] @ input_root]
     for layer in W[1:]:
         signals.append(layer @ signals[-1])
@@ -42,17 +42,20 @@ def advance(
     observe_every: int | None,
     keep_path: bool,
 ) -> Observed | None:
-    """Take runs from step ``first`` to ``first + steps``, in place; with PyTorch.
+    """Take runs from step ``first`` to ``first + steps``, in place.
 
     Args:
-        runs: The runs; those that have ended are left alone.
+        runs: The runs; those that have ended are not changed.
         method: The rule of a step.
-        first: Steps taken so far.
-        steps: Steps to take.
-        final: Whether the runs end there: then the last iterate is judged and observed too, which
-            is otherwise the first act of the next advance.
-        observe_every: Observe at multiples of this step; None observes nothing.
-        keep_path: Observe the iterates themselves, too.
+        first: The number of steps taken so far.
+        steps: The number of steps to take.
+        final: Whether the runs end at ``first + steps``. If so, the last iterate is checked and observed
+            here; otherwise the next call does that first.
+        observe_every: Runs are observed at multiples of this step; None observes nothing.
+        keep_path: Whether the iterates are observed too.
+
+    Returns:
+        The observations, or None without ``observe_every``.
     """
     w, velocity = runs.w, runs.velocity
     gradient = torch.empty_like(w)
@@ -68,7 +71,7 @@ def advance(
         if observe_every is not None and step % observe_every == 0:
             rows.append(_observation(runs, live, keep_path))
         if step == 0:
-            # A finite limit, so that an infinite loss is above it.
+            # The limit is kept finite, so that an infinite loss is above it.
             grown = (method.growth * runs.loss).clamp(max=torch.finfo(w.dtype).max)
             runs.limit = torch.maximum(runs.limit, grown)
         runs.outcome[live & ~(runs.loss <= runs.limit)] = DIVERGED
@@ -118,7 +121,7 @@ def _assembled(
     times: range,
     keep_path: bool,
 ) -> Observed:
-    """One row per time; NaN after the last run has ended."""
+    """The observations with one row per time; NaN after the last run has ended."""
     batch, axes, size = runs.w.shape[0], runs.directions.shape[1], runs.w.shape[1]
     loss = runs.w.new_full((len(times), batch), torch.nan)
     distance, projections = loss.clone(), loss.new_full((len(times), batch, axes), torch.nan)

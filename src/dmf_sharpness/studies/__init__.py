@@ -1,1 +1,1 @@
-"""One module per table: each measures the minimizers of an ensemble in its own way."""
+"""Studies: each module measures the minimizers of an ensemble and returns one table."""

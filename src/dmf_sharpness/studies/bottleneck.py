@@ -1,4 +1,4 @@
-"""The exact expression where it stops being exact: behind a bottleneck, against the true sharpness.
+"""The closed form behind a bottleneck, where it need not be exact, against the true sharpness.
 
 A global minimum whose narrowest layer has width ``k`` below the target's rank has a product ``M_k``, a
 best approximation of rank ``k``, and a residual ``E = M − M_k`` of norm ``σ_{k+1} ≤ σ_k``. ``E``
@@ -44,9 +44,10 @@ from dmf_sharpness.oracles import dense_spectrum
 def measure(ensemble: Ensemble) -> pd.DataFrame:
     """One row per bottlenecked minimizer of matrix factorization.
 
-    ``expression`` is the exact expression of minimizers without a residual, ``sharpness`` the largest
-    eigenvalue with the residual in the Hessian-vector product, ``oracle_sharpness`` the dense autograd
-    Hessian's. ``tight_ends`` says whether the first and the last hidden width are the bottleneck's.
+    ``expression`` is the closed form, which is exact at minimizers without a residual. ``sharpness`` is the
+    largest eigenvalue with the residual in the Hessian-vector product, ``oracle_sharpness`` that of the
+    dense autograd Hessian. ``tight_ends`` says whether both the first and the last hidden width equal the
+    bottleneck's.
     """
     expression = sharpness(ensemble.factors)
     losses = loss(ensemble.factors, ensemble.problem)

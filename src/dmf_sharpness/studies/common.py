@@ -1,4 +1,4 @@
-"""What the studies of the escape share: the minimizers with their spectra, and runs beside them."""
+"""Common parts of the escape studies: minimizers with their top eigenvalues, and runs beside them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,14 @@ from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.tangent import curvature_of
 
 LINEAR_WINDOW = (1e-10, 1e-6)
-"""Displacements, relative to the minimizer's norm, above rounding and below nonlinearity."""
+"""Displacements in this range, relative to the minimizer's norm, grow linearly: neither rounding nor
+nonlinear terms matter."""
 
 ROUNDING = 1e-13
-"""Displacement, relative to the minimizer's norm, that rounding makes of none."""
+"""Rounding displaces a start at the minimizer itself by this, relative to the minimizer's norm."""
 
 CLOSE_LOSS = 1e-12
-"""Loss, relative to the target's, from which the curvature counts as that of a minimizer."""
+"""Below this loss, relative to ``‖T‖_F²``, the curvature counts as that of a minimizer."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Sites:
     Attributes:
         centre: The minimizers, flattened, ``(B, N)``.
         top: ``v_1``, unit, ``(B, N)``.
-        value: ``λ_max``, ``(B,)``, the largest of the spectrum.
-        closed_form: ``λ_max``, ``(B,)``, by the closed form: the same to rounding.
+        value: ``λ_max``, ``(B,)``, as the largest eigenvalue of the whole spectrum.
+        closed_form: ``λ_max``, ``(B,)``, by the closed form; equal to ``value`` up to rounding.
         second: The second eigenvalue, ``(B,)``; 0 if there is none.
         flat: ``λ_flat``, ``(B,)``; NaN with inputs, where it has no closed form.
         problem: ``T``, ``(B, d_L, r)``, and ``S``.
@@ -56,7 +57,7 @@ class Sites:
 
 
 def sites_of(ensemble: Ensemble) -> Sites:
-    """All minimizers of a network, with what their Hessians have at the top."""
+    """All minimizers of a network, with their top eigenvectors and their two largest eigenvalues."""
     top = sharpness(ensemble.factors, ensemble.problem.input_gram)
     spectrum = curvature_of(ensemble.factors, ensemble.input_root).eigenvalues
     value = spectrum[:, -1]
@@ -76,7 +77,7 @@ def sites_of(ensemble: Ensemble) -> Sites:
 
 
 def crossed(*axes: Sequence[float] | Tensor) -> list[Tensor]:
-    """All combinations of the values, the last axis fastest; one column per axis."""
+    """All combinations of the values, one column per axis; the last axis varies fastest."""
     return list(
         torch.cartesian_prod(*[torch.as_tensor(axis, dtype=torch.float64) for axis in axes]).unbind(
             -1
@@ -92,16 +93,16 @@ def random_directions(count: int, size: int, seed: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Settled:
-    """Runs from beside minimizers, and what became of them.
+    """Runs that started beside minimizers, and their outcomes.
 
     Attributes:
         run: The runs.
-        outcome: ``(R,)`` names, lower case.
-        period: ``(R,)``, 0 where there is none.
+        outcome: ``(R,)``, the names of the outcomes in lower case.
+        period: ``(R,)``, the period of the orbit; 0 if there is none.
         farthest: Largest distance from the minimizer, ``(R,)``.
         last: The distance at the end, ``(R,)``.
-        end_ratio: ``ηλ_max/2`` where it landed, or where it is still settling with a loss of at most
-            ``1e-12 ‖T‖²`` (the curvature there is that of a minimizer to about 1e-6); NaN elsewhere.
+        end_ratio: ``ηλ_max/2`` at the end, if the run landed, or if it is still settling and its loss is at
+            most ``1e-12 ‖T‖_F²``, where the curvature is that of a minimizer to about 1e-6; else NaN.
     """
 
     run: DescentRun
@@ -113,7 +114,7 @@ class Settled:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """As columns of a table."""
+        """The columns of a table that describe the end of each run."""
         return {
             "outcome": self.outcome,
             "period": self.period,
@@ -132,15 +133,15 @@ def settle(
     observe_every: int = 10,
     directions: Tensor | None = None,
 ) -> Settled:
-    """Run gradient descent from beside minimizers until it ends, and name the outcomes.
+    """Run gradient descent from points beside minimizers until it ends, and name the outcomes.
 
     Args:
         sites: The minimizers.
-        index: Which one each run starts beside, ``(R,)``.
+        index: The number of the minimizer beside which each run starts, ``(R,)``.
         shift: Displacement of the start, ``(R, N)``.
         step_size: ``η``, ``(R,)``.
-        steps: Most steps.
-        observe_every: How often to look how far a run is.
+        steps: The largest number of steps.
+        observe_every: The number of steps between two observations of the distance.
         directions: Directions to project the displacement on, ``(R, P, N)``.
     """
     centre, problem = sites.centre[index], sites.problem.chosen(index)
@@ -156,9 +157,9 @@ def settle(
     )
     last = torch.linalg.vector_norm(flatten(run.factors) - centre, dim=1)
     farthest = run.observed.distance.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
-    if observe_every > 1:  # the end need not have been looked at
+    if observe_every > 1:  # the last iterate may not have been observed
         farthest = torch.maximum(farthest, last)
-    # From the minimizer itself rounding is the first displacement.
+    # A start at the minimizer itself has no displacement but that of rounding.
     floor = ROUNDING * torch.linalg.vector_norm(centre, dim=1)
     radius = torch.maximum(torch.linalg.vector_norm(shift, dim=1), floor)
     outcome, period = classify(run, radius, farthest, last, problem, step_size)
@@ -176,7 +177,7 @@ def settle(
 
 
 def growth_per_step(projection: Tensor, norm: Tensor) -> np.ndarray:
-    """The factor by which ``|projection|`` changes per step while it is in the linear window.
+    """The factor by which ``|projection|`` changes per step while it is within ``LINEAR_WINDOW``.
 
     Args:
         projection: Displacement along ``v_1``, shape ``(K, B)``, one row per step; NaN after the end.
@@ -191,7 +192,7 @@ def growth_per_step(projection: Tensor, norm: Tensor) -> np.ndarray:
     for b in range(size.shape[1]):
         inside = (size[:, b] >= low) & (size[:, b] <= high)
         first = int(inside.argmax())
-        # The first stretch only: later the run may come by again.
+        # Only the first visit to the window counts; the run may pass through it again later.
         length = (
             int((~inside[first:]).argmax()) if not inside[first:].all() else len(inside) - first
         )

@@ -1,8 +1,8 @@
-"""Gradient descent from beside a minimizer: does it leave, how fast, and where does it end up.
+"""Gradient descent from points beside a minimizer: whether it leaves, how fast, and where it ends.
 
-With the *step ratio* ``c = η λ_max / 2``, a displacement along the top eigenvector is multiplied by
-``1 − η λ_max = 1 − 2c`` at every step as long as it is small: it dies out for ``c < 1`` and grows for
-``c > 1``, the loss by the square of that factor.
+Let ``c = η λ_max / 2`` be the *step ratio*. As long as a displacement along the top eigenvector is small,
+every step multiplies it by ``1 − η λ_max = 1 − 2c``, and the loss by the square of that. So the
+displacement decays for ``c < 1`` and grows for ``c > 1``.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from dmf_sharpness.studies.landscape import flattening_directions
 
 @dataclass(frozen=True)
 class Escapes:
-    """Runs from beside minimizers, one row of ``table`` for each.
+    """Runs that started beside minimizers, one row of ``table`` for each.
 
     Attributes:
-        table: See :func:`study` for the columns.
-        trajectory: Every step of every run, in the order of the rows; projections on ``v_1`` and
+        table: The columns are those that :func:`study` lists.
+        trajectory: Every step of every run, in the order of the rows, with projections on ``v_1`` and
             ``v_N``.
     """
 
@@ -34,18 +34,17 @@ class Escapes:
 
 
 def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
-    """Leave some minimizers along ``v_1``, with every step ratio, from every radius.
+    """Start some minimizers' runs along ``v_1``, with every step ratio, at every radius.
 
     Returns:
-        A row for each minimizer (slowest), step ratio and radius (fastest), with the columns of
-        :meth:`dmf_sharpness.experiments.ensembles.Ensemble.rows` and
-        ``step_ratio``, ``step_size``, ``radius``, ``sharpness``
-        (at the start), ``outcome``, ``period`` (of a periodic orbit, else 0), ``escaped``,
-        ``steps``, ``loss`` (at the end, above the least),
-        ``farthest`` (largest distance from the minimizer), ``distance`` (the last one), ``growth``
-        (measured factor per step in the linear phase, NaN where the run has none long enough),
-        ``predicted_growth`` (``|1 − ηλ_max|``), ``end_ratio`` (``ηλ/2`` where it landed, else NaN), and
-        ``flat_sharpness`` (NaN with inputs, where it has no closed form).
+        A row for each minimizer (slowest), step ratio and radius (fastest). The columns are those of
+        :meth:`dmf_sharpness.experiments.ensembles.Ensemble.rows`, then ``step_ratio``, ``step_size``,
+        ``radius``, ``sharpness`` (at the minimizer), ``outcome``, ``period`` (of a periodic orbit, else 0),
+        ``escaped``, ``steps``, ``loss`` (at the end, above the least), ``farthest`` (the largest distance
+        from the minimizer), ``distance`` (the last distance), ``growth`` (the measured factor per step in
+        the linear phase; NaN if that phase is too short), ``predicted_growth`` (``|1 − ηλ_max|``),
+        ``end_ratio`` (``ηλ/2`` at the landing, else NaN), and ``flat_sharpness`` (NaN with inputs, where it
+        has no closed form).
     """
     chosen = _evenly(len(ensemble.kinds), spec.minimizers)
     sites = sites_of(ensemble.chosen(chosen))
@@ -64,7 +63,7 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
     )
     path = end.run.observed
     norm = torch.linalg.vector_norm(sites.centre[index], dim=1)
-    # A run that has left and is still settling is undecided only about where it will end.
+    # An undecided run that is far away has escaped: only the place where it will settle is not known.
     left = end.farthest >= ESCAPE_FACTOR * radius.numpy()
     escaped = [EscapeOutcome[name.upper()].escaped for name in end.outcome]
     table = ensemble.rows(chosen[index.numpy()]).assign(
@@ -88,13 +87,13 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
 
 
 def _evenly(count: int, most: int) -> np.ndarray:
-    """The numbers of at most so many minimizers, evenly spaced over all of them."""
+    """The numbers of at most ``most`` minimizers, evenly spaced over all ``count``."""
     places = np.linspace(0, count - 1, min(most, count))
     return np.unique(places.round().astype(int))
 
 
 def recorded_paths(escapes: Escapes, kind: str | None) -> pd.DataFrame:
-    """The paths that leave the first minimizer of a kind, a row per run and step; none without a kind."""
+    """The runs beside the first minimizer of a kind, a row per run and step; no rows if ``kind`` is None."""
     table, path = escapes.table, escapes.trajectory
     first = table[table.kind == kind].minimizer.unique()[:1]
     frames = [pd.DataFrame(columns=["network", "minimizer", "step_ratio", "radius", "step"])]

@@ -1,4 +1,4 @@
-"""Sharpness, spectrum and balance of every minimizer, beside the dense autograd Hessian's."""
+"""Sharpness, spectrum and balance of every minimizer, compared with the dense autograd Hessian."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ from dmf_sharpness.oracles import dense_hessian
 
 
 def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
-    """One row per minimizer: the exact expression, the dense Hessian, and the negative controls.
+    """One row per minimizer: the closed form, the dense Hessian, and the negative controls.
 
-    The dense Hessian is that of the loss on the raw inputs and outputs. The controls are wrong on
-    purpose: ``control_sharpness`` is the formula known before, right at flat minimizers only (for
-    data: the expression with the data left out), and the ``control_`` differences of spectrum and
-    eigenvector compare a minimizer's Hessian with its neighbour's prediction.
+    The dense Hessian is that of the loss on the raw inputs and outputs. The controls are wrong on purpose:
+    ``control_sharpness`` is the formula that was known before the paper, which is right only at flat
+    minimizers (with data, it is the closed form without the data). The columns ``control_…`` of spectrum
+    and eigenvector compare the Hessian of a minimizer with the prediction for the next minimizer.
     """
     gram = None if regression is None else regression.input_gram
     exact = sharpness(ensemble.factors, gram)
@@ -68,7 +68,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
 
 
 def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -> dict[str, Any]:
-    """Loss and balance; the flat limit is known in matrix factorization only."""
+    """The columns of loss and balance; ``λ_flat`` is known in matrix factorization only."""
     losses = loss(ensemble.factors, ensemble.problem)
     columns: dict[str, Any] = {
         "loss": losses + (0.0 if regression is None else regression.least_loss),
@@ -104,7 +104,7 @@ def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -
 
 
 def _spectrum_difference(predicted: Tensor, oracle: Tensor) -> float:
-    """Largest difference of two descending spectra over ``λ_max``; the shorter goes on with zeros."""
+    """Largest difference of two descending spectra over ``λ_max``; the shorter one is extended by zeros."""
     length = max(len(predicted), len(oracle))
     a, b = (torch.nn.functional.pad(s, (0, length - len(s))) for s in (predicted, oracle))
     return float((a - b).abs().max() / oracle[0])

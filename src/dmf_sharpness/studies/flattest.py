@@ -1,4 +1,4 @@
-"""Minimize the sharpness from every minimizer: how low does it get, and what is there."""
+"""Minimization of the sharpness over the set of minimizers: the least value found, and the point it is at."""
 
 import pandas as pd
 import torch
@@ -15,13 +15,13 @@ STUDY = StudyOptions(needs=("steps",))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """BFGS from every minimizer, ``spec.steps`` iterations at most.
+    """BFGS from every minimizer, with at most ``spec.steps`` iterations.
 
     Returns:
         A row per minimizer: ``start_ratio``, ``end_ratio`` and ``least_ratio`` (``λ_max/λ_flat`` at the
-        start, at the end, and the least on the way), ``residual`` (relative, of the end's product),
-        ``evaluations``, ``imbalance`` (of the end's spectral products), ``path_defect`` and
-        ``start_path_defect``.
+        start, at the end, and at its least on the way), ``residual`` (of the product at the end, relative
+        to the target), ``evaluations``, ``imbalance`` (of the spectral products at the end),
+        ``path_defect`` (at the end) and ``start_path_defect``.
     """
     index = torch.arange(len(ensemble.kinds)).numpy()
     rows = []

@@ -1,4 +1,4 @@
-"""Where to: the landings measured, and what the landing law predicts for them."""
+"""Landings of runs that leave a minimizer, as measured and as the landing law predicts them."""
 
 import numpy as np
 import pandas as pd
@@ -14,34 +14,36 @@ from dmf_sharpness.studies.common import crossed, settle, sites_of
 STUDY = StudyOptions(needs=("step_ratios", "steps"), on_data=True, leaves=True)
 
 START = 1e-3
-"""Radius of the starts, relative to the predicted largest displacement: squared, it is what the law
-neglects at the start."""
+"""Runs start at this distance, relative to the largest displacement that the law predicts.
+
+The law takes ``s = x²`` at the start as zero, so the relative error is about the square of this.
+"""
 
 PATIENCE, PATIENCE_PER_EXCESS = 20_000, 300
-"""A run may take ``20,000 + 300/δ`` steps: to leave and to settle both take a time that goes as ``1/δ``."""
+"""A run may take ``20,000 + 300/δ`` steps, because leaving and settling both take of the order of ``1/δ``."""
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Leave every minimizer along ``v_1`` with each step ratio above 1, and see where the run lands.
+    """Start a run along ``v_1`` from every minimizer with each step ratio above 1, and record its landing.
 
     Returns:
         A row per minimizer and step ratio: ``excess`` (``δ``), ``drift``, ``cubic``, ``coefficient``
         (``a``), ``refined`` (``ã``), ``predicted`` and ``predicted_refined`` (``c_end``), ``amplitude``
-        (the largest displacement predicted, ``2δ/β^{1/2}``), ``slowest_rate`` (the least ``ηλ_k`` that is
-        not zero: far below ``δ`` it is too slow for the law), ``second_ratio`` (``ηλ_2/2``),
-        ``flat_ratio`` (``ηλ_flat/2``), ``sharpness_ratio`` (``λ_max/λ_flat``), and the outcome.
+        (the largest displacement predicted, ``2δ/β^{1/2}``), ``slowest_rate`` (the least nonzero ``ηλ_k``;
+        if it is far below ``δ`` the law does not apply), ``second_ratio`` (``ηλ_2/2``), ``flat_ratio``
+        (``ηλ_flat/2``), ``sharpness_ratio`` (``λ_max/λ_flat``), and the outcome.
     """
     sites = sites_of(ensemble)
     terms = landing_terms(ensemble.factors, ensemble.problem)
     spectrum = curvature_of(ensemble.factors, ensemble.input_root).eigenvalues
     slowest = spectrum.masked_fill(spectrum == 0, torch.inf).amin(1)
-    # Runs of one step ratio side by side: those that share a vector then take about equally long.
+    # Runs of one step ratio take about equally long, so they should share a vector of the compiled kernel.
     ratio, number = crossed(spec.step_ratios, torch.arange(len(sites.value)))
     index = number.long()
     excess = ratio - 1
     step_size = 2 * ratio / sites.value[index]
     amplitude = 2 * excess / terms.drift[index].sqrt()
-    # A flat minimizer has no drift, and no amplitude: start as near as elsewhere.
+    # A flat minimizer has no drift, so its predicted amplitude is infinite and must be limited.
     radius = START * amplitude.clamp(max=1.0)
     ends = []
     for c in spec.step_ratios:

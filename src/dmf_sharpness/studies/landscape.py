@@ -1,4 +1,4 @@
-"""The loss around a minimizer that gradient descent leaves, on the plane in which it leaves."""
+"""The loss around a minimizer, on the plane of the two directions in which gradient descent leaves it."""
 
 import torch
 from torch import Tensor
@@ -10,14 +10,14 @@ from dmf_sharpness.network.problem import Problem
 
 
 def flattening_direction(factors: Factors, problem: Problem) -> Tensor:
-    """The kernel direction ``v_N`` along which the sharpness falls fastest, unit vector ``(N,)``.
+    """The null direction ``v_N`` along which the sharpness falls fastest, a unit vector ``(N,)``.
 
-    The smallest Hessian eigenvalue at a minimizer is 0, and its eigenspace, the tangent space of
-    the set of minimizers, is large: "the" eigenvector of the smallest eigenvalue means nothing
-    without a further choice. This one is the gradient of ``vᵀ H v`` (``v`` the top eigenvector held
-    fixed), projected on the kernel, with the sign that lowers the sharpness. It is the way that an
-    escaping run drifts. Where the sharpness is stationary along the set of minimizers, as at flat
-    ones, there is no such direction and the zero vector is returned.
+    The smallest Hessian eigenvalue at a minimizer is 0, and its eigenspace, the tangent space of the set
+    of minimizers, has a high dimension, so that "the eigenvector of the smallest eigenvalue" is not
+    unique. This one is the gradient of ``vᵀ H v``, with the top eigenvector ``v`` held fixed, projected on
+    the null space of the Hessian, with the sign that lowers the sharpness. An escaping run drifts in this
+    direction. Where the sharpness is stationary along the set of minimizers, as at flat minimizers, there
+    is no such direction, and the result is the zero vector.
 
     Args:
         factors: ``[W_1 … W_L]`` of one minimizer.
@@ -55,7 +55,7 @@ def loss_on_plane(
         along_flattening: Values of ``b``, shape ``(B,)``.
 
     Returns:
-        Shape ``(B, A)``: a row per ``b``.
+        The losses, shape ``(B, A)``, with a row for each ``b``.
     """
     v_1 = hessian_eigenvectors(factors, problem.input_gram)[1][0]
     v_N = flattening_direction(factors, problem)

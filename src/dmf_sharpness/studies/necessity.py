@@ -1,4 +1,4 @@
-"""Try to break necessity: the least sharpness with one spectral product held off balance."""
+"""Counter-examples to necessity, searched for: the least sharpness with one spectral product off balance."""
 
 import pandas as pd
 import torch
@@ -14,12 +14,12 @@ STUDY = StudyOptions(needs=("product_ratios", "steps"))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """BFGS from every minimizer for each of ``spec.product_ratios``, the layers in turn.
+    """BFGS from every minimizer for each of ``spec.product_ratios``; the searches take the layers in turn.
 
     Returns:
-        A row per search: ``layer`` and ``product_ratio`` (``x_i``, held), ``least_excess`` (what the
-        proof allows at depth 2 and for scalars), and the relative excess sharpness at the end,
-        ``end_excess``, and the least on the way, ``found_excess``.
+        A row per search: ``layer`` and ``product_ratio`` (the value at which ``x_i`` is held),
+        ``least_excess`` (the lower bound that is proved at depth 2 and for scalars), ``end_excess`` (the
+        relative excess sharpness at the end) and ``found_excess`` (the least on the way).
     """
     rows = []
     for b in range(len(ensemble.kinds)):

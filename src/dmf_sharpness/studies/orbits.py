@@ -1,8 +1,8 @@
-"""What Ghosh et al. saw (arXiv:2502.20531): orbits of period two beyond the flattest minimizer's limit.
+"""Orbits of period two at step sizes beyond ``2/λ_flat``, as Ghosh et al. found them (arXiv:2502.20531).
 
-Their set-up: a target of a few singular values, all factors a small multiple of the identity at the
-start, and a step size above ``2/λ_flat``, at which no minimizer is stable. To it belong starts beside a
-minimizer that is not balanced, whose balancing gap must decay for their picture to hold there, too.
+Their set-up has a target with a few singular values, starts with all factors a small multiple of the
+identity, and step sizes above ``2/λ_flat``, at which no minimizer is stable. This study also starts beside
+minimizers that are not balanced: their results hold there only if the balancing gap decays.
 """
 
 from itertools import pairwise
@@ -23,11 +23,11 @@ from dmf_sharpness.studies.common import crossed, random_directions, sites_of
 STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("seed",), one_value=("radii",))
 
 IDENTITY_SCALE = 0.1
-"""Of their start, every factor this multiple of the identity."""
+"""In the start of Ghosh et al. every factor is this multiple of the identity."""
 ORBIT = 32
-"""Steps at the end over which an orbit's extent is measured."""
+"""The extent of an orbit is measured over this many steps after the end of the run."""
 TIMES = 60
-"""Observations of a run, evenly spaced."""
+"""A run is observed about this many times, evenly spaced."""
 
 
 def balancing_gap(factors: list[Tensor]) -> Tensor:
@@ -39,11 +39,11 @@ def balancing_gap(factors: list[Tensor]) -> Tensor:
 
 
 def top_gap(factors: list[Tensor], top: Tensor) -> Tensor:
-    """Spread of what the layers do along the top path, ``(max − min)/max``, shape ``(…)``.
+    """Spread of the layers' gains along the top path, ``(max − min)/max``, shape ``(…)``.
 
-    Layer i multiplies the length of ``W_{i−1:1} v`` by a number; ``v`` is the target's top right singular
-    vector, ``(…, d_0)``. Not the layers' norms: while the product swings below the second singular value,
-    those are of another direction.
+    The gain of layer i is ``‖W_i … W_1 v‖/‖W_{i−1} … W_1 v‖``, where ``v`` is the target's top right
+    singular vector, ``(…, d_0)``. The norms of the layers would not do: while the oscillating top singular
+    value of the product is below the second one, the norms belong to another direction.
     """
     q, numbers = top[..., None], []
     for W in factors:
@@ -55,15 +55,16 @@ def top_gap(factors: list[Tensor], top: Tensor) -> Tensor:
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Run with step sizes ``η = 2 c / λ_flat``, the step ratios taken at the flattest minimizer.
+    """Run with step sizes ``η = 2 c / λ_flat``, so that the step ratios refer to flat minimizers.
 
     Returns:
-        A row per start, step ratio and time: ``start`` (``identity``, or ``minimizer``: beside one),
-        ``step``, ``loss``, ``balancing_gap``, ``top_gap``; and, the same in all rows of a run,
-        ``flat_ratio`` (``ηλ_flat/2``), ``period`` (0 for none), ``settling``, ``in_top`` (share of the
-        orbit's variance, end to end, in the
-        target's top singular subspace), ``in_pair`` (in its first two).
+        A row per start, step ratio and time: ``start`` (``identity``, or ``minimizer`` for a start beside
+        one), ``step``, ``loss``, ``balancing_gap``, ``top_gap``. The other columns are the same in all rows
+        of a run: ``flat_ratio`` (``ηλ_flat/2``), ``period`` (0 if there is none), ``settling``, ``in_top``
+        (the share of the variance of the end-to-end product in the target's top singular subspace), and
+        ``in_pair`` (the share in its first two).
     """
+    # The starts: a multiple of the identity, and points beside each minimizer.
     sites = sites_of(ensemble)
     batch, size = sites.centre.shape
     identity = torch.cat(
@@ -74,7 +75,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
     draws = random_directions(batch, size, [spec.seed, ensemble.network])
     beside = sites.centre + spec.radii[0] * draws
-    # One identity start per target; the targets repeat over the minimizers made for them.
+    # Minimizers of one target follow each other, and the identity start is the same for all of them.
     first = [
         b
         for b in range(batch)
@@ -82,6 +83,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     ]
     starts = torch.cat([identity.expand(len(first), size), beside])
     owner = torch.cat([torch.tensor(first), torch.arange(batch)])
+
+    # The runs: every start with every step ratio.
     number, ratio = crossed(torch.arange(len(owner)), spec.step_ratios)
     pick = number.long()
     index = owner[pick]
@@ -95,11 +98,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         observe_every=max(1, spec.steps // TIMES),
         keep_path=True,
     )
+
+    # The orbit at the end of each run. A run that has diverged has none, wherever it was stopped.
     seen = watch(run.factors, Problem(target), step_size)
-    # A run that has diverged is on no orbit, however it would go on from where it was stopped.
     diverged = run.outcome == int(Outcome.DIVERGED)
     shares = _confinement(run.factors, target, step_size)
     in_top, in_pair = (share.masked_fill(diverged, torch.nan) for share in shares)
+
+    # The balance of the layers at every observed time.
     path = unflatten(run.observed.iterates, sites.widths)
     gap, at_top = balancing_gap(path), top_gap(path, torch.linalg.svd(target)[2][:, 0])
     times = len(run.observed.step)
@@ -123,7 +129,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
 
 def _confinement(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of the variance of the end-to-end product, over the last steps, in the top subspaces."""
+    """Shares of the end-to-end product's variance, over ``ORBIT`` steps, in the target's top subspaces.
+
+    Returns:
+        The share in the span of the first singular pair, and of the first two, each ``(B,)``.
+    """
     run = gradient_descent(factors, target, step_size, ORBIT, observe_every=1, keep_path=True)
     shape = (factors[0].shape[-1], *(W.shape[-2] for W in factors))
     product = unflatten(run.observed.iterates, shape)[0]

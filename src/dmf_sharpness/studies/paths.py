@@ -16,13 +16,15 @@ STUDY = StudyOptions(needs=("path_length", "points"), takes=("repeats", "seed"))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Along random gauges ``exp(t A_i)``, ``spec.repeats`` paths per minimizer, ``spec.points`` points each.
+    """Sharpness at ``spec.points`` points of each of ``spec.repeats`` random paths per minimizer.
+
+    A path is ``W_i(t) = exp(t A_i) W_i exp(−t A_{i−1})`` with random ``A_i``, which keeps the product.
 
     Returns:
-        A row per point: ``path``, ``t`` (0 to ``spec.path_length``), ``sharpness`` (the expression),
-        ``oracle_sharpness`` (the dense Hessian), ``flat_sharpness``, and what the norms alone say,
-        ``lower = 2 max_i p_i²`` and ``upper = 2 Σ_i p_i²`` with ``p_i = ‖L_i‖₂‖R_i‖₂``: the sum of ``L``
-        positive operators of norm ``p_i²`` lies between the largest and the sum of their norms.
+        A row per point: ``path``, ``t`` (0 to ``spec.path_length``), ``sharpness`` (the closed form),
+        ``oracle_sharpness`` (the dense Hessian), ``flat_sharpness``, and the bounds ``lower = 2 max_i p_i²``
+        and ``upper = 2 Σ_i p_i²`` with ``p_i = ‖L_i‖₂‖R_i‖₂``. The bounds hold because the norm of a sum
+        of positive operators lies between the largest of their norms and the sum of their norms.
     """
     times = np.linspace(0.0, spec.path_length, spec.points)
     tables = []

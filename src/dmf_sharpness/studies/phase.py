@@ -1,4 +1,4 @@
-"""The phase diagram: what becomes of a run, over the sharpness of its minimizer and the step size."""
+"""The phase diagram: the outcome of a run against the sharpness of its minimizer and the step size."""
 
 import pandas as pd
 import torch
@@ -12,11 +12,12 @@ STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("repeats", 
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """From beside every minimizer, with every step ratio, from some random starts.
+    """Runs from ``spec.repeats`` random starts beside every minimizer, with every step ratio.
 
     Returns:
         A row per minimizer, step ratio and start: ``sharpness_ratio`` (``λ_max/λ_flat``),
-        ``flat_ratio`` (``ηλ_flat/2``), ``second_ratio`` (``ηλ_2/2``), ``start`` (its number), the outcome.
+        ``flat_ratio`` (``ηλ_flat/2``), ``second_ratio`` (``ηλ_2/2``), ``start`` (its number), and the
+        outcome.
     """
     sites = sites_of(ensemble)
     number, ratio, repeat, radius = crossed(

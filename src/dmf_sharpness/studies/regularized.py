@@ -1,4 +1,4 @@
-"""The regularized problem: its minimizers by the closed form and by descent, and their Hessians."""
+"""The regularized problem: its minimizers, by the closed form and by descent, and their Hessian spectra."""
 
 import math
 from collections.abc import Iterator
@@ -29,31 +29,31 @@ from dmf_sharpness.oracles import dense_hessian
 STUDY = StudyOptions(needs=("regularizations",), takes=("repeats", "seed"))
 
 SMALL = 1e-3
-"""Size of the last start of each descent, in the valley of zero."""
+"""The last random start is of this size, so that it lies in the valley of the zero solution."""
 
 
 def _spectrum(factors: Factors, target: Tensor, regularization: float) -> Tensor:
-    """Descending, from the dense autograd Hessian of the plain loss: the regularizer adds ``2μ``."""
+    """The Hessian spectrum, descending: that of the plain loss by autograd, plus the regularizer's ``2μ``."""
     return torch.linalg.eigvalsh(dense_hessian(factors, target)).flip(-1) + 2 * regularization
 
 
 def _points(
     ensemble: Ensemble, b: int, regularization: float, spec: StudySpec
 ) -> Iterator[tuple[str, list[Tensor]]]:
-    """Minimizers by the closed form, by descent, and the control: minimizers without regularization."""
+    """Points of the regularized problem, each with the name of its source; :func:`study` describes them."""
     target, hidden, depth = ensemble.target[b], ensemble.widths[1:-1], ensemble.depth
     seeds = [[spec.seed, ensemble.network, b, r] for r in range(spec.repeats)]
     for seed in seeds:
         yield "closed form", regularized_minimizer(target, hidden, regularization, seed)
     ends = []
     for r, seed in enumerate(seeds):
-        # The last one starts in the valley of zero, which from depth 3 on is always a local minimum.
+        # From depth 3 on zero is always a local minimum, and the last start lies in its valley.
         size = 1.0 if r < len(seeds) - 1 else SMALL
         shapes = [tuple(W.shape[1:]) for W in ensemble.factors]
         draws = [gaussian_matrix(m, n, [*seed, i]) for i, (m, n) in enumerate(shapes)]
         start = [size * draw for draw in draws]
         ends.append(descended(start, target, regularization))
-    # From depth 3 on random starts mostly miss the other valley: a minimizer of the plain problem is in it.
+    # From depth 3 on random starts mostly miss the other valley, in which the plain minimizer lies.
     ends.append(descended(ensemble.one(b), target, regularization))
     values = [float(regularized_loss(W, target, regularization)) for W in ends]
     least = min(values)
@@ -63,16 +63,21 @@ def _points(
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """For each minimizer's target and each of ``spec.regularizations``, in units of ``μ*`` of ``σ_1``.
+    """Points for each target and each of ``spec.regularizations``, in units of the ``μ*`` of ``σ_1``.
 
-    ``spec.repeats`` minimizers by the closed form; as many descents from random points, one of them near
-    zero, and one from the minimizer of the plain problem; and a minimizer of the plain problem.
+    The sources of the points:
+
+    - ``closed form``: ``spec.repeats`` minimizers by the closed form.
+    - ``descent``: ends of descents whose loss is the least of all ends. As many descents start at random,
+      the last of them near zero, and one starts at a minimizer of the plain problem.
+    - ``local minimum``: the other ends of these descents.
+    - ``not regularized``: a minimizer of the plain problem, for negative controls.
 
     Returns:
-        A row per point: ``source``; ``loss`` and ``least_loss`` (closed form); ``least_norm`` and
-        ``most_norm`` of the layers, ``predicted_norm``; ``share`` (``μ/μ*``) and ``vanishing_share``;
-        ``collapsed``; for scalars ``spectrum_difference`` from the closed form over its largest
-        eigenvalue, NaN otherwise.
+        A row per point: ``source``; ``loss`` and ``least_loss`` (by the closed form); ``least_norm`` and
+        ``most_norm`` (of the layers) and ``predicted_norm``; ``share`` (``μ/μ*``) and ``vanishing_share``
+        (the share at which the local minimum vanishes); ``collapsed``; and ``spectrum_difference`` from the
+        closed form, relative to its largest eigenvalue, for scalars (else NaN).
     """
     rows: list[dict[str, Any]] = []
     depth = ensemble.depth

@@ -1,7 +1,7 @@
-"""One study, by its name, on all networks of an experiment.
+"""The entry point of the studies: runs one of them, given its name, on all networks of an experiment.
 
-Each module here has one function, ``study(ensemble, spec) -> DataFrame``: all its runs on the minimizers of
-one network, a row for each. It says in ``STUDY`` which options it needs and takes.
+Each study is a module with a function ``study(ensemble, spec) -> DataFrame``, which measures the minimizers
+of one network. Its constant ``STUDY`` declares which options it needs and which it takes.
 """
 
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from dmf_sharpness.experiments.experiment import StudySpec
 
 
 def run(name: str, ensembles: Iterable[Ensemble], spec: StudySpec) -> pd.DataFrame:
-    """One study on all networks of an experiment, their tables one below the other.
+    """The table of a study on all networks of an experiment, network after network.
 
     Raises:
         ValueError: There is no such study.
-        UserError: It leaves all minimizers out.
+        UserError: The study has left out all minimizers.
     """
     if name not in catalog.studies():
         raise ValueError(f"name: expected one of {list(catalog.studies())}, got {name!r}")

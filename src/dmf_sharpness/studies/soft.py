@@ -1,7 +1,7 @@
-"""Where to, with soft directions: beside minimizers whose Hessian has eigenvalues of every size.
+"""Landings near minimizers with soft directions, whose Hessian has eigenvalues of every size.
 
-On data the smallest eigenvalues may be a billionth of the largest. Such directions take as many steps
-to settle: a run that has left the minimizer and no longer oscillates is at no minimizer yet.
+On data the smallest eigenvalues may be a billionth of the largest, and such a direction takes a billion
+steps to settle. So a run that has left the minimizer and no longer oscillates is not at a minimizer yet.
 """
 
 import pandas as pd
@@ -26,13 +26,13 @@ STUDY = StudyOptions(
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Leave every minimizer along ``v_1`` with each step ratio, and look at the run after ``spec.steps``.
+    """Start a run along ``v_1`` from every minimizer with each step ratio, and stop it after ``spec.steps``.
 
     Returns:
-        A row per minimizer and step ratio: ``excess`` (``δ``), ``end_ratio`` (``ηλ/2``, ``λ`` by
-        the exact expression, where the run is), ``along`` (its displacement along ``v_1``, over the
-        largest on the way), ``predicted`` (``end_ratio`` by the reduced map) and ``settled`` (by the landing
-        law, which takes all directions as settled).
+        A row per minimizer and step ratio: ``excess`` (``δ``), ``end_ratio`` (``ηλ/2`` at the end, ``λ`` by
+        the closed form), ``along`` (the displacement along ``v_1`` at the end, over the largest on the
+        way), ``predicted`` (``end_ratio`` by the reduced map) and ``settled`` (``end_ratio`` by the landing
+        law, for which all directions have settled).
     """
     sites = sites_of(ensemble)
     ratio, number = crossed(spec.step_ratios, torch.arange(len(sites.value)))
@@ -51,7 +51,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
     farthest = run.observed.projections[:, :, 0].abs().nan_to_num(nan=0.0).amax(0)
     along = ((flatten(run.factors) - centre) * top).sum(1).abs() / farthest
-    # What is left of the residual changes the Hessian's top eigenvalue by less than its sixth digit.
+    # The closed form leaves out the residual, which changes the top eigenvalue by less than 1e-6 of it.
     there = torch.full_like(ratio, torch.nan)
     finite = torch.isfinite(flatten(run.factors)).all(1)
     if bool(finite.any()):
@@ -62,7 +62,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     predicted, _ = iterate(chosen, ratio, torch.full_like(ratio, radius), spec.steps)
     a = landing_coefficient(ensemble.factors, ensemble.target, ensemble.input_root, refined=True)
     a = torch.as_tensor(a)[index]
-    known = torch.isfinite(a)  # a flat minimizer has none
+    known = torch.isfinite(a)  # a flat minimizer has no finite coefficient
     settled = torch.as_tensor(predict_landing(a.masked_fill(~known, 0.0), ratio))
     return ensemble.rows(index.numpy()).assign(
         step_ratio=ratio.numpy(),

@@ -1,8 +1,9 @@
-"""From where: starts of every kind beside a minimizer, and what rounding does to the exceptions.
+"""Starts of every kind beside a minimizer, also those from which exact gradient descent would not leave.
 
 With one unstable direction, the starts that do not leave form a set of codimension one, the stable
-manifold: ``⟨v_1, w − w*⟩ = h(rest)``, ``h`` of second order. A start on it is found by bisection on its
-component along ``v_1``: on either side the run leaves to opposite sides.
+manifold: ``⟨v_1, w − w*⟩ = h(z)``, where ``z`` is the displacement orthogonal to ``v_1`` and ``h`` is of
+second order. A start on it is found by bisection on its component along ``v_1``, because runs from
+opposite sides of the manifold leave in opposite directions.
 """
 
 import numpy as np
@@ -31,25 +32,34 @@ STUDY = StudyOptions(
 )
 
 KINDS = ("top", "random", "flattening", "orthogonal", "manifold", "stable", "exact")
+"""The kinds of starts, which :func:`study` describes."""
 LEVEL = 1e-3
 """A run has left when its step along ``v_1`` is this long, relative to the minimizer's norm."""
 HALVINGS = 90
+"""The bisection for the stable manifold ends after this many halvings at the latest."""
 SEARCH_STEPS = 600
+"""Each run of the bisection takes at most this many steps."""
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Start beside every minimizer in every way, at every step ratio and radius.
+    """Runs from every kind of start beside every minimizer, at every step ratio and radius.
 
-    The kinds of start: ``top`` along ``v_1``; ``random``; ``flattening`` along ``v_N``, straight;
-    ``orthogonal``, random but with no component along an unstable direction; ``manifold``, the
-    minimizer that lies the radius away along ``v_N``; ``stable``, on the stable manifold, above the
-    ``orthogonal`` start; ``exact``, the minimizer itself, where rounding decides. Minimizers with more
-    than one unstable direction at a step ratio are left out there.
+    The kinds of starts, where ``r`` is the radius:
+
+    - ``top``: ``r`` along ``v_1``.
+    - ``random``: ``r`` in a random direction.
+    - ``flattening``: ``r`` along ``v_N`` on a straight line.
+    - ``orthogonal``: ``r`` in a random direction that is orthogonal to the unstable direction.
+    - ``manifold``: the minimizer at distance ``r`` along ``v_N``.
+    - ``stable``: on the stable manifold; the ``orthogonal`` start, displaced along ``v_1``.
+    - ``exact``: the minimizer itself, where only rounding can make a run leave.
+
+    A minimizer with more than one unstable direction at a step ratio is left out at that step ratio.
 
     Returns:
-        A row per minimizer, kind, step ratio and radius: ``component`` of the start along ``v_1``,
-        ``start_ratio`` (``ηλ/2`` at the minimizer on or above which it starts), ``escape_time`` (NaN if it
-        never left), and the outcome.
+        A row per minimizer, kind, step ratio and radius: ``component`` (of the start, along ``v_1``),
+        ``start_ratio`` (``ηλ/2`` at the minimizer at or nearest to the start), ``escape_time`` (NaN if the
+        run never left), and the outcome.
     """
     sites = sites_of(ensemble)
     number, ratio, radius = crossed(torch.arange(len(sites.value)), spec.step_ratios, spec.radii)
@@ -83,7 +93,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 def _shifts(
     sites: Sites, index: Tensor, step_size: Tensor, radius: Tensor, seed: list[int]
 ) -> list[tuple[str, Tensor]]:
-    """The displacement of each start, by kind, ``(R, N)``."""
+    """The displacements of the starts, ``(R, N)`` for each kind."""
     top, centre = sites.top[index], sites.centre[index]
     draws = random_directions(len(sites.value), centre.shape[1], seed)[index]
     aside = draws - (draws * top).sum(1, keepdim=True) * top
@@ -93,7 +103,7 @@ def _shifts(
     length = radius[:, None]
     along = centre + length * flattening
     on_manifold = flatten(retracted(sites.factors(along), sites.problem.chosen(index)))
-    # Rounding included: what is left of the component along v_1 is that of float64.
+    # The shifts include rounding: a component along v_1 that should be zero is of the order of 1e-16.
     return [
         ("top", length * top),
         ("random", length * draws),
@@ -111,7 +121,10 @@ def _shifts(
 def _alternating_steps(
     sites: Sites, index: Tensor, shift: Tensor, step_size: Tensor, steps: int
 ) -> Tensor:
-    """``(−1)^t`` times the step along ``v_1``, ``(K, R)``: of one sign while a run leaves to one side."""
+    """``(−1)^t`` times the step along ``v_1``, ``(K, R)``.
+
+    An escaping displacement changes its sign at every step, so this keeps one sign, which tells the side.
+    """
     centre = sites.centre[index]
     run = gradient_descent(
         sites.factors(centre + shift),
@@ -130,8 +143,8 @@ def _alternating_steps(
 
 
 def _first_exit(sites: Sites, index: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """When the step first reaches the level, and the side; ``-1`` and 0 for a run that stays."""
-    if not len(steps):  # all have diverged at once
+    """The time at which the step first reaches the level, and its sign; −1 and 0 for a run that stays."""
+    if not len(steps):  # all runs have diverged at once
         return torch.full_like(index, -1), torch.zeros(len(index), dtype=torch.float64)
     level = LEVEL * torch.linalg.vector_norm(sites.centre[index], dim=1)
     out = steps.abs() >= level
@@ -142,7 +155,7 @@ def _first_exit(sites: Sites, index: Tensor, steps: Tensor) -> tuple[Tensor, Ten
 
 
 def _height(sites: Sites, index: Tensor, step_size: Tensor, aside: Tensor) -> Tensor:
-    """The component along ``v_1`` that puts the start ``aside`` on the stable manifold, ``(R,)``."""
+    """The component along ``v_1`` that moves the start ``aside`` onto the stable manifold, ``(R,)``."""
     size = torch.linalg.vector_norm(aside, dim=1)
     top = sites.top[index]
 
@@ -151,7 +164,7 @@ def _height(sites: Sites, index: Tensor, step_size: Tensor, aside: Tensor) -> Te
         steps = _alternating_steps(sites, index, shift, step_size, SEARCH_STEPS)
         return _first_exit(sites, index, steps)[1]
 
-    # The manifold is within second order of the plane; the factor is room for its curvature.
+    # The manifold differs from the plane by the second order of the size; 10 allows for its curvature.
     reach = (10 * size.square()).clamp(min=1e-15)
     low, high = -reach, reach
     side_high = side_of(high)
@@ -172,7 +185,7 @@ def _height(sites: Sites, index: Tensor, step_size: Tensor, aside: Tensor) -> Te
 def _escape_time(
     sites: Sites, index: Tensor, shift: Tensor, step_size: Tensor, steps: int
 ) -> np.ndarray:
-    """Steps until a run has left, NaN if it never does within the first part of the run."""
+    """The number of steps until a run has left; NaN if it does not leave within ``4 SEARCH_STEPS``."""
     watched = min(steps, 4 * SEARCH_STEPS)
     first, _ = _first_exit(
         sites, index, _alternating_steps(sites, index, shift, step_size, watched)

@@ -14,11 +14,11 @@ STUDY = StudyOptions()
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Look at every minimizer; there is nothing to set.
+    """Balance and structure of every minimizer; the study has no options.
 
     Returns:
         A row per minimizer: ``ratio`` (``λ_max/λ_flat``), ``imbalance`` (of the spectral products), and
-        ``path_defect``, how far the layers are from sharing the top path.
+        ``path_defect`` (:func:`dmf_sharpness.minimizers.flat.path_defect`).
     """
     index = np.arange(len(ensemble.kinds))
     table = ensemble.rows(index)

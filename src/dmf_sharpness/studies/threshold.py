@@ -1,4 +1,4 @@
-"""When: the step size at which gradient descent stops returning, found by bisection on its outcome."""
+"""The threshold: the step size at which gradient descent stops returning, by bisection on its outcome."""
 
 import pandas as pd
 import torch
@@ -13,30 +13,31 @@ from dmf_sharpness.studies.common import Sites, random_directions, sites_of
 STUDY = StudyOptions(needs=("steps",), takes=("momenta", "seed"), on_data=True)
 
 BRACKET = (0.47, 1.61)
-"""Where the bisection starts, in units of the predicted threshold."""
+"""The bisection starts with this interval of step sizes, in units of the predicted threshold."""
 WIDTH = 1e-3
-"""Where it ends: half of this is the accuracy of the threshold."""
+"""The bisection ends when the interval is this short; the threshold is then right to half of it."""
 RADIUS = 1e-7
-"""Of the starts, relative to the minimizer's norm; in a random direction."""
+"""Runs start at this distance from the minimizer, relative to its norm, in a random direction."""
 ESCAPED, RETURNED = 1e3, 0.1
-"""The component along ``v_1`` over its start, from which and to which a run counts as one or the
-other. At the limit of stability the heavy ball amplifies it by ``(1 + β)/(1 − β)`` first."""
+"""A run has escaped when its component along ``v_1`` is 1000 times that of its start, and has returned when
+it ends at a tenth of that. The first number is large, because the heavy ball amplifies the component by
+``(1 + β)/(1 − β)`` at the limit of stability, before it decays."""
 
 
 def predicted_threshold(momentum: Tensor, nesterov: bool) -> Tensor:
-    """``ηλ_max`` at the limit of stability: ``2 + 2β``, and ``(2 + 2β)/(1 + 2β)`` for Nesterov's method."""
+    """``ηλ_max`` at the limit of stability: ``2 + 2β``, or ``(2 + 2β)/(1 + 2β)`` for Nesterov's method."""
     return (2 + 2 * momentum) / (1 + 2 * momentum) if nesterov else 2 + 2 * momentum
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Find the threshold of every minimizer, for each momentum, heavy ball and Nesterov.
+    """Find the threshold of every minimizer for each momentum, with the heavy ball and Nesterov's method.
 
     Returns:
         A row per minimizer and method: ``momentum``, ``nesterov``, ``sharpness_ratio``
-        (``λ_max/λ_flat``), ``predicted`` (``ηλ_max`` at the
-        limit), ``threshold`` (measured, in the same unit), ``relative`` (their quotient), ``lowest_escape``
-        and ``highest_return`` (relative), ``undecided`` (how often neither had happened at the step
-        limit).
+        (``λ_max/λ_flat``), ``predicted`` (``ηλ_max`` at the limit of stability), ``threshold`` (``ηλ_max`` as
+        measured), ``relative`` (``threshold/predicted``), ``lowest_escape`` and ``highest_return`` (the ends
+        of the last interval, relative to ``predicted``), and ``undecided`` (the number of runs that had
+        neither escaped nor returned at the step limit).
     """
     sites = sites_of(ensemble)
     tables = []
@@ -49,12 +50,15 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 def _bisect(
     ensemble: Ensemble, sites: Sites, spec: StudySpec, momentum: float, nesterov: bool
 ) -> pd.DataFrame:
+    # The starts: the same for all step sizes.
     batch = len(sites.value)
     predicted = predicted_threshold(torch.tensor(momentum, dtype=torch.float64), nesterov)
     seed = [spec.seed, ensemble.network]
     direction = random_directions(batch, sites.centre.shape[1], seed)
     radius = RADIUS * torch.linalg.vector_norm(sites.centre, dim=1)
     shift = radius[:, None] * direction
+
+    # The bisection: a run of each minimizer, at the middle of its interval, halves that interval.
     low, high = (torch.full((batch,), edge, dtype=torch.float64) for edge in BRACKET)
     undecided = torch.zeros(batch, dtype=torch.int64)
     while float((high - low).max()) > WIDTH:
@@ -71,16 +75,19 @@ def _bisect(
             momentum=momentum,
             nesterov=nesterov,
         )
+
+        # The verdict on each run, by its component along v_1.
         along = run.observed.projections[:, :, 0].abs()
         start = (shift * sites.top).sum(1).abs()
         peak = along.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
-        # The last look at which the run was still going: it may have converged in between.
+        # A run may have ended between two observations, so its last observation is the last that is not NaN.
         seen = ~torch.isnan(along)
         last = along.gather(0, (seen.sum(0) - 1).clamp(min=0)[None])[0]
         escaped = peak >= ESCAPED * start
         returned = ~escaped & (last <= RETURNED * start)
         undecided += ~(escaped | returned)
-        # An undecided run halves the bracket by whether it is growing: counted, not dropped.
+
+        # An undecided run is counted, not dropped: it has escaped or returned by whether it grows.
         up = escaped | (~returned & (last > start))
         high, low = torch.where(up, middle, high), torch.where(up, low, middle)
     relative = (low + high) / 2

@@ -1,4 +1,4 @@
-"""How fast: the growth per step, the direction, and the time it takes to leave from any distance."""
+"""The speed of the escape: the growth per step, the direction, and the time to leave from any distance."""
 
 from itertools import product
 
@@ -18,28 +18,29 @@ STUDY = StudyOptions(
 )
 
 LEVEL = 0.1
-"""A run has left when ``|⟨v_1, w − w*⟩|`` is this share of the largest that it reaches from rounding."""
+"""A run has left when ``|⟨v_1, w − w*⟩|`` is this share of the peak of the run from the least radius."""
 ROUNDING_RADIUS = 1e-12
-"""From here up a start is not blurred by rounding, and counts for the slope."""
+"""Starts of at least this radius count for the slope, because rounding does not blur their displacement."""
 LINEAR_LEVEL = 1e-5
-"""Displacement along ``v_1``, relative to the minimizer's norm, at which its direction is measured."""
+"""The direction of a run is measured at this displacement along ``v_1``, relative to the minimizer's norm."""
 FARTHEST_FOR_DIRECTION = 1e-9
-"""Starts from up to here: what they hold beside ``v_1`` stays, and must be small by then."""
+"""The direction is measured for starts up to this radius. The part of a start along the set of minimizers
+does not decay, and must be small against ``LINEAR_LEVEL``."""
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """Leave every minimizer along ``v_1`` and in a random direction, from every radius.
+    """Runs that start beside every minimizer, along ``v_1`` and in a random direction, at every radius.
 
     Returns:
         A row per minimizer, step ratio, direction (``top``, ``random``) and radius: ``second_ratio``
-        (``ηλ_2/2``: above 1 there are two unstable directions, and neither direction nor time is that
-        of ``v_1`` alone), ``growth`` and
-        ``predicted_growth`` per step, ``misalignment`` (``1 − |cos|`` with ``v_1`` in the linear phase),
-        ``escape_time`` (steps, interpolated), ``slope`` (of the escape time against ``log(1/radius)``
-        over the radii that are ``counted``: above rounding and below the level), ``predicted_slope``
-        (``1/log|1 − ηλ|``), ``component`` (of the start along ``v_1``) and ``inferred_component`` (the
-        one that would explain the escape time: what rounding makes of a start that has none).
+        (``ηλ_2/2``; above 1 a second direction is unstable, and affects direction and time), ``growth`` and
+        ``predicted_growth`` (per step), ``misalignment`` (``1 − |cos|`` with ``v_1`` in the linear phase),
+        ``escape_time`` (steps, interpolated), ``slope`` (of the escape time against ``log(1/component)``,
+        over the starts that are ``counted``: above rounding and below the level), ``predicted_slope``
+        (``1/log|1 − ηλ|``), ``component`` (of the start, along ``v_1``) and ``inferred_component`` (the
+        component that would explain the escape time; for a start of radius 0 it is that of rounding).
     """
+    # The starts: every minimizer, step ratio, direction and radius.
     sites = sites_of(ensemble)
     batch, size = sites.centre.shape
     sideways = random_directions(batch, size, [spec.seed, ensemble.network])
@@ -49,6 +50,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     radius = torch.tensor([r for _, _, _, r in grid], dtype=torch.float64)
     is_top = torch.tensor([d == "top" for _, _, d, _ in grid])
     direction = torch.where(is_top[:, None], sites.top[index], sideways[index])
+
+    # The runs, observed at every step.
     centre = sites.centre[index]
     run = gradient_descent(
         sites.factors(centre + radius[:, None] * direction),
@@ -62,16 +65,20 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
     along, distance = run.observed.projections[:, :, 0].abs(), run.observed.distance
     norm = torch.linalg.vector_norm(centre, dim=1)
+
+    # The direction in the linear phase.
     misalignment = 1 - _first_above(along, along / distance, LINEAR_LEVEL * norm)
     misalignment[radius > FARTHEST_FOR_DIRECTION] = torch.nan
 
-    # One level for all radii of a group: what is nonlinear on the way there is the same for all.
+    # The escape time. All radii of a group have one level, so that the nonlinear phase is the same for all.
     shape = (-1, len(spec.radii))
     peak = along.nan_to_num(nan=0.0).amax(0).reshape(shape)
-    # Not the smallest radius: from exactly zero a run may never leave, its gradient being exactly zero.
+    # The level comes from a radius above rounding: at radius 0 the gradient may vanish and no run leave.
     above = [r if r >= ROUNDING_RADIUS else np.inf for r in spec.radii]
     level = LEVEL * peak[:, int(np.argmin(above))].repeat_interleave(shape[1])
     time = _crossing_time(along, level)
+
+    # The slope of the escape time against the logarithm of the component along v_1.
     component = radius * (direction * sites.top[index]).sum(1).abs()
     usable = (radius >= ROUNDING_RADIUS) & (component <= level / 10)
     predicted_slope = 1 / torch.log((1 - 2 * ratio).abs())
@@ -98,7 +105,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
 
 def _first_above(size: Tensor, values: Tensor, level: Tensor) -> Tensor:
-    """``values`` ``(K, B)`` where ``size`` first reaches ``level``; NaN for a run that never does."""
+    """``values`` ``(K, B)`` at the time when ``size`` first reaches ``level``; NaN if it never does."""
     above = size >= level
     first = above.to(torch.uint8).argmax(0)
     found = values.gather(0, first[None])[0]
@@ -106,7 +113,10 @@ def _first_above(size: Tensor, values: Tensor, level: Tensor) -> Tensor:
 
 
 def _crossing_time(size: Tensor, level: Tensor) -> Tensor:
-    """When ``size`` ``(K, B)`` reaches ``level``, interpolated in the logarithm; NaN if never or at once."""
+    """The time when ``size`` ``(K, B)`` reaches ``level``, interpolated in its logarithm.
+
+    It is NaN if the level is never reached, or already at the start.
+    """
     above = size >= level
     first = above.to(torch.uint8).argmax(0)
     after = size.gather(0, first[None])[0]
