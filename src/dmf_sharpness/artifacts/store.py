@@ -166,9 +166,6 @@ def read_tensors(
         ArtifactError: The file is missing, damaged, or not the one expected.
     """
     tensors, text = _read_safetensors(path, kind, "pt")
-    # In the file tensors lie wherever the header ends; there a BLAS rounds otherwise than at an aligned
-    # address, so that the length of a name in the header would show in the last digits.
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     header = unsealed(path, kind, text, expected)
     _check_content(path, kind, header, _tensors_digest(tensors))
     return tensors, header
