@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dmf_sharpness.errors import UserError
-from dmf_sharpness.experiments import catalog
+from dmf_sharpness.experiments import catalog, options
 from dmf_sharpness.experiments.experiment import load_config, load_experiment
 from tests.scripts import run_script
 
@@ -189,30 +189,25 @@ MINIMIZERS = st.one_of(
     ),
     some("equal_sharp", product_ratio=[1, 2, 1e6]),
 )  # fmt: skip
-STUDIES = {
-    "landing": {"step_ratios": BEYOND},
-    "threshold": {"momenta": st.sampled_from([[0], [0, 0.5], [0.999]])},
-    "timing": {"step_ratios": BEYOND, "radii": RADII},
-    "starts": {"step_ratios": BEYOND, "radii": RADII},
-    "soft": {"step_ratios": BEYOND, "radii": RADII},
-    "phase": {"step_ratios": RATIOS, "radii": RADII, "repeats": COUNT},
-    "orbits": {"step_ratios": RATIOS, "radii": RADII},
-    "flattest": {},
-    "necessity": {"product_ratios": st.sampled_from([[0.5], [1], [1e-6, 1e6]])},
-    "paths": {
-        "path_length": st.sampled_from([1e-3, 1.2, 30]),
-        "points": st.integers(2, 4),
-        "repeats": COUNT,
-    },
-    "structure": {},
-    "regularized": {"regularizations": st.sampled_from([[1e-6], [0.5, 1], [1e6]])},
+OPTIONS = {
+    "steps": STEPS,
+    "points": st.integers(2, 4),
+    "path_length": st.sampled_from([1e-3, 1.2, 30]),
+    "step_ratios": RATIOS,
+    "radii": RADII,
+    "momenta": st.sampled_from([[0], [0, 0.5], [0.999]]),
+    "product_ratios": st.sampled_from([[0.5], [1], [1e-6, 1e6]]),
+    "regularizations": st.sampled_from([[1e-6], [0.5, 1], [1e6]]),
+    "repeats": COUNT,
+    "seed": st.sampled_from([0, 7]),
 }
 
 
 def options_of(study):
     """What to draw the options of a study from."""
-    steps = {"steps": STEPS} if "steps" in catalog.studies()[study].options else {}
-    return steps | STUDIES[study]
+    declared = catalog.studies()[study]
+    given = OPTIONS | ({"step_ratios": BEYOND} if declared.leaves else {})
+    return {name: given[name] for name in declared.options}
 
 
 EXPLICIT = [
@@ -286,7 +281,7 @@ def plain_experiments(draw):
         if draw(st.booleans()) and kind != "explicit":
             content["escape"]["recorded"] = content["minimizers"][0]["kind"]
             content["landscape"] = {"points": draw(st.integers(2, 4))}
-    chosen = draw(st.lists(st.sampled_from(sorted(STUDIES)), max_size=2, unique=True))
+    chosen = draw(st.lists(st.sampled_from(sorted(catalog.studies())), max_size=2, unique=True))
     content["studies"] = {
         name: {key: draw(value) for key, value in options_of(name).items()} for name in chosen
     }
@@ -334,5 +329,5 @@ def test_a_valid_experiment_runs_or_says_why_it_cannot(tmp_path_factory, content
     assert stage("judge_claims", folder / "c.json", *tables, "--studies", *done) is None
 
 
-def test_every_study_is_among_the_configurations():
-    assert set(STUDIES) == set(catalog.studies())
+def test_every_option_is_among_the_configurations():
+    assert set(OPTIONS) == set(options.NAMES)
