@@ -1,1 +1,1 @@
-"""Files that the stages write and read: they describe themselves, and say what they were made from."""
+"""Files that the stages write and read: each says what it holds and which files it was made from."""

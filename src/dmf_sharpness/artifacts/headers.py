@@ -1,6 +1,6 @@
-"""The sealed header that every table and tensor file carries: what it is, and what it was made from.
+"""The sealed header of every table and tensor file: the kind of its content, and its lineage.
 
-Headers are read without pandas and without torch, for the Snakefile asks for hundreds of them.
+Headers are read without pandas and without torch, because the Snakefile reads hundreds of them.
 """
 
 import hashlib
@@ -12,11 +12,13 @@ from typing import Any
 from dmf_sharpness.errors import UserError
 
 SCHEMA_VERSION = 2
-"""Raised when files of an older version must not be read; such files are made anew."""
+"""This number grows when older files must no longer be read; such files are made again."""
 ANY_KIND = "artifact"
+"""Errors name this kind where the kind of the file is not known."""
 LOSS_CONVENTION = "sum of squares: no 1/2, no mean"
+"""Every header states the definition of the loss that all numbers refer to."""
 KEY = "dmf_sharpness"
-"""Under this name a file's metadata holds the header."""
+"""The header is stored under this key of a file's metadata."""
 
 RULES = {
     "minimizers": "generate_minimizers",
@@ -28,7 +30,7 @@ RULES = {
     "claims": "judge_claims",
     "figure": "render_figure",
 }
-"""The rule that makes each kind of artifact; a study's kind is ``study_<name>``."""
+"""These rules make the artifacts of each kind; the kind of a study's table is ``study_<name>``."""
 
 Header = dict[str, Any]
 
@@ -43,23 +45,23 @@ class ArtifactError(UserError):
 
     Attributes:
         path: The file.
-        in_workflow: Whether it is one that the workflow, started in this folder, makes.
+        in_workflow: Whether the workflow, if it is started in this folder, makes this file.
     """
 
     def __init__(self, path: Path, kind: str, problem: str) -> None:
-        """Word the problem and the remedy in one line."""
+        """Put the problem and the remedy into one line."""
         self.path = path
         self.in_workflow = path.parts[:1] in (("results",), ("figures",))
         command = f" with: snakemake {path}" if self.in_workflow else ""
         remedy = f"run the rule {rule_of(kind)} again{command}"
-        if kind == "benchmark":  # which no rule makes
+        if kind == "benchmark":  # no rule makes a benchmark
             remedy = "run make bench again"
         super().__init__(f"{path}: {problem}; {remedy}")
 
 
 def sealed(kind: str, header: Mapping[str, Any], content_digest: str) -> str:
-    """A header as text, with a digest of its own."""
-    # Imported here, because the Snakefile reads headers and writes none.
+    """A header as text, with a digest of itself."""
+    # Imported here, because the Snakefile only reads headers and should not wait for this import.
     from importlib.metadata import version
 
     body = {
@@ -78,10 +80,10 @@ def sealed(kind: str, header: Mapping[str, Any], content_digest: str) -> str:
 def unsealed(
     path: Path, kind: str, text: str | None, expected: Mapping[str, Any] | None = None
 ) -> Header:
-    """A header from its text; it must hold every pair of ``expected``.
+    """The header that a text holds; it must contain every pair of ``expected``.
 
     Raises:
-        ArtifactError: There is no header, it is damaged, or not the one expected.
+        ArtifactError: There is no header, or it is damaged, or it differs from what is expected.
     """
     if text is None:
         raise ArtifactError(path, kind, "expected a header, got none")
@@ -100,7 +102,7 @@ def unsealed(
 
 
 def read_header(path: Path) -> Header:
-    """The header of a table or tensor file; the content is not read, nor held against its digest.
+    """The header of a table or tensor file; the content is not read and its digest is not checked.
 
     Raises:
         ArtifactError: The file is missing or damaged, or of an older schema.

@@ -1,16 +1,16 @@
-"""What a result was made from, and whether that is still what lies there.
+"""The lineage of a result: digests of the code and of the files that it was made from.
 
-Every result of the pipeline carries its *lineage*: a digest of the code that made it, its options, and
-the digest of every file that was read for it. Tables and tensors have it in their header, figures and
-texts a *fingerprint* of it. So whether a result belongs to the files at hand never depends on the times of
-files, which a job that died, a copied folder or a checkout of an older version leave wrong:
+Every result of the pipeline carries its *lineage*: a digest of the code that made it, its options, and the
+digest of every file that was read for it. Tables and tensors have the lineage in their header, figures and
+texts have a *fingerprint* of it. So nothing depends on the modification times of files, which are wrong after
+a job that died, a copy of a folder, or a checkout of an older version:
 
-- before anything runs, the workflow takes every result whose lineage is not the present one for old
-  (:func:`set_back`), and Snakemake makes it anew;
-- a stage refuses to read results that were made from different versions of one file
-  (:func:`check_consistent`), and to write one whose own sources have changed since it started.
+- Before anything runs, the workflow marks every result as outdated whose lineage differs from that of the
+  present files (:func:`set_back`), and Snakemake makes it again.
+- A stage refuses to read results that were made from different versions of one file
+  (:func:`check_consistent`), and refuses to write a result if its own sources were edited since it started.
 
-Nothing here imports pandas or torch: every script and the Snakefile do this first.
+Nothing here imports pandas or torch, because every script and the Snakefile import this module first.
 """
 
 import hashlib
@@ -28,10 +28,11 @@ from dmf_sharpness.artifacts.headers import ArtifactError, Header, read_header, 
 from dmf_sharpness.errors import UserError
 
 PACKAGE = Path(dmf_sharpness.__path__[0]).absolute()
-"""The package as Python imported it, which may be installed elsewhere than beside the workflow."""
+"""The folder of the imported package, which need not lie beside the workflow."""
 SEALED = (".parquet", ".safetensors")
+"""Files with these suffixes carry a sealed header."""
 PIPELINE = ("minimizers", "sharpness", "bottleneck", "escape", "trajectories", "landscape")
-"""Kinds of artifacts that the workflow makes; a study's kind is ``study_<name>``."""
+"""The workflow makes artifacts of these kinds, and of a kind ``study_<name>`` for each study."""
 
 ENDS = {
     ".png": b"IEND\xaeB`\x82",
@@ -42,11 +43,11 @@ ENDS = {
     ".json": b"]",
     ".md": b"-->",
 }
-"""How a whole file of a format ends: Snakemake may put back half a file when the disk is full."""
+"""A complete file of each format ends like this. If the disk is full, Snakemake may leave half a file."""
 
 _FINGERPRINT = re.compile(rb"lineage\W{1,4}([0-9a-f]{64})")
-# Every job looks through dozens of files: parsing them would take it a tenth of a second. A sentence that
-# looks like an import only adds a file.
+# A regular expression instead of a parser, because every job searches dozens of files, and to parse them
+# takes a tenth of a second. If a sentence in a docstring looks like an import, it only adds a file.
 _IMPORT = re.compile(
     r"^[ \t]*(?:from|import)[ \t]+(dmf_sharpness[\w.]*)(?:[ \t]+import[ \t]+(\([^)]*\)|[^\n]*))?",
     re.MULTILINE,
@@ -60,7 +61,7 @@ def _sources_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in found}
 
 
-# The package's sources as they were when this process started, before most of them were imported.
+# The sources of the package at the start of this process, before most of them were imported.
 _AT_START = _sources_of(PACKAGE)
 
 
@@ -76,7 +77,7 @@ if _SCRIPT.suffix == ".py" and _SCRIPT.is_file():
 
 
 def _module_files(name: str) -> Iterator[Path]:
-    """The files behind a dotted name of our package, packages on the way included; none for others."""
+    """The files of a dotted name in our package and of the packages above it; none for another name."""
     first, *parts = name.split(".")
     if first != PACKAGE.name:
         return
@@ -90,7 +91,7 @@ def _module_files(name: str) -> Iterator[Path]:
 
 @cache
 def _imported(source: Path) -> frozenset[Path]:
-    """The files of our package that a Python file imports, also inside of functions."""
+    """The files of our package that a Python file imports, at its top or inside of functions."""
     names: set[str] = set()
     for module, listed in _IMPORT.findall(_bytes_at_start(source).decode()):
         names.add(module)
@@ -109,20 +110,20 @@ def _sources(roots: tuple[Path, ...]) -> tuple[Path, ...]:
         found.add(source)
         if source.suffix == ".py":
             waiting.extend(_imported(source))
-        if source.name == "lanes.py":  # loads the compiled kernels
+        if source.name == "lanes.py":  # this module loads the kernels that are compiled from C
             found.update(path for path in _AT_START if path.suffix in (".c", ".h"))
     return tuple(sorted(found))
 
 
 def _name_of(source: Path) -> str:
-    """A name that is the same wherever the project lies."""
+    """The name of a source file, the same wherever the project lies."""
     inside = source.is_relative_to(PACKAGE)
     return str(source.relative_to(PACKAGE.parent)) if inside else source.name
 
 
 @cache
 def code_digest(*roots: Path) -> str:
-    """A digest of files and of all that they import of our package, as when this process started."""
+    """A digest of files and of all that they import from our package, as at the start of this process."""
     digest = hashlib.sha256()
     for source in _sources(roots):
         digest.update(f"{_name_of(source)} {len(_bytes_at_start(source))};".encode())
@@ -131,12 +132,12 @@ def code_digest(*roots: Path) -> str:
 
 
 def stage_sources(rule: str, scripts: Path, detail: str = "") -> tuple[Path, ...]:
-    """The files that a rule's results depend on, before what these import.
+    """The source files that a rule runs; :func:`code_digest` adds the files that these import.
 
     Args:
-        rule: Its name, which is that of its script.
+        rule: The name of the rule, which is the name of its script.
         scripts: The folder of the stage scripts.
-        detail: The study, or the figure, where each has a module of its own.
+        detail: The name of the study or of the figure, if the rule runs a module of that name.
     """
     script = scripts.absolute() / f"{rule}.py"
     match rule:
@@ -153,7 +154,7 @@ def check_unchanged(*roots: Path) -> None:
     """Make sure that no source of this process was edited since it started.
 
     Raises:
-        UserError: One was: what this process computed may be of either version.
+        UserError: One was edited, so that the results may come from either version.
     """
     for source in _sources(roots):
         if not source.is_file() or source.read_bytes() != _bytes_at_start(source):
@@ -163,13 +164,13 @@ def check_unchanged(*roots: Path) -> None:
 
 
 def check_imported(project: Path) -> None:
-    """Make sure that Python imports the code that lies in the project, where there is some.
+    """Make sure that Python imports the code in the project's folder, if there is any.
 
     Args:
         project: The folder that holds ``src/``.
 
     Raises:
-        UserError: A package is installed elsewhere and differs from ``src/``.
+        UserError: The imported package lies elsewhere and differs from ``src/``.
     """
     beside = project / "src" / PACKAGE.name
     if not beside.is_dir() or beside.resolve() == PACKAGE.resolve():
@@ -180,7 +181,7 @@ def check_imported(project: Path) -> None:
         for path, text in _AT_START.items()
         if path.is_relative_to(PACKAGE)
     }
-    # A wheel holds the compiled kernels and not their sources.
+    # A wheel contains the compiled kernels but not their sources in C.
     if not any(path.suffix == ".c" for path in imported):
         here = {path: text for path, text in here.items() if path.suffix == ".py"}
     if here != imported:
@@ -192,28 +193,28 @@ def check_imported(project: Path) -> None:
 
 
 def lineage(code: str, made_from: Mapping[str, str], options: object = None) -> dict[str, Any]:
-    """What a result was made by and from, as plain objects.
+    """The lineage of a result as plain objects.
 
     Args:
-        code: From :func:`code_digest`.
+        code: The digest of the code, from :func:`code_digest`.
         made_from: The digest of each file that was read, by path.
-        options: What else decides the result, such as a figure's width.
+        options: Further settings that change the result, such as the width of a figure.
     """
     return {"code": code, "made_from": dict(sorted(made_from.items())), "options": options}
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a lineage, for files that carry no header."""
+    """The SHA-256 digest of a lineage, for files that carry no header."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def marker(content: Mapping[str, Any]) -> str:
-    """The text by which a figure, a page or a ledger carries its fingerprint."""
+    """The text with the fingerprint that a figure, a page or a ledger contains."""
     return f"lineage:{fingerprint(content)}"
 
 
 def fingerprint_in(path: Path) -> str | None:
-    """The fingerprint that a file carries; None if there is no such file, not all of it, or none in it."""
+    """The fingerprint in a file; None if the file is missing or incomplete, or has no fingerprint."""
     if not path.is_file():
         return None
     content = path.read_bytes()
@@ -224,10 +225,10 @@ def fingerprint_in(path: Path) -> str | None:
 
 
 def digest_at_hand(path: Path) -> str | None:
-    """The digest of a file as it is now, by which lineages name it; None if there is no such file.
+    """The present digest of a file, as lineages record it; None if there is no such file.
 
-    Of an artifact it is that of its numbers, of an experiment that of its parsed content, of any other
-    file that of its bytes.
+    For an artifact it is the digest of its numbers, for an experiment that of its parsed content, and for
+    any other file that of its bytes.
 
     Raises:
         UserError: The file is damaged.
@@ -237,7 +238,7 @@ def digest_at_hand(path: Path) -> str | None:
     if path.suffix in SEALED:
         return str(read_header(path)["content"])
     if path.suffix == ".yaml":
-        # Imported here, because scripts that read no experiment do without a YAML parser.
+        # Imported here, because scripts that read no experiment need no YAML parser.
         from dmf_sharpness.artifacts.yaml_files import content_digest, read_mapping
 
         return content_digest(read_mapping(path), path.stem)
@@ -245,7 +246,7 @@ def digest_at_hand(path: Path) -> str | None:
 
 
 def is_current(path: Path, expected: Mapping[str, Any]) -> bool:
-    """Whether a result exists, can be read, and has the lineage it would have if it were made now."""
+    """Whether a result exists, can be read, and has the lineage that it would get if it were made now."""
     if path.suffix not in SEALED:
         return fingerprint_in(path) == fingerprint(expected)
     try:
@@ -256,31 +257,33 @@ def is_current(path: Path, expected: Mapping[str, Any]) -> bool:
 
 
 def set_back(path: Path) -> None:
-    """Give a result a time before that of any other file: Snakemake makes it anew; until then it stays.
+    """Mark a result as outdated, by a modification time before that of any other file.
+
+    Snakemake then makes the result again; until then it stays readable.
 
     Raises:
-        UserError: The file belongs to somebody else.
+        UserError: The file belongs to another user.
     """
     try:
-        os.utime(path, (1, 1))  # Snakemake ignores the time 0
+        os.utime(path, (1, 1))  # not 0, which Snakemake ignores
     except FileNotFoundError:
         return
     except OSError as error:
         raise UserError(
-            f"{path}: is not of the present files, expected to be able to mark it so, got: "
-            f"{error.strerror}; delete it"
+            f"{path}: made from other files than the present ones, expected to be able to mark it as "
+            f"outdated, got: {error.strerror}; delete it"
         ) from None
 
 
 def record(path: Path, digest: str, header: Header | None = None) -> None:
-    """Note what this process has read, for the lineage of what it writes."""
+    """Record a file that this process has read, for the lineage of the files that it writes."""
     _read[str(path)] = digest
     if header is not None:
         _headers[str(path)] = header
 
 
 def lineage_of_this_run(script: Path, detail: str = "", options: object = None) -> dict[str, Any]:
-    """The lineage of what a stage script is about to write, after making sure that it is consistent.
+    """The lineage of the file that a stage script will write next, after a check that it is consistent.
 
     Args:
         script: The running script.
@@ -288,7 +291,7 @@ def lineage_of_this_run(script: Path, detail: str = "", options: object = None) 
         options: As in :func:`lineage`.
 
     Raises:
-        ArtifactError: What was read does not belong together, or not to the files at hand.
+        ArtifactError: The files that were read do not belong together, or not to the present files.
         UserError: A source was edited since the start.
     """
     roots = stage_sources(script.stem, script.parent, detail)
@@ -298,17 +301,17 @@ def lineage_of_this_run(script: Path, detail: str = "", options: object = None) 
 
 
 def check_consistent(scripts: Path, headers: Mapping[str, Header]) -> None:
-    """Make sure that artifacts belong together, to the files that were read, and to those at hand.
+    """Make sure that artifacts belong to each other, to the files that were read, and to the present files.
 
-    Each must have been made by the code of its stage that lies there now, and of every file that it was
-    made from all must have seen the same version: the one at hand, where the file is still there.
+    Each artifact must have been made by the present code of its stage. All artifacts must have been made
+    from the same version of each file, which must be the present version if the file still exists.
 
     Args:
         scripts: The folder of the stage scripts.
-        headers: Of the artifacts, by path.
+        headers: The headers of the artifacts, by path.
 
     Raises:
-        ArtifactError: One does not; the message names both files and the command that makes it anew.
+        ArtifactError: One does not belong; the message names both files and the command that makes it again.
     """
     seen: dict[str, tuple[str, str]] = {name: (digest, name) for name, digest in _read.items()}
     for name, header in headers.items():
@@ -339,7 +342,7 @@ def _digest_or_none(path: Path) -> str | None:
 def expected_lineage(
     roots: tuple[Path, ...], inputs: Iterable[Path | str], options: object = None
 ) -> dict[str, Any] | None:
-    """The lineage of a result if it were made from the files at hand; None if one of them is missing."""
+    """The lineage of a result if it were made from the present files; None if one of these is missing."""
     made_from = {str(path): _digest_or_none(Path(path)) for path in inputs}
     if None in made_from.values():
         return None

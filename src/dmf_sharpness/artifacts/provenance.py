@@ -1,4 +1,4 @@
-"""Where numbers come from: which files, versions and machine, and how long each rule took."""
+"""The provenance of the numbers: files, versions and machine, and the time that each rule took."""
 
 import os
 import platform
@@ -23,15 +23,15 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class RuleTime:
-    """What the jobs of one rule took.
+    """The time and memory of the jobs of one rule.
 
     Attributes:
-        rule: Its name.
-        jobs: How many there were.
-        seconds: Their wall-clock times, added up.
-        longest: The wall-clock time of the longest one.
-        longest_job: What that one was of, such as an experiment; empty if the rule has one job.
-        memory_mb: The largest resident memory of a job, NaN where none ran long enough to be seen.
+        rule: The name of the rule.
+        jobs: The number of its jobs.
+        seconds: The sum of their wall-clock times.
+        longest: The wall-clock time of the longest job.
+        longest_job: The name of that job, such as an experiment; empty if the rule has one job.
+        memory_mb: The largest resident memory of a job in MB; NaN if no job ran long enough to be measured.
     """
 
     rule: str
@@ -43,26 +43,27 @@ class RuleTime:
 
 
 def read_benchmark(path: Path) -> pd.DataFrame:
-    """Snakemake's measurements of a job, a row per run; none of a file that is damaged.
+    """Snakemake's measurements of a job, a row per run; no rows if the file is damaged.
 
     Returns:
-        Columns ``s`` (seconds), ``cpu_time`` (seconds of all threads) and ``max_rss`` (MB); the last two
-        are NaN of a job that ended before Snakemake looked.
+        Columns ``s`` (seconds), ``cpu_time`` (seconds of all threads) and ``max_rss`` (MB). The last two are
+        NaN for a job that ended before Snakemake's first measurement.
     """
     columns = ["s", "cpu_time", "max_rss"]
     try:
         table = pd.read_csv(path, sep="\t", na_values="-", encoding="utf-8")
-    except (ValueError, OSError):  # such as half a file of a run that was killed
+    except (ValueError, OSError):  # for example half a file, from a run that was killed
         table = pd.DataFrame()
     numbers = table.reindex(columns=columns).apply(pd.to_numeric, errors="coerce")
     return numbers[numbers.s.notna()].reset_index(drop=True)
 
 
 def rule_times(folder: Path) -> list[RuleTime]:
-    """Times of all rules, the costliest first, from Snakemake's benchmark files.
+    """The times of all rules, the longest first, from Snakemake's benchmark files.
 
     Args:
-        folder: ``results/benchmarks``: ``<rule>.tsv``, or ``<rule>/…/<job>.tsv`` where a rule has many jobs.
+        folder: The folder ``results/benchmarks`` with a file ``<rule>.tsv`` for each rule, or
+            ``<rule>/…/<job>.tsv`` for each job of a rule that has many.
     """
     jobs: dict[str, list[tuple[float, str, float]]] = {}
     for path in sorted(folder.rglob("*.tsv")):
@@ -73,19 +74,19 @@ def rule_times(folder: Path) -> list[RuleTime]:
     times = []
     for rule, taken in jobs.items():
         longest, longest_job, _ = max(taken)
-        memory = pd.Series([memory for _, _, memory in taken]).max()  # NaN where nothing was seen
+        memory = pd.Series([memory for _, _, memory in taken]).max()  # NaN if nothing was measured
         total = sum(seconds for seconds, _, _ in taken)
         times.append(RuleTime(rule, len(taken), total, longest, longest_job, float(memory)))
     return sorted(times, key=lambda time: -time.seconds)
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
+    """The versions of Python and of the packages that the numbers depend on."""
     return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, memory and system of this machine; no name by which to find it."""
+    """The processor, cores, memory and system of this machine, but nothing that identifies it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": _processor(),
@@ -105,7 +106,7 @@ def _processor() -> str:
 
 
 def shortened(paths: Iterable[Path | str]) -> str:
-    """Paths as a shell would write them: ``results/sharpness/{boundary,digits}.parquet``."""
+    """Paths in the short form of a shell: ``results/sharpness/{boundary,digits}.parquet``."""
     folders: dict[tuple[str, str], list[str]] = {}
     for path in sorted(map(Path, paths)):
         stem, dot, suffix = path.name.partition(".")

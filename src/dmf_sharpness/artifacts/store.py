@@ -1,13 +1,13 @@
-"""Cached artifacts: Parquet tables and safetensors that describe themselves and are checked when read.
+"""Artifacts on disk: Parquet tables and safetensors with a sealed header, checked when they are read.
 
-Every file carries a sealed JSON header (:mod:`dmf_sharpness.artifacts.headers`): schema version, kind,
-experiment and its digest, seed, what it was made from, and a SHA-256 digest of the content. A reader
-names what it expects; a file that is truncated, altered, of another experiment or of an older schema is an
-:class:`ArtifactError` that says which file, what is wrong and which rule makes it anew. Neither format
-can run code.
+The JSON header (:mod:`dmf_sharpness.artifacts.headers`) holds the schema version, the kind, the experiment
+with its digest, the seed, the lineage, and a SHA-256 digest of the content. A reader states what it expects.
+If a file is truncated, altered, of another experiment or of an older schema, it gets an
+:class:`ArtifactError` that names the file, the fault and the rule that makes the file again. Neither format
+can contain code.
 
-Files are written under a temporary name and renamed: a reader sees the old file or the new one, also
-after a power failure.
+Files are written under a temporary name and then renamed, so that a reader sees either the old file or the
+new one, even after a power failure.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from dmf_sharpness.artifacts.headers import (
 from dmf_sharpness.errors import UserError
 
 if TYPE_CHECKING:
-    # Tables do without torch, whose import takes longer than most figures.
+    # Not imported at run time, because tables need no torch, and its import takes longer than most figures.
     from torch import Tensor
 
 __all__ = [
@@ -65,16 +65,16 @@ _log = logging.getLogger("dmf_sharpness")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """The SHA-256 digest of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends without an error.
+    """A temporary path beside ``path``, which is renamed to it when the block ends without an error.
 
     Raises:
-        UserError: The folder cannot be written to, or the disk is full; what was at ``path`` stays.
+        UserError: The folder cannot be written to, or the disk is full; the old file stays.
     """
     temporary = None
     try:
@@ -86,7 +86,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
-        _flush(temporary)  # else a power failure may leave the new name on an empty file
+        _flush(temporary)  # without it a power failure may leave an empty file under the new name
         temporary.replace(path)
         _flush(path.parent)
     except (OSError, safetensors.SafetensorError) as error:
@@ -99,7 +99,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Have the operating system bring a file or a folder to the disk."""
+    """Make the operating system write a file or a folder to the disk now."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -114,7 +114,7 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -136,7 +136,7 @@ def _tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Digest of names, types, shapes and values; types under PyTorch's names."""
+    """A digest of names, types, shapes and values; types have the names that PyTorch gives them."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -160,10 +160,10 @@ def write_tensors(
 def read_tensors(
     path: Path, kind: str, expected: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Tensor], Header]:
-    """Read what :func:`write_tensors` wrote; the header must hold every pair of ``expected``.
+    """Read a file that :func:`write_tensors` wrote; its header must contain every pair of ``expected``.
 
     Raises:
-        ArtifactError: The file is missing, damaged, or not the one expected.
+        ArtifactError: The file is missing or damaged, or differs from what is expected.
     """
     tensors, text = _read_safetensors(path, kind, "pt")
     header = unsealed(path, kind, text, expected)
@@ -174,10 +174,10 @@ def read_tensors(
 def read_arrays(
     path: Path, kind: str, expected: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, np.ndarray], Header]:
-    """As :func:`read_tensors`, but NumPy arrays, and without PyTorch, whose import takes a second.
+    """Like :func:`read_tensors`, but returns NumPy arrays and does without PyTorch, which loads slowly.
 
     Raises:
-        ArtifactError: The file is missing, damaged, or not the one expected.
+        ArtifactError: The file is missing or damaged, or differs from what is expected.
     """
     arrays, text = _read_safetensors(path, kind, "numpy")
     header = unsealed(path, kind, text, expected)
@@ -186,7 +186,7 @@ def read_arrays(
 
 
 def _read_safetensors(path: Path, kind: str, framework: str) -> tuple[dict[str, Any], str | None]:
-    """All that a file holds, and the text of its header."""
+    """All tensors in a file, and the text of its header."""
     _require(path, kind)
     try:
         with safetensors.safe_open(path, framework=framework) as file:
@@ -197,7 +197,7 @@ def _read_safetensors(path: Path, kind: str, framework: str) -> tuple[dict[str, 
 
 
 def _table_digest(table: pa.Table) -> str:
-    """Digest of column names, types and values, whatever the chunks and the file's compression."""
+    """A digest of column names, types and values, which does not depend on chunks or compression."""
     digest = hashlib.sha256()
     for name, column in zip(table.column_names, table.columns, strict=True):
         digest.update(f"{name} {column.type};".encode())
@@ -219,13 +219,13 @@ def write_table(path: Path, kind: str, table: pd.DataFrame, header: Mapping[str,
 
 
 def read_tables(paths: Sequence[Path], kind: str) -> pd.DataFrame:
-    """The tables of several experiments, one below the other; columns ``experiment`` and ``artifact``.
+    """The tables of several experiments as one, with columns ``experiment`` and ``artifact`` added.
 
     Raises:
-        ArtifactError: A file is missing, damaged, or of an experiment that another file is of.
+        ArtifactError: A file is missing or damaged, or two files are of the same experiment.
     """
     frames: dict[str, pd.DataFrame] = {}
-    for path in sorted(paths):  # so that nothing depends on the order in the configuration
+    for path in sorted(paths):  # so that the order in the configuration changes nothing
         table, header = read_table(path, kind)
         experiment = header["experiment"]
         if experiment in frames:
@@ -239,15 +239,15 @@ def read_tables(paths: Sequence[Path], kind: str) -> pd.DataFrame:
 def read_table(
     path: Path, kind: str, expected: Mapping[str, Any] | None = None
 ) -> tuple[pd.DataFrame, Header]:
-    """Read what :func:`write_table` wrote; the header must hold every pair of ``expected``.
+    """Read a file that :func:`write_table` wrote; its header must contain every pair of ``expected``.
 
     Raises:
-        ArtifactError: The file is missing, damaged, or not the one expected.
+        ArtifactError: The file is missing or damaged, or differs from what is expected.
     """
     _require(path, kind)
     try:
-        # One plain read: a dataset scan would guess partitions from the path. Arrow itself would look
-        # for the path in UTF-8, whatever the locale says.
+        # Python opens the file, because Arrow would always encode the path in UTF-8, whatever the locale.
+        # It is read as one file, because a dataset reader would guess partitions from the path.
         with path.open("rb") as file:
             arrow = pq.ParquetFile(file).read()
         metadata = arrow.schema.metadata or {}
@@ -262,7 +262,7 @@ def read_table(
 
 
 def content_digest(path: Path) -> str:
-    """The digest of an artifact's numbers, whatever its kind, after making sure that it is right.
+    """The digest of an artifact's numbers, whatever its kind, after a check that it is right.
 
     Raises:
         ArtifactError: The file is missing or damaged.
@@ -272,7 +272,7 @@ def content_digest(path: Path) -> str:
 
 
 def read_studies(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """Tables of the studies of the escape, by study, which each file's header names.
+    """The tables of the studies, by the name of the study, which the header of each file states.
 
     Raises:
         ArtifactError: A file is missing, damaged, or of another kind.

@@ -1,8 +1,8 @@
-"""YAML files, and what a JSON schema says against them, in one line.
+"""YAML files, and the errors that a JSON schema finds in them, as one line each.
 
-YAML 1.1 reads some scalars as another thing than they look like: ``010`` is eight, ``1:30`` ninety,
-``6e2`` a text. A number that Python reads otherwise is refused; a text, or a number where a text
-belongs, is refused by the schema, with advice that works.
+YAML 1.1 reads some scalars as something else than they look like: ``010`` is eight, ``1:30`` is ninety, and
+``6e2`` is a text. A number that Python would read differently is refused here. A text in place of a number,
+or a number in place of a text, is refused by the schema; the message says how to write it.
 """
 
 import difflib
@@ -22,13 +22,12 @@ import yaml
 from dmf_sharpness.errors import UserError
 
 LARGEST_EXACT, LARGEST = 2.0**53, 2.0**63
-"""From the first on a number with a point need not be the integer that was written; no schema allows
-integers from the second on.
-"""
+"""A float of at least the first need not be the integer that was written, because float64 has 53 bits.
+No schema allows an integer of at least the second, which does not fit into 64 bits."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error, not silently the last one."""
+    """A YAML loader for which a key that is given twice is an error; PyYAML would keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -47,8 +46,8 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        UserError: There is no such file, it cannot be read, it is no YAML, or a number in it is
-            another one to YAML than to a reader.
+        UserError: There is no such file, it cannot be read, it is no valid YAML, or YAML reads a number in
+            it differently from how it looks.
     """
     try:
         return _read(path.read_text(encoding="utf-8"))
@@ -61,7 +60,7 @@ def read_yaml(path: Path) -> Any:
     except RecursionError:
         raise UserError(f"{path}: expected valid YAML, got an error: nested too deep") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
-        # A date in month 13 is a ValueError; `!!bool x` and `!!timestamp x` are the others.
+        # PyYAML raises a ValueError for a date in month 13, and other errors for `!!bool x`, `!!timestamp x`.
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: expected valid YAML, got an error: {reason}") from None
 
@@ -86,7 +85,7 @@ def _read(text: str) -> Any:
 def _misread_numbers(
     node: yaml.Node, path: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[str, yaml.ScalarNode]]:
-    """Numbers that Python does not read alike: octal ``010``, ``1:30`` in base sixty, ``1__0``."""
+    """Numbers that Python reads differently: octal ``010``, ``1:30`` in base sixty, ``1__0``."""
     if isinstance(node, yaml.MappingNode):
         for key, item in node.value:
             yield from _misread_numbers(item, (*path, _short(key.value).strip(_QUOTES)))
@@ -109,11 +108,11 @@ def _reads_alike(tag: str, text: str) -> bool:
 
 
 def content_digest(content: Mapping[str, Any], name: str) -> str:
-    """SHA-256 of the parsed content of a file: comments and layout do not count, nor does ``3.0`` for 3.
+    """SHA-256 of the parsed content of a file; comments and layout do not change it, nor ``3.0`` for 3.
 
     Args:
-        content: From :func:`read_mapping`.
-        name: The file's name without its suffix, which is part of what it says.
+        content: The content, from :func:`read_mapping`.
+        name: The file's name without its suffix, which is a part of its content.
     """
     plain = json.dumps({**content, "name": name}, sort_keys=True, default=str)
     whole = json.loads(plain, parse_float=_whole_or_float)
@@ -126,10 +125,10 @@ def _whole_or_float(text: str) -> int | float:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The content of a YAML file of keys and values.
+    """The content of a YAML file that holds keys with values.
 
     Raises:
-        UserError: As :func:`read_yaml`, or the content is something else.
+        UserError: As in :func:`read_yaml`, or the file holds something else.
     """
     content = read_yaml(path)
     if not isinstance(content, dict):
@@ -138,7 +137,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _is_integer(checker: object, value: object) -> bool:
-    """JSON's integers are all whole numbers, Python's ``range`` takes no ``3.0``."""
+    """Whether a value is a Python integer; for JSON ``3.0`` is one too, but ``range`` does not accept it."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -153,13 +152,13 @@ Schema = Mapping[str, Any]
 
 @cache
 def read_schema(path: Path) -> Schema:
-    """A JSON schema, written as YAML, that lies beside the module that checks with it."""
+    """A JSON schema that is written as YAML."""
     schema: Schema = yaml.safe_load(path.read_text(encoding="utf-8"))
     return schema
 
 
 def schema_problems(content: object, schema: Schema) -> Iterator[str]:
-    """Everything that a schema has to say against some content, ``key: expected …, got …``."""
+    """The faults that a schema finds in some content, ``key: expected …, got …``."""
     yield from _keys_no_text(content)
     error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(content))
     if error is not None:
@@ -167,15 +166,15 @@ def schema_problems(content: object, schema: Schema) -> Iterator[str]:
 
 
 def with_integers(content: Any, schema: Schema, texts: bool = False) -> Any:
-    """The content with integers where a schema has them and whole numbers are given.
+    """The content with ``3.0`` replaced by 3 where a schema asks for an integer.
 
-    So ``seed: 3.0`` is ``seed: 3``, in the digest, too. What is no whole number, or so large that it
-    need not be the one that was written, stays for the schema to refuse.
+    So ``seed: 3.0`` and ``seed: 3`` are the same, and have the same digest. A number that is not whole, or
+    too large to be exact, is left as it is, and the schema refuses it.
 
     Args:
-        content: What was read from a file.
+        content: The content of a file.
         schema: The schema.
-        texts: Read texts, too, as a file would have them: Snakemake's ``--config`` gives nothing else.
+        texts: Also read texts as numbers, because Snakemake's ``--config`` gives texts only.
     """
     return _with_integers(content, schema, schema.get("$defs", {}), texts)
 
@@ -203,7 +202,7 @@ def _with_integers(
 
 
 def _number(text: str) -> Any:
-    """What a text is if it stands in a YAML file, without quotes; the text where that is no number."""
+    """The number that a text is in a YAML file, without quotes; the text itself if it is no number."""
     try:
         number = _read(text)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -212,7 +211,7 @@ def _number(text: str) -> Any:
 
 
 def _keys_no_text(content: object, path: tuple[str | int, ...] = ()) -> Iterator[str]:
-    """Keys that YAML takes for numbers, dates and the like, on which a schema has nothing to say."""
+    """Faults of keys that YAML reads as numbers, dates and the like, which a schema does not check."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             if not isinstance(key, str):
@@ -227,7 +226,7 @@ def _keys_no_text(content: object, path: tuple[str | int, ...] = ()) -> Iterator
 
 
 def key_of(path: Sequence[str | int]) -> str:
-    """``networks[0].widths[1]``, or ``the file`` for all of it."""
+    """The name of a key in messages, such as ``networks[0].widths[1]``; ``the file`` for an empty path."""
     key = ""
     for part in path:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
@@ -249,7 +248,7 @@ _EXPECTATIONS = {
 
 
 def _describe(error: jsonschema.ValidationError) -> str:
-    """One line: the key, what was expected, what was given."""
+    """A fault in one line: the key, what was expected, and what was given."""
     path = list(error.absolute_path)
     schema: Any = error.schema
     allowed: Any = error.validator_value
@@ -273,12 +272,12 @@ _QUOTES = "'\""
 
 
 def _short(value: object) -> str:
-    """What was given, on one line, and not all of it if it is long."""
+    """A value on one line, shortened if it is long."""
     return " ".join(reprlib.repr(value).split())
 
 
 def _hint(given: object, expected: object) -> str:
-    """How to write what was meant, where YAML took it for a value of another type."""
+    """Advice on how to write a value that YAML has read as another type; empty if there is none."""
     if isinstance(given, str) and expected in ("integer", "number"):
         written = _as_yaml_number(given, whole=expected == "integer")
         return f", a text as it stands; write {written}" if written else ""
@@ -293,7 +292,12 @@ _DECIMAL = re.compile(r"([-+]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([-+]?)([0-9]+))?")
 
 
 def _as_yaml_number(text: str, whole: bool) -> str | None:
-    """``6e2`` as YAML writes it, ``6.0e+2``; None where the text is no number, or none that is wanted."""
+    """A number in YAML's form, ``6.0e+2`` for ``6e2``; None if the text is no number, or not a whole one.
+
+    Args:
+        text: The text.
+        whole: Whether only whole numbers are wanted.
+    """
     parts = _DECIMAL.fullmatch(text.strip())
     try:
         number = float(text)

@@ -1,1 +1,1 @@
-"""The claims, each a function that judges the rows of a table, and the ledger that they make."""
+"""The claims, each a function that judges the rows of a table, and the ledger with their verdicts."""

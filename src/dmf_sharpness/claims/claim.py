@@ -1,12 +1,12 @@
 """A claim: a statistic, a tolerance, a verdict and a negative control.
 
-Every statistic is the largest of one number per minimizer or run, and a claim holds when it is at most the
-tolerance and at least one was looked at. With each claim goes a negative control: the same judgement where
-it must be false. A claim *stands* if it holds and its control fails; one whose control holds has not been
-tested.
+Each minimizer or run gives one number, and the statistic is the largest of these numbers. A claim *holds* if
+there is at least one number and the statistic is at most the tolerance. Each claim has a negative control:
+the same judgement where the claim must be false. A claim *stands* if it holds and its control fails. If the
+control holds too, the judgement could not have failed, and the claim has not been tested.
 
-A claim is one function: it takes the rows of a table and yields what :func:`judged` makes of them, under
-``@judged_from("sharpness")``, which says which table that is. There is nothing else to register.
+A claim is one function. It takes the rows of a table, yields the results of :func:`judged`, and is decorated
+with ``@judged_from("sharpness")``, which names the table. Nothing else has to be registered.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Verdict = Literal["holds", "fails"]
 Origin = Literal["paper", "ours", "extension"]
 
 JUDGES: list[tuple[str, Judge]] = []
-"""The functions that judge, each with the name of its table, in the order of their modules."""
+"""This list holds every function that judges, with the name of its table, in the order of definition."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """The same judgement where it must be false."""
+    """A negative control: the same judgement where the claim must be false."""
 
     description: str
     value: float
@@ -41,13 +41,13 @@ class Claim:
     """One row of the ledger.
 
     Attributes:
-        id: ``C1`` … ``C6``, suffixed where a claim has several rows.
-        origin: Who says so, the ``paper`` or we (``ours``); an ``extension`` is of another problem.
-        claim: One sentence.
-        statistic: The quantity of which ``value`` is the largest.
+        id: ``C1`` to ``C6`` or ``E``, with a suffix if there are several rows.
+        origin: Whose claim it is: ``paper``, ``ours``, or ``extension`` for one on another problem.
+        claim: The claim in one sentence.
+        statistic: The quantity whose largest value is ``value``.
         value: The statistic.
-        tolerance: The most that it may be.
-        n: Sample size.
+        tolerance: The largest value at which the claim holds.
+        n: The sample size.
         experiment: The experiments that the sample comes from.
         verdict: ``holds`` or ``fails``.
         control: The negative control, whose verdict must be ``fails``.
@@ -68,7 +68,7 @@ class Claim:
 
     @property
     def stands(self) -> bool:
-        """As :func:`stands`."""
+        """Whether the claim holds and its negative control fails."""
         return stands(asdict(self))
 
 
@@ -78,10 +78,10 @@ def stands(row: Mapping[str, Any]) -> bool:
 
 
 def judged_from(table: str) -> Callable[[Judge], Judge]:
-    """Have a function judge the rows of a table.
+    """A decorator that registers a function which judges the rows of a table.
 
     Args:
-        table: ``sharpness``, ``bottleneck``, ``escape``, or ``studies/<name>``.
+        table: The name of the table: ``sharpness``, ``bottleneck``, ``escape``, or ``studies/<name>``.
     """
 
     def register(judge: Judge) -> Judge:
@@ -103,18 +103,18 @@ def judged(
     control: str,
     control_values: pd.Series,
 ) -> Claim:
-    """A row of the ledger: the largest of the values, and of the control's, against the tolerance.
+    """A row of the ledger: the largest of some values and of the control's, against the tolerance.
 
     Args:
         name: The row's ``id``.
-        origin: As in :class:`Claim`, and so are ``claim``, ``statistic`` and ``tolerance``.
-        claim: One sentence.
-        statistic: The quantity that ``values`` are of.
-        tolerance: The most that they may be.
+        origin: ``paper``, ``ours`` or ``extension``, see :class:`Claim`.
+        claim: The claim in one sentence.
+        statistic: The quantity that ``values`` are, in words.
+        tolerance: The largest value at which the claim holds.
         rows: The rows of the table that the sample was taken from.
         values: A number for each member of the sample.
-        control: The place where the claim must be false, in words.
-        control_values: The same numbers there.
+        control: A description of the place where the claim must be false.
+        control_values: The same quantity there.
     """
     return Claim(
         id=name,
@@ -129,7 +129,7 @@ def judged(
         control=Control(
             control,
             _largest(control_values),
-            # An empty control has not failed: then the claim has not been tested.
+            # A control without values counts as held, because it has not failed and tests nothing.
             verdict_on(control_values, tolerance) if len(control_values) else "holds",
         ),
         artifacts=artifacts_of(rows),
@@ -137,17 +137,17 @@ def judged(
 
 
 def verdict_on(values: pd.Series, tolerance: float) -> Verdict:
-    """``holds`` if there are values, none is NaN, and the largest is within tolerance."""
+    """``holds`` if there is a value, none is NaN, and the largest is at most the tolerance."""
     return "holds" if len(values) and bool((values <= tolerance).all()) else "fails"
 
 
 def experiments_of(rows: pd.DataFrame) -> str:
-    """The experiments of a sample, replicas (``<name>.r<number>``) under the name they share."""
+    """The names of the experiments of a sample; a replica ``<name>.r<number>`` counts as ``<name>``."""
     return ", ".join(sorted({name.partition(".")[0] for name in rows.experiment.unique()}))
 
 
 def artifacts_of(rows: pd.DataFrame) -> tuple[str, ...]:
-    """The files that rows of tables were read from; none for tables made in memory."""
+    """The files that the rows were read from; none for a table that was made in memory."""
     return tuple(sorted(rows.artifact.unique())) if "artifact" in rows else ()
 
 

@@ -1,4 +1,4 @@
-"""C6: with a step size above 2/λ_max gradient descent leaves: when, how fast, from where, where to."""
+"""C6, escape: with a step size above ``2/λ_max`` gradient descent leaves a minimizer and lands elsewhere."""
 
 import math
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from dmf_sharpness.claims.tolerances import (
     THRESHOLD,
 )
 
-# When.
+# The limit of stability: at which step sizes a run leaves.
 
 
 @judged_from("escape")
 def leaves(runs: pd.DataFrame) -> Iterator[Claim]:
-    """Runs above the limit of stability."""
+    """Escape of all runs above the limit of stability."""
     unstable, stable = runs[runs.step_ratio > 1], runs[runs.step_ratio < 1]
     closest = runs.radius.min()
     yield judged(
@@ -45,7 +45,7 @@ def leaves(runs: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("escape")
 def returns(runs: pd.DataFrame) -> Iterator[Claim]:
-    """Runs below the limit of stability."""
+    """Return of all runs below the limit of stability."""
     unstable, stable = runs[runs.step_ratio > 1], runs[runs.step_ratio < 1]
     yield judged(
         "C6.return",
@@ -62,7 +62,7 @@ def returns(runs: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/threshold")
 def threshold(table: pd.DataFrame) -> Iterator[Claim]:
-    """The limit itself, measured."""
+    """The limit of stability of gradient descent, as measured."""
     rows = table[table.momentum == 0]
     sharper = rows[rows.sharpness_ratio > 1.01]
     yield judged(
@@ -80,7 +80,7 @@ def threshold(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/threshold")
 def threshold_with_momentum(table: pd.DataFrame) -> Iterator[Claim]:
-    """The limit of the heavy ball and of Nesterov's method."""
+    """The limits of stability of the heavy ball and of Nesterov's method, as measured."""
     rows = table[table.momentum > 0]
     yield judged(
         "C6.momentum",
@@ -95,12 +95,12 @@ def threshold_with_momentum(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-# How fast, and in which direction.
+# The speed and the direction of the escape.
 
 
 @judged_from("escape")
 def rate(runs: pd.DataFrame) -> Iterator[Claim]:
-    """The growth per step while the run is near the minimizer."""
+    """The growth of the displacement per step while the run is near the minimizer."""
     rows = runs[runs.growth.notna()]
     known = rows[rows.flat_sharpness.notna() & (rows.step_ratio > 1)]
     growth_if_flat = (1 - known.step_size * known.flat_sharpness).abs()
@@ -119,8 +119,8 @@ def rate(runs: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/timing")
 def direction(table: pd.DataFrame) -> Iterator[Claim]:
-    """The direction in which runs leave that started in a random one."""
-    table = table[table.second_ratio < 1]  # one unstable direction
+    """The direction in which a run leaves after a start in a random direction."""
+    table = table[table.second_ratio < 1]  # where one direction alone is unstable
     rows = table[(table.direction == "random") & table.misalignment.notna() & (table.radius > 0)]
     yield judged(
         "C6.direction",
@@ -137,8 +137,8 @@ def direction(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/timing")
 def time(table: pd.DataFrame) -> Iterator[Claim]:
-    """The time to escape, over the radius of the start."""
-    # Along v_1 only: a random start of large radius lies above another minimizer, with another rate.
+    """The time to escape as a function of the radius of the start."""
+    # Starts along v_1 only, because near a random start of large radius the minimizer, and its rate, differ.
     fitted = table.slope.notna() & (table.direction == "top") & (table.second_ratio < 1)
     key = ["experiment", "network", "minimizer", "step_ratio"]
     rows = table[fitted].drop_duplicates(key)
@@ -157,14 +157,14 @@ def time(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-# From where.
+# Starts from which runs need not leave.
 
 
 @judged_from("studies/starts")
 def stable_starts(table: pd.DataFrame) -> Iterator[Claim]:
-    """Starts from which gradient descent would not leave in exact arithmetic."""
+    """Starts on the stable manifold, from which exact gradient descent would not leave."""
     least = 0.9 * ROUNDING_SPAN / np.log(2 * table.step_ratio - 1)
-    early = (least / table.escape_time).fillna(0.0)  # a run that never left has no time
+    early = (least / table.escape_time).fillna(0.0)  # NaN if the run never left
     rows = table[table.start == "stable"]
     yield judged(
         "C6.stable",
@@ -179,12 +179,12 @@ def stable_starts(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-# Where to.
+# The minimizers at which runs land.
 
 
 @judged_from("escape")
 def lands_flatter(runs: pd.DataFrame) -> Iterator[Claim]:
-    """The minimizers at which runs land."""
+    """The sharpness of the minimizers at which runs land."""
     rows = runs[runs.outcome == "landed"]
     yield judged(
         "C6.flatter",
@@ -201,7 +201,7 @@ def lands_flatter(runs: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/landing")
 def landing_law(table: pd.DataFrame) -> Iterator[Claim]:
-    """How much flatter: the landing law."""
+    """The landing law's prediction of the sharpness there."""
     rows = table[
         np.isclose(table.excess, LANDING_EXCESS)
         & ~(table.flat_ratio >= 1)
@@ -210,7 +210,7 @@ def landing_law(table: pd.DataFrame) -> Iterator[Claim]:
     ]
 
     def share_missed(predicted: pd.Series) -> pd.Series:
-        """The share of the landings that a prediction of ``1 − c_end`` misses, as one value."""
+        """The share of landings for which a prediction of ``1 − c_end`` misses, as a series of one value."""
         hit = (predicted / (1 - rows.end_ratio) - 1).abs() <= LANDING_ERROR
         return pd.Series([float((~hit).mean()) if len(hit) else math.nan])
 
@@ -229,7 +229,7 @@ def landing_law(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/soft")
 def soft_directions(table: pd.DataFrame) -> Iterator[Claim]:
-    """Runs on data, whose slow directions have not settled."""
+    """The reduced map's prediction for runs on data, whose soft directions have not settled."""
     rows = table[table.excess <= SOFT_EXCESS * (1 + 1e-9)]
 
     def off(predicted: pd.Series) -> pd.Series:
@@ -251,12 +251,12 @@ def soft_directions(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-# Beyond 2/λ_flat, where no minimizer is stable.
+# Step sizes beyond 2/λ_flat, at which no minimizer is stable.
 
 
 @judged_from("studies/phase")
 def lands_nowhere(table: pd.DataFrame) -> Iterator[Claim]:
-    """Runs with a step size at which no minimizer is stable."""
+    """Absence of landings at step sizes at which no minimizer is stable."""
     rows = table[table.flat_ratio > 1]
     before = table[(table.flat_ratio < 1) & (table.step_ratio > 1)]
     yield judged(
@@ -274,7 +274,7 @@ def lands_nowhere(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/orbits")
 def confined(table: pd.DataFrame) -> Iterator[Claim]:
-    """The directions in which a run oscillates."""
+    """The subspace in which a run oscillates."""
     rows, wider = _orbits(table)
     yield judged(
         "C6.orbits",
@@ -294,7 +294,7 @@ def confined(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/orbits")
 def balancing(table: pd.DataFrame) -> Iterator[Claim]:
-    """The layers of a run that oscillates."""
+    """The balance of the layers of a run that oscillates."""
     rows, wider = _orbits(table)
     yield judged(
         "C6.balancing",
@@ -310,7 +310,7 @@ def balancing(table: pd.DataFrame) -> Iterator[Claim]:
 
 
 def _orbits(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The ends of the runs just beyond ``2/λ_flat``, and of those farther beyond that still run."""
+    """The last rows of the runs just beyond ``2/λ_flat``, and of the farther ones that have not diverged."""
     key = ["experiment", "network", "run"]
     ends = table.sort_values("step").drop_duplicates(key, keep="last")
     low = ends.flat_ratio[ends.flat_ratio > 1].min()

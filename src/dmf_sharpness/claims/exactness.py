@@ -1,4 +1,4 @@
-"""C1: the closed form is the sharpness at any minimizer, and what else the same operator has."""
+"""C1, exactness: the closed form is the sharpness at any minimizer; also spectrum, eigenvector and bounds."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ DIFFERENCE = "relative difference of exact sharpness and dense Hessian"
 
 @judged_from("sharpness")
 def closed_form(table: pd.DataFrame) -> Iterator[Claim]:
-    """Matrix factorization, where the formula known before was right at flat minimizers alone."""
+    """The closed form in matrix factorization; the formula known before was right only at flat minimizers."""
     rows = table[table.flat_sharpness.notna()]
     yield judged(
         "C1.sharpness",
@@ -32,7 +32,7 @@ def closed_form(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def closed_form_on_data(table: pd.DataFrame) -> Iterator[Claim]:
-    """Deep linear networks, where the inputs enter the closed form."""
+    """The closed form in deep linear network training, where it contains the inputs."""
     rows = table[table.flat_sharpness.isna()]
     yield judged(
         "C1.data",
@@ -52,7 +52,7 @@ def closed_form_on_data(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
-    """All nonzero eigenvalues, and not the largest alone."""
+    """All nonzero eigenvalues of the Hessian, not only the largest."""
     yield judged(
         "C1.spectrum",
         origin="ours",
@@ -68,7 +68,7 @@ def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def eigenvector(table: pd.DataFrame) -> Iterator[Claim]:
-    """The direction in which gradient descent leaves."""
+    """The top eigenvector of the Hessian, along which gradient descent leaves."""
     yield judged(
         "C1.eigenvector",
         origin="ours",
@@ -84,7 +84,7 @@ def eigenvector(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("bottleneck")
 def with_residual(table: pd.DataFrame) -> Iterator[Claim]:
-    """Minima with a residual, where the closed form misses a part of the Hessian."""
+    """The sharpness at minima with a residual, a part of whose Hessian the closed form does not contain."""
     wider = table[~table.tight_ends]
     yield judged(
         "C1.bottleneck",
@@ -101,7 +101,7 @@ def with_residual(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("bottleneck")
 def with_narrow_ends(table: pd.DataFrame) -> Iterator[Claim]:
-    """Minima with a residual that the closed form does not miss."""
+    """The closed form at those minima with a residual at which it is still exact."""
     rows, wider = table[table.tight_ends], table[~table.tight_ends]
     yield judged(
         "C1.bottleneck_exact",
@@ -125,7 +125,7 @@ def _missed(rows: pd.DataFrame) -> pd.Series:
 
 @judged_from("studies/paths")
 def along_paths(table: pd.DataFrame) -> Iterator[Claim]:
-    """Paths through the set of minimizers, from flat ones outwards."""
+    """The closed form along paths through the set of minimizers, which start at flat ones."""
     yield judged(
         "C1.paths",
         origin="paper",
@@ -144,7 +144,7 @@ def along_paths(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/paths")
 def bounds(table: pd.DataFrame) -> Iterator[Claim]:
-    """The interval that the spectral norms of the intermediate factors leave."""
+    """The bounds on the sharpness that the spectral norms of the intermediate factors give."""
     outside = pd.concat([table.lower / table.sharpness, table.sharpness / table.upper], axis=1)
     yield judged(
         "C1.bounds",

@@ -1,4 +1,4 @@
-"""C2 to C5: which minimizers are flat, and how their layers are balanced."""
+"""C2 to C5, flatness: the conditions for a minimizer to be flat, and the balance of its layers."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from dmf_sharpness.claims.tolerances import (
 EXCESS = "relative excess sharpness, λ_max / λ_flat − 1"
 
 
-# The rows of the sharpness table that are of matrix factorization, where λ_flat is known.
+# Groups of rows of the sharpness table.
 
 
 def _factorization(table: pd.DataFrame) -> pd.DataFrame:
@@ -27,12 +27,12 @@ def _factorization(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_scalar(table: pd.DataFrame) -> pd.Series:
-    """Whether the factors multiply to one number."""
+    """Whether the product of the factors is a single number."""
     return table.widths.str.match(r"1-.*-1$")
 
 
 def _is_settled(table: pd.DataFrame) -> pd.Series:
-    """Whether the balance condition is claimed to be necessary: depth 2, and scalars."""
+    """Whether the paper claims that the balance condition is necessary: at depth 2 and for scalars."""
     return _is_scalar(table) | (table.depth == 2)
 
 
@@ -42,7 +42,7 @@ def _is_balanced(table: pd.DataFrame) -> pd.Series:
 
 
 def _has_wrong_value(table: pd.DataFrame) -> pd.Series:
-    """Whether all spectral products are equal, and not to the right value."""
+    """Whether all spectral products are equal, but have a wrong value."""
     return (table.product_spread <= BALANCED) & ~_is_balanced(table)
 
 
@@ -50,12 +50,12 @@ def _violation(table: pd.DataFrame) -> pd.Series:
     return table.least_excess - table.excess
 
 
-# C2: equal spectral products of the right value are enough.
+# C2: equal spectral products of the right value are sufficient.
 
 
 @judged_from("sharpness")
 def sufficient(table: pd.DataFrame) -> Iterator[Claim]:
-    """The sufficient condition, at every depth."""
+    """Flatness of minimizers that meet the sufficient condition, at every depth."""
     table = _factorization(table)
     rows = table[_is_balanced(table)]
     yield judged(
@@ -73,7 +73,7 @@ def sufficient(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def right_value(table: pd.DataFrame) -> Iterator[Claim]:
-    """Products that are equal, and not flat."""
+    """Minimizers with equal products of a wrong value, which are not flat."""
     table = _factorization(table)
     rows = table[_has_wrong_value(table)]
     others = table[~_is_balanced(table) & ~_has_wrong_value(table)]
@@ -120,7 +120,7 @@ def not_necessary(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/flattest")
 def least(table: pd.DataFrame) -> Iterator[Claim]:
-    """The lower bound, against searches for something below it."""
+    """The lower bound ``λ_flat``, against searches for a smaller sharpness."""
     yield judged(
         "C2.bound",
         origin="ours",
@@ -136,7 +136,7 @@ def least(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/flattest")
 def attained(table: pd.DataFrame) -> Iterator[Claim]:
-    """The lower bound, as the end of the same searches."""
+    """Attainment of the lower bound at the ends of the same searches."""
     yield judged(
         "C2.attained",
         origin="ours",
@@ -150,12 +150,12 @@ def attained(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-# C3 and C4: at depth 2 and for scalars the condition is necessary, too.
+# C3 and C4: at depth 2 and for scalars the condition is also necessary.
 
 
 @judged_from("sharpness")
 def depth_2(table: pd.DataFrame) -> Iterator[Claim]:
-    """All that holds at depth 2."""
+    """The condition at depth 2, sufficient and necessary."""
     table = _factorization(table)
     here = table.depth == 2
     yield from _necessary_and_sufficient(table, here, here, "C3", "At depth 2")
@@ -163,7 +163,7 @@ def depth_2(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def scalars(table: pd.DataFrame) -> Iterator[Claim]:
-    """All that holds in deep scalar factorization."""
+    """The condition in deep scalar factorization, sufficient and necessary."""
     table = _factorization(table)
     here, deep = _is_scalar(table), table.depth != 2
     yield from _necessary_and_sufficient(
@@ -178,10 +178,10 @@ def _necessary_and_sufficient(
 
     Args:
         table: The sharpness table of matrix factorization.
-        here: The rows that the claim is of.
-        here_alone: Those of them that no other claim is of, for controls.
+        here: A mask of the rows that the claim is about.
+        here_alone: A mask of those that belong to this claim only, from which the controls are taken.
         claim: ``C3`` or ``C4``.
-        place: The beginning of the sentence.
+        place: The first words of the sentences, which say where the claim holds.
     """
     others = table[~_is_settled(table)]
     rows = table[here & _is_balanced(table)]
@@ -235,7 +235,7 @@ def scalars_searched(table: pd.DataFrame) -> Iterator[Claim]:
 
 
 def _searched(table: pd.DataFrame, here: pd.Series, claim: str, place: str) -> Iterator[Claim]:
-    """The two rows that the searches add to C3 and to C4."""
+    """The two rows that the searches for counter-examples add to C3 and to C4."""
     rows, others = table[here], table[~_is_settled(table)]
     yield judged(
         f"{claim}.search",
@@ -261,12 +261,12 @@ def _searched(table: pd.DataFrame, here: pd.Series, claim: str, place: str) -> I
     )
 
 
-# C5: flat minimizers are balanced in the spectral norm, and need not be in the Frobenius norm.
+# C5: flat minimizers are balanced in the spectral norm, but need not be balanced in the Frobenius norm.
 
 
 @judged_from("sharpness")
 def frobenius(table: pd.DataFrame) -> Iterator[Claim]:
-    """Flat minimizers that are not balanced in the Frobenius norm."""
+    """Flatness of minimizers that are not balanced in the Frobenius norm."""
     table = _factorization(table)
     apart = table.frobenius_imbalance >= UNBALANCED_FROBENIUS
     rows = table[_is_balanced(table) & apart]
@@ -285,7 +285,7 @@ def frobenius(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def hundred(table: pd.DataFrame) -> Iterator[Claim]:
-    """Frobenius norms a factor of a hundred apart, where an experiment asks for them."""
+    """Flatness with Frobenius norms a factor of a hundred apart, if an experiment has such minimizers."""
     table = _factorization(table)
     apart = table.frobenius_imbalance >= FAR_APART
     if not apart.any():
@@ -306,7 +306,7 @@ def hundred(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def spectral(table: pd.DataFrame) -> Iterator[Claim]:
-    """The balance of the flat minimizers, where the condition is necessary."""
+    """The spectral balance of flat minimizers where the condition is necessary."""
     table = _factorization(table)
     rows = table[_is_settled(table) & (table.excess <= EXACT)]
     yield judged(
@@ -324,7 +324,7 @@ def spectral(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/flattest")
 def top_path_found(table: pd.DataFrame) -> Iterator[Claim]:
-    """The top path of minimizers that were found flat."""
+    """The shared top path of the flat minimizers that a search found."""
     yield judged(
         "C5.path",
         origin="ours",
@@ -343,7 +343,7 @@ def top_path_found(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/structure")
 def top_path(table: pd.DataFrame) -> Iterator[Claim]:
-    """The top path of minimizers that were made flat."""
+    """The shared top path of the flat minimizers that were constructed."""
     is_flat = table.ratio - 1 <= EXACT
     yield judged(
         "C5.structure",

@@ -1,21 +1,21 @@
-"""All claims, judged from the tables that there are."""
+"""The judgement of all claims, from the tables that exist."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
-# Each of these modules enters its claims into the list when it is imported, and the ledger is in this order.
+# These modules are imported because each registers its claims when it is imported.
 from dmf_sharpness.claims import escape, exactness, flatness, regularized  # noqa: F401
 from dmf_sharpness.claims.claim import JUDGES, Claim
 
 
 def judge(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
-    """All rows of the ledger that some tables bear on.
+    """All rows of the ledger that can be judged from some tables.
 
     Args:
-        tables: By kind: ``sharpness``, ``bottleneck``, ``escape`` and ``studies/<name>``; each that of all
-            experiments, one below the other, with a column ``experiment``. The claims on a table that is
-            not there are left out.
+        tables: The tables by name: ``sharpness``, ``bottleneck``, ``escape`` and ``studies/<name>``. Each
+            holds the rows of all experiments, with a column ``experiment``. Claims whose table is missing
+            are left out.
     """
     rows = {name: table.reset_index(drop=True) for name, table in tables.items()}
     return [claim for name, judged in JUDGES if name in rows for claim in judged(rows[name])]

@@ -1,4 +1,4 @@
-"""The ledger of the claims: written with a seal, read with care, and shown in four ways."""
+"""The ledger of the claims: its sealed JSON file, and its forms in Markdown and on a terminal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from dmf_sharpness.artifacts.yaml_files import read_schema, schema_problems
 from dmf_sharpness.claims.claim import Claim, stands
 
 SCHEMA = Path(__file__).with_name("ledger.yaml")
+"""The JSON schema of a ledger lies here."""
 
 
 def to_json(claims: list[Claim]) -> list[dict[str, Any]]:
-    """The ledger as plain objects; NaN and infinity, which JSON does not have, become null."""
+    """The ledger as plain objects; NaN and infinity become None, because JSON has neither."""
 
     def plain(value: object) -> object:
         if isinstance(value, dict):
@@ -29,16 +30,16 @@ def to_json(claims: list[Claim]) -> list[dict[str, Any]]:
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ledger, as :func:`to_json` makes them, from the file that judge_claims.py writes.
+    """The rows of a ledger, as :func:`to_json` makes them, from the file that ``judge_claims.py`` writes.
 
-    A ledger of no claims is read; it does not stand, see :func:`all_stand`.
+    A ledger without claims can be read, but does not stand, see :func:`all_stand`.
 
     Raises:
-        ArtifactError: The file is missing, no JSON, or not a ledger; the message is one line.
+        ArtifactError: The file is missing, is no JSON, is no ledger, or was altered; the message is one line.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-        json.dumps(rows, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+        json.dumps(rows, ensure_ascii=False).encode()  # fails for half of a surrogate pair
     except OSError as error:
         raise ArtifactError(path, "claims", f"expected a ledger, got: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -53,11 +54,11 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
 
 
 def sealed_rows(rows: list[dict[str, Any]], lineage: str) -> list[dict[str, Any]]:
-    """The rows of a ledger with its lineage and a digest of all rows in each of them.
+    """The rows of a ledger, each with the ledger's lineage and a digest of all rows.
 
     Args:
-        rows: As :func:`to_json` makes them.
-        lineage: The marker of what the ledger was judged from (:mod:`dmf_sharpness.artifacts.lineage`).
+        rows: The rows, as :func:`to_json` makes them.
+        lineage: The marker of the ledger's lineage (:func:`dmf_sharpness.artifacts.lineage.marker`).
     """
     marked = [{**row, "lineage": lineage} for row in rows]
     return [{**row, "seal": _seal(marked)} for row in marked]
@@ -73,12 +74,12 @@ def _refuse(constant: str) -> float:
 
 
 def all_stand(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether there are claims, and every one of them stands."""
+    """Whether there is at least one claim, and every claim stands."""
     return len(rows) > 0 and all(map(stands, rows))
 
 
 def format_number(value: float | None) -> str:
-    """Two digits, or a dash where there was nothing to measure."""
+    """A number with two digits, or a dash if there was nothing to measure."""
     return "–" if value is None else f"{value:.2g}"
 
 
@@ -109,11 +110,11 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
 def to_short_markdown(
     rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]] | None = None
 ) -> str:
-    """The ledger as the README shows it: the paper's claims, and ours folded away beneath.
+    """The ledger as the README shows it: the paper's claims, and ours in a folded section below them.
 
     Args:
         rows: The ledger.
-        figures: Names of the figures that bear on a claim, by its id.
+        figures: The names of the figures that show a claim, by its id.
     """
     ours = [row for row in rows if row["origin"] != "paper"]
     table = _short_table([row for row in rows if row["origin"] == "paper"], figures or {})
@@ -159,7 +160,7 @@ def to_text(rows: list[dict[str, Any]]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """One sentence: do the claims stand?"""
+    """One sentence that says whether the claims stand."""
     if not rows:
         return "There are no claims: nothing was judged, and nothing holds."
     fallen = [row["id"] for row in rows if row["verdict"] != "holds"]
@@ -175,5 +176,5 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def to_verdict(rows: list[dict[str, Any]]) -> str:
-    """The verdict as the pipeline writes it: the table for a terminal, and the sentence."""
+    """The verdict that the pipeline prints: the table for a terminal, and the summary."""
     return f"{to_text(rows)}\n{summary(rows)}\n"

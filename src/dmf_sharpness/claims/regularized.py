@@ -1,4 +1,4 @@
-"""E: the extension to the regularized problem."""
+"""E, extension: the Hessian spectrum, the norms and the collapse in the regularized problem."""
 
 from collections.abc import Iterator
 
@@ -12,13 +12,13 @@ CONTROL = "minimizers of the problem without regularization"
 
 
 def _scalar(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Points of one source, of scalar factorization, where the spectrum has a closed form."""
+    """The points of one source in scalar factorization, where the spectrum has a closed form."""
     return table[(table.source == source) & table.spectrum_difference.notna()]
 
 
 @judged_from("studies/regularized")
 def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
-    """The spectrum at minimizers that were built."""
+    """The Hessian spectrum at minimizers that were constructed by the closed form."""
     rows = _scalar(table, "closed form")
     yield judged(
         "E.spectrum",
@@ -35,7 +35,7 @@ def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/regularized")
 def constant(table: pd.DataFrame) -> Iterator[Claim]:
-    """The spectrum at minimizers that were found."""
+    """The Hessian spectrum at minimizers that descent found."""
     rows = _scalar(table, "descent")
     yield judged(
         "E.constant",
@@ -52,7 +52,7 @@ def constant(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/regularized")
 def norms(table: pd.DataFrame) -> Iterator[Claim]:
-    """The balance of the layers, which the regularization enforces."""
+    """The Frobenius norms of the layers, which the regularization makes equal."""
 
     def off(rows: pd.DataFrame) -> pd.Series:
         most, least = rows.most_norm - rows.predicted_norm, rows.predicted_norm - rows.least_norm
@@ -74,7 +74,7 @@ def norms(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/regularized")
 def least_loss(table: pd.DataFrame) -> Iterator[Claim]:
-    """The lower bound of the loss."""
+    """The lower bound on the regularized loss, against all descents."""
     rows = table[table.source == "descent"]
     yield judged(
         "E.least",
@@ -91,7 +91,7 @@ def least_loss(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/regularized")
 def collapse(table: pd.DataFrame) -> Iterator[Claim]:
-    """The regularization from which zero is the minimizer."""
+    """The regularization above which zero is the minimizer."""
     rows = table[table.source == "descent"]
     local = rows[rows.share > 1]
     yield judged(

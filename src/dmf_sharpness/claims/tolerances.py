@@ -1,55 +1,56 @@
-"""The tolerances of the claims: from the arithmetic that a number takes, not from what came out."""
+"""The tolerances of the claims, each chosen from the arithmetic behind a number and not from results."""
 
 import math
 
 # Arithmetic.
 EXACT = 1e-12
-"""Two ways to compute one number in float64 differ by no more."""
+"""Two exact ways to compute one number in float64 differ by at most this relative amount."""
 SPECTRUM = 1e-10
-"""A whole spectrum, relative to its largest eigenvalue, is as exact as this."""
+"""A whole spectrum is exact to this error, relative to its largest eigenvalue."""
 ITERATED = 1e-10
-"""A Lanczos iteration in parameter space comes as near to the dense Hessian."""
+"""A Lanczos iteration in parameter space agrees with the dense Hessian to this relative error."""
 DESCENDED = 1e-6
-"""Spectra and norms are as exact at the end of a descent, which stops when the loss no longer changes."""
+"""Spectra and norms at the end of a descent have this error, because the loss stops changing earlier."""
 ATTAINED = 1e-6
-"""A minimization of the sharpness has arrived at this relative excess."""
+"""A minimization of the sharpness has reached ``λ_flat`` when the relative excess is at most this."""
 
 # Balance.
 BALANCED = 1e-10
-"""Spectral products, and layers along the top path, are called equal up to this relative difference."""
+"""Spectral products, and the layers' gains along the top path, are equal up to this relative difference."""
 FLAT_BALANCE = 1e-5
-"""A flat minimizer is balanced to this, about the root of EXACT: the excess is quadratic in the imbalance."""
+"""The spectral products of a flat minimizer deviate by at most this. It is about the root of ``EXACT``,
+because the excess is quadratic in the deviation."""
 UNBALANCED = 1e-2
-"""From this relative deviation of a spectral product on the balance condition is plainly not met."""
+"""A minimizer counts as not balanced if a spectral product deviates by at least this relative amount."""
 UNBALANCED_FROBENIUS = 1.2
-"""From this ratio of Frobenius norms on a minimizer is called not balanced."""
+"""A minimizer counts as not balanced in the Frobenius norm if two norms have at least this ratio."""
 FAR_APART = 100 * (1 - 1e-9)
-"""This ratio of Frobenius norms is called a hundred."""
+"""Frobenius norms count as a factor of a hundred apart from this ratio on, which allows for rounding."""
 SHARED = 1e-10
-"""A singular pair is shared by two layers up to this relative defect."""
+"""Two layers share a singular vector if the relative defect is at most this."""
 
 # Escape.
 RATE = 1e-4
 """The growth per step in the linear phase is measured to this relative error."""
 THRESHOLD = 1e-3
-"""A measured threshold may deviate by this share from the predicted one."""
+"""A measured threshold may deviate from the predicted one by this relative amount."""
 DIRECTION = 1e-6
-"""``1 − |cos|`` with the top eigenvector is as small in the linear phase."""
+"""``1 − |cos|`` of the angle to the top eigenvector is at most this in the linear phase."""
 SLOPE = 1e-2
 """The slope of the escape time is measured to this relative error."""
 ROUNDING_SPAN = math.log(1e-3 / 2**-52)
-"""Logarithm of the growth from rounding to the level at which a run has left."""
+"""This is the logarithm of the growth from a rounding error to the level at which a run has left."""
 
 # Landing.
 LANDING_EXCESS = 1e-3
 """The landing law is judged at this ``δ``."""
 LANDING_REACH = 0.5
-"""The law is judged up to this ``|a|δ``."""
+"""The landing law is judged for ``|a|δ`` up to this."""
 LANDING_ERROR = 0.02
-"""Relative error of ``1 − c_end`` from which a prediction has missed."""
+"""A prediction has missed if the relative error of ``1 − c_end`` is above this."""
 LANDING_MISSES = 0.05
-"""This share of the minimizers may miss it."""
+"""The landing law may miss for this share of the minimizers."""
 SOFT_EXCESS = 0.01
-"""The reduced map is judged up to this ``δ``: its error grows as ``δ``."""
+"""The reduced map is judged for ``δ`` up to this, because its relative error grows in proportion to ``δ``."""
 CONFINED = 1e-6
-"""This share of an orbit's variance may lie outside the top singular subspace."""
+"""This share of the variance of an orbit may lie outside of the target's top singular subspace."""
