@@ -222,7 +222,8 @@ def shown(value: object) -> str:
         return f"an array of shape {value.shape} and {value.dtype}"
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # a foreign class may raise anything, and so may an integer of thousands of digits
+    # A foreign class may raise anything here, and so does an integer of thousands of digits.
+    except Exception:
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:59] + "…"
 

@@ -1,1 +1,1 @@
-"""Hessian eigenvalues at a point: the exact sharpness of a minimizer, the spectrum, and any other point."""
+"""Hessian eigenvalues: the exact sharpness and spectrum at a minimizer, and the sharpness elsewhere."""

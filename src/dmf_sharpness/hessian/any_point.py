@@ -1,9 +1,11 @@
 """The largest Hessian eigenvalue at any point of parameter space, minimizer or not.
 
-Away from the minimizers that the exact expression covers, the residual ``E = W_{L:1} S − T`` adds
-``2 Σ_{i≠j} ⟨E, (product with U_i and U_j in their places)⟩`` to the Gauss–Newton part ``2 ‖J U‖²`` of the
-quadratic form. No small operator has that spectrum, so the eigenvalue is found in parameter space,
-with the closed-form Hessian-vector product of :mod:`dmf_sharpness.network.loss`.
+The quadratic form of the Hessian is ``2 ‖J U‖² + 2 Σ_{i≠j} ⟨E, P_ij S⟩``. The first term is the
+Gauss–Newton part. In the second one ``E = W_{L:1} S − T`` is the residual, and ``P_ij`` is the
+product ``W_L ⋯ W_1`` with ``U_i`` and ``U_j`` in the places of ``W_i`` and ``W_j``. At the
+minimizers that the exact expression covers, the second term vanishes. Elsewhere no operator of
+small order has the spectrum of the Hessian. So the eigenvalue is computed in parameter space, with
+the Hessian-vector product of :mod:`dmf_sharpness.network.loss`.
 """
 
 import math
@@ -23,11 +25,15 @@ from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import SMALLEST, TINY, exponents
 
 DENSE_PARAMETERS = 400
-"""Up to here the Hessian is written out, column by column, and left to LAPACK."""
+"""Up to this number of parameters the Hessian is formed as a matrix, and LAPACK computes its eigenpairs."""
 LOST_BITS = 1074 - 80
-"""What underflows is below ``2^{−1074}``; 80 bits more are none of the digits of a result."""
+"""An error from underflow is taken to be ``2^{−LOST_BITS}``, times the norms that it is multiplied by.
+
+A number that underflows is below ``2^{−1074}``. The margin of 80 bits keeps it far below the last
+digit of a result, which has 53 bits.
+"""
 ORDINARY_BITS = 200
-"""A bound on the eigenvalue within ``2^{±200}`` leaves the point at its scale."""
+"""A point stays unscaled if the bound on its largest eigenvalue is within ``2^{±200}``."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,16 @@ class PointSharpness:
     """The largest Hessian eigenvalue at a point.
 
     Attributes:
-        value: The eigenvalue. It is negative where every direction curves downwards. Infinite, zero or
-            subnormal beyond the range; NaN, with an ``eigenvector`` of zeros, where the Hessian
-            overflows at every scale of the factors.
-        eigenvector: Its unit vector, shaped like the factors.
-        residual: ``‖H v − λ v‖ / |λ|``; NaN where ``value`` is beyond the range of float64.
-        converged: Whether that is at most ``tolerance``.
-        tolerance: What was asked for.
-        gradient_norm: ``‖∇f‖``: zero at minimizers and saddles; ``inf`` or zero beyond the range, NaN
-            where it cannot be computed.
-        method: ``dense`` or ``lanczos``.
+        value: The eigenvalue ``λ``. It is negative if the loss curves downwards in every direction.
+            Outside the range of float64 it is infinite, zero or subnormal. Where the Hessian
+            overflows at every scale of the factors it is NaN, and ``eigenvector`` is zero.
+        eigenvector: The unit eigenvector ``v``, as tensors in the shapes of the factors.
+        residual: ``‖H v − λ v‖ / |λ|``; NaN where ``value`` is outside the range of float64.
+        converged: Whether ``residual`` is at most ``tolerance``.
+        tolerance: The tolerance that the caller asked for.
+        gradient_norm: ``‖∇f‖``, which is zero at minimizers and saddles. It is ``inf`` or zero
+            outside the range of float64, and NaN where it cannot be computed.
+        method: The algorithm, ``dense`` or ``lanczos``.
     """
 
     value: float
@@ -66,56 +72,74 @@ def sharpness_at(
 ) -> PointSharpness:
     """The largest Hessian eigenvalue of ``‖Y − W_{L:1} X‖_F²`` at any point.
 
-    How many digits nearly collinear inputs leave depends on what is given. Let ``κ`` be the condition
-    number of ``X``. A solution ``Y X⁺`` may be as large as ``κ``, and so is its rounding error: the value
-    is right to about ``1e-16 κ``. The Gram matrix besides loses directions of the inputs below 1e-8 of
-    the largest. With ``input_root=X`` and the outputs ``Y`` as the target neither happens, and the value
-    is right to rounding whatever ``κ`` is. None of these errors shows in ``residual``, which is that of
-    the eigenproblem.
+    If the inputs are nearly collinear, the accuracy depends on the form in which they are given.
+    Let ``κ`` be the condition number of ``X``. The solution ``Y X⁺`` may have entries as large as
+    ``κ``, with rounding errors in proportion, so that the relative error of the value is about
+    ``1e-16 κ``. The Gram matrix, in addition, hides directions in which the inputs are smaller than
+    ``1e-8`` times the largest singular value of ``X``. With ``input_root=X`` and the outputs ``Y``
+    as the target neither happens, and the value is accurate to rounding for every ``κ``.
+    ``residual`` does not contain any of these errors, because it is the residual of the
+    eigenproblem alone.
 
-    The range is that of float64 for the value, its ``|λ|`` from 2.2e-308 to 1.8e308 and exactly zero,
-    and for the target at the scale of the factors that makes ``|λ|`` about 1; beyond, ``converged`` is
-    false and ``residual`` NaN.
+    The value must be in the range of float64: zero, or ``|λ|`` between 2.2e-308 and 1.8e308. So
+    must the target, after the factors are scaled such that ``|λ|`` is about 1. Otherwise
+    ``converged`` is False and ``residual`` is NaN.
 
     Args:
-        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64; no batch.
-        target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape ``(d_L, d_0)``; or,
-            beside an input root of ``n ≠ d_0`` columns, the outputs ``Y`` themselves, shape ``(d_L, n)``.
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64, without batch
+            dimensions.
+        target: ``M``, shape ``(d_L, d_0)``, or with input data any least-squares solution such as
+            ``Y X⁺``. If an input root with ``n ≠ d_0`` columns is given, the target may also be the
+            outputs ``Y``, shape ``(d_L, n)``.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
-        tolerance: Wanted ``‖H v − λ v‖ / |λ|``, positive.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
+            ``X``.
+        tolerance: The wanted relative residual ``‖H v − λ v‖ / |λ|``, positive.
+
+    Returns:
+        The eigenvalue with its eigenvector and residual, and the norm of the gradient.
 
     Raises:
-        TypeError: A tensor is not float64, or the tolerance is no number.
-        ValueError: Shapes do not fit, values are not finite, a batch was given, ``G`` is not a Gram
-            matrix, ``G`` and a root are both given, or the tolerance is not positive.
+        TypeError: A tensor is not float64, or the tolerance is not a number.
+        ValueError: The shapes do not fit, values are not finite, the factors are a batch, ``G`` is
+            not a Gram matrix, both ``G`` and a root are given, or the tolerance is not positive.
 
     Examples:
-        ``(1 − w_2 w_1)²`` at ``w = (0, 0)`` is a saddle: eigenvalues ±2.
+        The loss ``(1 − w_2 w_1)²`` has a saddle at ``w = (0, 0)``, where the eigenvalues are 2 and
+        −2.
 
         >>> zero = torch.zeros(1, 1, dtype=torch.float64)
         >>> sharpness_at([zero, zero], torch.ones(1, 1, dtype=torch.float64)).value
         2.0
     """
+    # Arguments.
     factors = checked_factors(factors)
     check_single(factors)
     root = checked_root(factors, input_gram, input_root)
     seen = _seen(factors, target, root, input_root)
     tolerance = checked_number(tolerance, "tolerance", above=0)
-    # The Hessian at 2^k W, 2^t S, 2^{Lk+t} T is 2^{2(L−1)k + 2t} times that at W, S, T.
+
+    # Scale: the Hessian at 2^k W, 2^t S, 2^{Lk+t} T is 2^{2(L−1)k + 2t} times that at W, S, T. With
+    # these powers of two the largest eigenvalue is brought near 1, unless it is of ordinary size
+    # anyway.
     depth = len(factors)
     t = 0.0 if root is None else -float(exponents(root))
     t = t if abs(t) > ORDINARY_BITS / 2 else 0.0
     root = None if root is None else scaled(root, t)
     bits = _bound_bits(factors, norm_bits(seen) + t, root)
     k = -_per_layer(_unless_ordinary(bits), depth)
+
+    # Eigenpair at that scale.
     W = [scaled(factor, k) for factor in factors]
     found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
     if depth > 1 and 0 < abs(found.value) < SMALLEST:
-        # Far below its bound: again, at the scale of what was found.
+        # The eigenvalue is far below its bound, so the scale was too small. The eigenvalue that was
+        # found gives a better one.
         k -= _per_layer(math.log2(abs(found.value)), depth)
         W = [scaled(factor, k) for factor in factors]
         found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
+
+    # Value for the original point, and whether overflow or underflow took digits of it.
     unit = 2 * (depth - 1) * k + 2 * t
     value = float(scaled(seen.new_tensor(found.value), -unit))
     lost = _lost_bits(bits, W, norm_bits(seen) + depth * k + t, root)
@@ -123,8 +147,12 @@ def sharpness_at(
         normal = abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf
         faithful = normal and lost < math.log2(abs(found.value))
     else:
-        # One that was scaled down may have been lost altogether.
+        # A zero is trusted if the bound is zero. It is also trusted if nothing was scaled and no
+        # error from underflow could matter, because otherwise a small eigenvalue may have been
+        # lost.
         faithful = bits == -math.inf or (k == 0 and t == 0 and lost < bits)
+
+    # Gradient norm, computed anew where its squares may have left the range.
     slope = found.gradient_norm
     if k or t or not 2.0**-ORDINARY_BITS < slope < math.inf:
         slope = gradient_norm(factors, seen, root, t)
@@ -138,7 +166,7 @@ def sharpness_at(
 
 
 def _seen(factors: Factors, target: object, root: Tensor | None, input_root: object) -> Tensor:
-    """``T``, what the inputs show of the target: ``M S``, or the outputs in the root's coordinates."""
+    """The target ``T`` of the reduced problem: ``M S``, or the outputs in the coordinates of the root."""
     if root is not None and isinstance(input_root, Tensor):
         (d_0, n), d_L = input_root.shape, factors[-1].shape[-2]
         if n != d_0 and isinstance(target, Tensor) and target.shape[-1:] == (n,):
@@ -154,7 +182,7 @@ def _seen(factors: Factors, target: object, root: Tensor | None, input_root: obj
 def _largest(
     factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
 ) -> PointSharpness:
-    """:func:`sharpness_at` at a scale where nothing is huge or tiny."""
+    """:func:`sharpness_at` for a point at ordinary scale, where no computation leaves the range."""
     sizes, problem = widths(factors), Problem(seen, root)
 
     def apply(vector: Tensor) -> Tensor:
@@ -188,19 +216,20 @@ def _largest(
 
 
 def _lost_bits(bits: float, factors: Factors, seen_bits: float, root: Tensor | None) -> float:
-    """``log₂`` of what underflow, below ``2^{−1074}``, may cost an eigenvalue, with some digits to spare.
+    """``log₂`` of a bound on the error of an eigenvalue from underflow, with the margin of ``LOST_BITS``.
 
-    It is multiplied by other factors at most, whose norms above 1 have the product ``2^g``.
+    A number that underflows is multiplied by other matrices afterwards. The product of all norms
+    above 1 bounds the result.
     """
     if bits == -math.inf or len(factors) == 1:
-        return -math.inf  # a Hessian of zeros, or one that does not depend on the point
+        return -math.inf  # the Hessian is zero, or does not depend on the point
     sizes = [*(norm_bits(W) for W in factors), seen_bits]
     sizes += [] if root is None else [2 * norm_bits(root)]
     return sum(size for size in sizes if size > 0) - LOST_BITS
 
 
 def _bound_bits(factors: Factors, seen_bits: float, root: Tensor | None) -> float:
-    """``log₂`` of a bound on the Hessian's eigenvalues, from the norms; ``−∞`` if it is zero."""
+    """``log₂`` of a bound on the Hessian's eigenvalues, from norms; ``−∞`` if the Hessian is zero."""
     sizes = sorted(norm_bits(W) for W in factors)
     data = 0.0 if root is None else norm_bits(root)
     bounds = [2 * sum(sizes[1:]) + 2 * data]
@@ -210,10 +239,10 @@ def _bound_bits(factors: Factors, seen_bits: float, root: Tensor | None) -> floa
 
 
 def _unless_ordinary(bits: float) -> float:
-    """0 for what may stay as it is, and for a Hessian of zeros."""
+    """``bits``, but 0 where no scaling is needed or where the Hessian is zero."""
     return 0.0 if abs(bits) <= ORDINARY_BITS or math.isinf(bits) else bits
 
 
 def _per_layer(bits: float, depth: int) -> int:
-    """The power of two of a layer that makes ``2^bits`` of the eigenvalue."""
+    """The exponent by which each factor is scaled to multiply the eigenvalues by ``2^bits``."""
     return round(bits / (2 * (depth - 1))) if depth > 1 else 0

@@ -1,12 +1,13 @@
-"""The top eigenpair of many small minimizers at once.
+"""The top eigenpairs of many small minimizers at once.
 
-A dense eigenproblem of order ``d_0 d_L`` for each would cost milliseconds; SciPy's and PyTorch's
-iterations take one operator at a time. The locally optimal conjugate-gradient method (Knyazev, SIAM J.
-Sci. Comput. 23, 2001) for a single vector needs, per step, one application of the operator to all
-eigenmatrices, a handful of matrix products, and the eigenpairs of 3 × 3 matrices. On a CPU, where each
-of these tiny products costs more to start than to compute, the compiled kernels take the place of
-PyTorch if they are there (:mod:`dmf_sharpness.hessian.batched_compiled`). Whatever is not settled to
-rounding is handed to LAPACK.
+A dense eigenproblem of order ``d_0 d_L`` for each minimizer would take milliseconds, and the
+iterative solvers of SciPy and PyTorch accept only one operator at a time. So the locally optimal
+block conjugate gradient method (LOBPCG; Knyazev, SIAM J. Sci. Comput. 23, 2001) is written for a
+batch, with one vector for each minimizer. A step applies the operator to all eigenmatrices, forms a
+few products, and solves 3 × 3 eigenproblems. On a CPU these products are so small that starting
+them takes longer than computing them. There the compiled kernels are used instead of PyTorch if
+they are available (:mod:`dmf_sharpness.hessian.batched_compiled`). Minimizers whose eigenpair has
+not converged are passed on to LAPACK.
 """
 
 import torch
@@ -20,19 +21,29 @@ from dmf_sharpness.network.factors import Factors, widths
 
 Triple = tuple[Tensor, Tensor, Tensor]
 STEPS = 60
+"""The largest number of steps of the iteration."""
 POWER_STEPS = 4
+"""The number of power iterations that improve the random start."""
 TINY = torch.finfo(torch.float64).tiny
+"""The smallest normal float64 number, 2.2e-308."""
 RESIDUAL = 5e-11
-"""``‖T Y − λ Y‖ / λ`` to stop at; the error of the value is of the order of its square."""
+"""The relative residual ``‖T Y − λ Y‖ / λ`` at which the iteration stops, for the operator ``T = 2 J Jᵀ``.
+
+The relative error of the eigenvalue is of the order of its square.
+"""
 
 
 def batched_top_pair(factors: Factors, input_root: Tensor | None, compiled: bool = True) -> TopPair:
-    """The top eigenpair of each minimizer in a stack; ``second`` is not found on the way.
+    """The top eigenpair of each minimizer of a batch.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
         input_root: ``S``, shape ``(d_0, d_0)``, or None for the identity.
         compiled: Whether the compiled kernels may be used.
+
+    Returns:
+        Values ``(…)`` and unit eigenmatrices ``(…, d_L, d_0)``. ``second`` is None, because the
+        iteration does not compute the second eigenvalue.
     """
     batch = factors[0].shape[:-2]
     stack = [W.reshape(-1, *W.shape[-2:]) for W in factors]
@@ -67,7 +78,17 @@ def _unit(X: Tensor) -> tuple[Tensor, Tensor]:
 def _locally_optimal(
     left_grams: Grams, right_grams: Grams, start: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Values ``(B,)``, eigenmatrices ``(B, d_L, d_0)`` and residuals ``(B,)``."""
+    """The locally optimal conjugate gradient method for the largest eigenvalue of each operator.
+
+    Args:
+        left_grams: ``L_i L_iᵀ``, shape ``(B, d_L, d_L)``.
+        right_grams: ``(R_i S)ᵀ(R_i S)``, shape ``(B, d_0, d_0)``.
+        start: Matrices to start with, shape ``(B, d_L, d_0)``.
+
+    Returns:
+        Values ``(B,)``, unit eigenmatrices ``(B, d_L, d_0)`` and relative residuals ``(B,)``.
+    """
+    # Start: a few power iterations, then unit matrices X and their images T X.
     grams = left_grams, right_grams
     X = start
     for _ in range(POWER_STEPS):
@@ -79,6 +100,7 @@ def _locally_optimal(
     done_X, done_residual = X.clone(), X.new_full((B, 1, 1), torch.inf)
     active = torch.arange(B, device=X.device)
     for step in range(STEPS):
+        # Residual R of the current Ritz pairs.
         value = _dot(X, TX)
         R, norm = _unit(TX - value * X)
         residual = norm / value.clamp(min=TINY)
@@ -86,30 +108,32 @@ def _locally_optimal(
         if step == STEPS - 1 or bool(settled.all()):
             done_X[active], done_residual[active] = X, residual
             break
+        # Once more than one in eight has converged, go on with the others only.
         if int(settled.sum()) * 8 > len(active):
-            # Go on with the others only.
             done_X[active[settled]], done_residual[active[settled]] = X[settled], residual[settled]
             going = ~settled
             X, TX, P, TP, R = X[going], TX[going], P[going], TP[going], R[going]
             active = active[going]
             left_grams, right_grams = _part(left_grams, going), _part(right_grams, going)
-        # Orthonormal directions: the iterate, its residual, and the step before.
+        # Orthonormal basis of three: the iterate X, its residual R, and the previous step P.
         R = _unit(R - _dot(X, R) * X)[0]
         TR = apply_curvature(left_grams, right_grams, R)
         along_x, along_r = _dot(X, P), _dot(R, P)
         P, norm = _unit(P - along_x * X - along_r * R)
         TP = (TP - along_x * TX - along_r * TR) / torch.where(norm > 0, norm, 1.0)
+        # The best vector in this basis is the next iterate; its part along R and P is the next P.
         c = _top_of_three((X, R, P), (TX, TR, TP))
         P, TP = c[1] * R + c[2] * P, c[1] * TR + c[2] * TP
         X, TX = c[0] * X + P, c[0] * TX + TP
         P, norm = _unit(P)
         TP = TP / torch.where(norm > 0, norm, 1.0)
+    # The Rayleigh quotient with a fresh image, free of the rounding that T X has accumulated.
     Y, _ = _unit(done_X)
     return _dot(Y, apply_curvature(*grams, Y))[:, 0, 0], Y, done_residual[:, 0, 0]
 
 
 def _top_of_three(basis: Triple, images: Triple) -> Tensor:
-    """Coefficients ``(3, B, 1, 1)`` of the top Ritz vectors in orthonormal bases of three."""
+    """Coefficients, shape ``(3, B, 1, 1)``, of the top Ritz vectors in orthonormal bases of three."""
     entries = {(i, j): _dot(basis[i], images[j]) for i in range(3) for j in range(i, 3)}
     rows = [[entries[min(i, j), max(i, j)] for j in range(3)] for i in range(3)]
     small = torch.stack([torch.cat(row, -1) for row in rows], 1)[:, :, 0]
@@ -118,5 +142,5 @@ def _top_of_three(basis: Triple, images: Triple) -> Tensor:
 
 
 def _part(grams: Grams, chosen: Tensor) -> Grams:
-    """The Gram matrices of some of the stack; those that all share stay as they are."""
+    """The Gram matrices of the chosen minimizers; a matrix that all share has no batch dimension."""
     return [A if A is None or A.ndim == 2 else A[chosen] for A in grams]

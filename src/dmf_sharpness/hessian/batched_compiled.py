@@ -1,4 +1,4 @@
-"""The compiled route to the top eigenpairs of many small minimizers: ``_top_pairs.c``."""
+"""The top eigenpairs of many small minimizers by compiled code, ``compiled/_top_pairs.c``."""
 
 import ctypes
 from itertools import pairwise
@@ -22,11 +22,11 @@ from dmf_sharpness.compiled.lanes import (
 from dmf_sharpness.network.factors import Factors, flatten, widths
 
 RUNS = 4
-"""Lanczos iterations at most, each from the Ritz vector of the one before."""
+"""The largest number of Lanczos iterations, each of which starts with the Ritz vector of the previous one."""
 
 
 class _Pairs(ctypes.Structure):
-    """The struct ``pairs`` of ``_top_pairs.c``, field by field."""
+    """The C struct ``pairs`` of ``_top_pairs.c``, with the same fields in the same order."""
 
     _fields_ = (
         ("depth", Integer),
@@ -46,17 +46,22 @@ class _Pairs(ctypes.Structure):
 def lanczos(
     stack: Factors, input_root: Tensor | None, start: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest eigenvalues of ``2 J Jᵀ`` with unit eigenmatrices, by Lanczos' iteration.
+    """The largest eigenvalues of ``2 J Jᵀ`` with unit eigenmatrices, by Lanczos iterations.
 
     Args:
         stack: ``W_i`` of shape ``(B, d_i, d_{i-1})``.
         input_root: ``S``, shape ``(d_0, d_0)``, or None for the identity.
-        start: A unit matrix ``(d_L, d_0)`` for all to start at.
-        tolerance: ``‖T Y − λ Y‖ / λ`` to stop at.
+        start: The unit matrix with which every iteration starts, shape ``(d_L, d_0)``.
+        tolerance: The relative residual ``‖T Y − λ Y‖ / λ`` at which the iteration stops,
+            ``T = 2 J Jᵀ``.
 
     Returns:
-        Values ``(B,)``, eigenmatrices ``(B, d_L, d_0)`` and those residuals ``(B,)``.
+        Values ``(B,)``, eigenmatrices ``(B, d_L, d_0)`` and relative residuals ``(B,)``.
+
+    Raises:
+        RuntimeError: The compiled kernels cannot be used.
     """
+    # The data in the memory layout of the kernels: eight minimizers in each block.
     compiled = loaded_library()
     sizes = widths(stack)
     depth, order, batch = len(stack), sizes[0] * sizes[-1], len(stack[0])

@@ -1,12 +1,14 @@
-"""How far a computed eigenpair is from one of the Hessian, in parameter space.
+"""The certificate of a computed eigenpair: its residual for the Hessian, in parameter space.
 
-The Hessian at a minimizer is ``2 JᵀJ``. With the direction ``U = Jᵀ Y`` the defect is
-``H U − λ U = Jᵀ(2 J U − λ Y)``. Here ``J U = Σ_i L_i U_i R_i``, the derivative of the end-to-end
-product, is computed by sweeps of the chain rule over the layers and not with the Gram matrices of
-the engine, so that an error in those shows.
+The Hessian at a minimizer is ``H = 2 JᵀJ``. An eigenmatrix ``Y`` of ``2 J Jᵀ`` gives the direction
+``U = Jᵀ Y``, and ``H U − λ U = Jᵀ(2 J U − λ Y)``. The bracket is called the *defect*. The
+derivative of the product, ``J U = Σ_i L_i U_i R_i``, is computed here by the chain rule, layer by
+layer, and not with the Gram matrices that the solvers use. So the residual also reveals an error in
+those Gram matrices.
 
-By the theorem of Bauer and Fike, a symmetric ``H`` has an eigenvalue within ``‖H v − λ v‖`` of ``λ``
-for any unit ``v``. That it is the *largest* one is what the solvers see to.
+By the theorem of Bauer and Fike a symmetric ``H`` has an eigenvalue within ``‖H v − λ v‖`` of
+``λ``, for every unit vector ``v``. The certificate does not prove that this is the *largest*
+eigenvalue; the solvers have to make sure of that.
 """
 
 import torch
@@ -27,13 +29,16 @@ from dmf_sharpness.network.loss import gauss_newton_product
 def direction_residual(
     factors: Factors, direction: Factors, value: Tensor, input_root: Tensor | None = None
 ) -> Tensor:
-    """``‖H U − λ U‖ / λ`` of a unit direction with the Hessian-vector product of the loss.
+    """The residual ``‖H U − λ U‖ / λ`` of a unit direction, by the Hessian-vector product of the loss.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
-        direction: ``U_i``, shapes of ``factors``.
-        value: ``λ``, shape ``(…)``; where it is zero so is the Hessian, and the residual.
+        direction: ``U_i``, in the shapes of the factors.
+        value: ``λ``, shape ``(…)``. Where it is zero, the Hessian is zero, and so is the residual.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+
+    Returns:
+        The residual, shape ``(…)``.
     """
     HU = gauss_newton_product(factors, direction, input_root)
     scaled = value[..., None, None]
@@ -45,20 +50,41 @@ def direction_residual(
 def eigenmatrix_residual(
     factors: Factors, Y: Tensor, value: float, input_root: Tensor | None = None
 ) -> float:
-    """``‖H U − λ U‖ / λ`` of ``U = Jᵀ Y`` for one minimizer, cheap where an end is narrow.
+    """The residual ``‖H U − λ U‖ / (λ ‖U‖)`` of ``U = Jᵀ Y``, for a single minimizer.
 
-    With ``d_L`` the narrow end, three sweeps of few columns: ``X_i = R_i Yᵀ`` up, so that
-    ``U_i = L_iᵀ X_iᵀ``; ``L_i`` and ``T_i = Σ_{j≥i} L_j U_j W_{j-1:i}`` down together, which gives the
-    image ``J U = T_1``; and ``R_i Dᵀ`` up for the defect ``D = 2 J U − λ Y``.
+    It is cheap if the input or the output is narrow. Suppose that ``d_L`` is the smaller of the
+    two; otherwise the chain is transposed. Then three passes over the layers are enough, each with
+    matrices of ``d_L`` or ``2 d_L`` rows or columns:
+
+    1. Forward, ``X_i = R_i Yᵀ``. These give the direction, ``U_i = L_iᵀ X_iᵀ``, which is not
+       formed.
+    2. Backward, ``L_i`` and ``T_i = Σ_{j≥i} L_j U_j W_{j-1:i}`` together. The last of these is
+       ``T_1 = J U``.
+    3. Forward, ``R_i Dᵀ`` for the defect ``D = 2 J U − λ Y``.
+
+    The norms follow from ``‖Jᵀ Y‖² = Σ_i ⟨L_iL_iᵀ, X_iᵀX_i⟩``, and likewise for ``D``.
+
+    Args:
+        factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
+        Y: The eigenmatrix, shape ``(d_L, d_0)``; with data its second dimension is the number of
+            columns of ``S``.
+        value: ``λ``.
+        input_root: ``S``, or None for the identity.
     """
+    # Orientation: the rows of Y belong to the narrower end.
     layers = chain(factors, input_root)
     if layers.shape[0] > layers.shape[1]:
         layers, Y = layers.transposed(), Y.mT
     rows = layers.shape[0]
+
+    # 1. Forward: X_i = R_i Yᵀ.
     X = push_right(layers, Y.mT)
+
+    # 2. Backward: L_i, its Gram matrix, and T_i. Input data in front are passed through but not
+    # trained.
     L = torch.eye(rows, dtype=Y.dtype, device=Y.device)
     T: Tensor | None = None
-    grams: dict[int, Tensor] = {}  # L_iL_iᵀ
+    grams: dict[int, Tensor] = {}  # L_iL_iᵀ by layer
     for i in reversed(range(len(X))):
         if layers.trained(i):
             grams[i] = L @ L.mT
@@ -72,8 +98,11 @@ def eigenmatrix_residual(
             moved = grams[i] @ X[i].mT
             T = moved if T is None else T + moved
     assert T is not None
+
+    # 3. Forward: R_i Dᵀ for the defect D.
     defects = push_right(layers, (2 * T - value * Y).mT)
 
+    # Norms in parameter space, from products of Gram matrices.
     def norm(columns: list[Tensor]) -> Tensor:
         terms = [(gram * (columns[i].mT @ columns[i])).sum() for i, gram in grams.items()]
         return torch.stack(terms).sum().clamp(min=0).sqrt()
@@ -82,7 +111,11 @@ def eigenmatrix_residual(
 
 
 SWEPT_COLUMNS, TAIL = 256, 1e-2
-"""Beyond so many columns the share of the defect that is bounded and not swept through the layers."""
+"""How much of a low-rank defect is multiplied by the layers; the rest enters the residual as a bound.
+
+Up to 256 singular directions of the defect are always multiplied by the layers. More of them are,
+as long as the remaining ones have a norm above this fraction of the whole.
+"""
 
 
 def _ratio(defect: Tensor, scale: Tensor) -> float:
@@ -90,11 +123,19 @@ def _ratio(defect: Tensor, scale: Tensor) -> float:
 
 
 def image_low_rank(layers: Chain, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
-    """``J Jᵀ (P Qᵀ) = Z_l Z_rᵀ``, factors of ``k L`` columns, for a minimizer with two wide ends.
+    """``J Jᵀ (P Qᵀ)`` as a product ``Z_l Z_rᵀ``, for a minimizer with a wide input and a wide output.
 
-    The derivative of a product of factors along ``U_i = V_i X_iᵀ`` has the term
-    ``(L_i V_i)(R_iᵀ X_i)ᵀ`` for every layer. All left halves grow in one forward sweep, all right
-    halves in one backward sweep: ``O(L² d² k)`` operations.
+    The derivative of the product along ``U_i = V_i X_iᵀ`` is the sum of ``(L_i V_i)(R_iᵀ X_i)ᵀ``
+    over the layers. One forward pass gives the ``L_i V_i`` of all layers, and one backward pass the
+    ``R_iᵀ X_i``. For ``L`` layers of width ``d`` this takes ``O(L² d² k)`` operations.
+
+    Args:
+        layers: The chain of layers.
+        P: Shape ``(d_L, k)``.
+        Q: Shape ``(d_0, k)``.
+
+    Returns:
+        ``Z_l``, shape ``(d_L, k L)``, and ``Z_r``, shape ``(d_0, k L)``.
     """
     V, X = push_left(layers, P), push_right(layers, Q)
     left, right = P.new_empty(X[0].shape[0], 0), P.new_empty(V[-1].shape[0], 0)
@@ -112,7 +153,12 @@ def image_low_rank(layers: Chain, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]
 def defect_low_rank(
     layers: Chain, P: Tensor, Q: Tensor, value: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular value decomposition of ``2 J Jᵀ Y − λ Y``, ``Y = P Qᵀ``."""
+    """The singular value decomposition of the defect ``2 J Jᵀ Y − λ Y`` for ``Y = P Qᵀ``.
+
+    Returns:
+        Left singular vectors ``(d_L, r)``, singular values ``(r,)`` and right singular vectors
+        ``(d_0, r)``.
+    """
     left, right = image_low_rank(layers, P, Q)
     return compressed(torch.cat([2 * left, -value * P], 1), torch.cat([right, Q], 1))
 
@@ -125,23 +171,25 @@ def low_rank_residual(
     input_root: Tensor | None = None,
     defect: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> float:
-    """``‖H U − λ U‖ / λ`` of ``U = Jᵀ P Qᵀ``; no array larger than ``d × k (L + 1)`` is formed.
+    """The residual ``‖H U − λ U‖ / (λ ‖U‖)`` of ``U = Jᵀ (P Qᵀ)``, or a slightly larger bound on it.
+
+    For ``L`` layers of width ``d`` no array larger than ``d × k (L + 1)`` is formed.
 
     Args:
-        factors: The factors of one minimizer.
+        factors: The factors of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``.
         P: Shape ``(d_L, k)``.
         Q: Shape ``(d_0, k)``.
         value: ``λ``.
         input_root: ``S``, or None for the identity.
-        defect: :func:`defect_low_rank` of these, if it is at hand.
+        defect: The result of :func:`defect_low_rank`, if it has been computed already.
     """
     layers = chain(factors, input_root)
     U, singular_values, V = defect or defect_low_rank(layers, P, Q, value)
     norm = pull_back_norm(layers, P, Q)
     if not float(norm) > 0:
         return 0.0
-    # The tail of small singular values is not swept through the layers but bounded: J Jᵀ ≤ λ / 2,
-    # and ‖Jᵀ Y‖² is λ / 2 for a unit Y.
+    # The small singular values of the defect are bounded together instead of multiplied by the
+    # layers: no unit matrix has a larger image ‖Jᵀ Z‖ than the top eigenmatrix P Qᵀ / ‖P Qᵀ‖.
     tail = singular_values.square().flip(0).cumsum(0).flip(0).sqrt()
     kept = max(min(SWEPT_COLUMNS, len(tail)), int((tail > TAIL * tail[0]).sum()))
     dropped = tail[kept] if kept < len(tail) else torch.zeros_like(tail[0])

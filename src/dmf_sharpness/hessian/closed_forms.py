@@ -1,7 +1,8 @@
-"""The largest eigenpair of ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)`` where it is small or splits up.
+"""Direct solvers for the largest eigenpair of ``2 Σ_i (R_iᵀR_i) ⊗ (L_iL_iᵀ)``.
 
-Each solver takes factors ``(…, d_i, d_{i-1})`` and the input root, and returns the value, the unit
-eigenmatrix ``Y`` ``(…, d_L, d_0)`` and the second eigenvalue of the operator (zero if it has order 1).
+They serve operators of small order, and those that split into smaller eigenproblems. Each solver
+takes factors ``(…, d_i, d_{i-1})`` and the square input root ``(d_0, d_0)``, and returns a
+:class:`TopPair`.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,14 @@ from dmf_sharpness.network.factors import Factors
 
 
 class TopPair(NamedTuple):
-    """Value ``(…)``, eigenmatrix ``(…, d_L, d_0)``, and second eigenvalue ``(…)`` if that is found, too."""
+    """The top eigenpair of the operator, and its second eigenvalue.
+
+    Attributes:
+        value: The largest eigenvalue, shape ``(…)``.
+        eigenmatrix: The unit eigenmatrix, shape ``(…, d_L, d_0)``.
+        second: The second eigenvalue, shape ``(…)``, multiplicities counted, and zero if the
+            operator has order 1; None if the solver does not compute it.
+    """
 
     value: Tensor
     eigenmatrix: Tensor
@@ -25,13 +33,13 @@ class TopPair(NamedTuple):
 
 
 def scalar(factors: Factors, input_root: Tensor | None) -> TopPair:
-    """One input and one output: ``λ_max = 2 Σ_i ‖L_i‖² ‖R_i‖²``, and nothing else is positive."""
+    """``d_0 = d_L = 1``: ``λ_max = 2 Σ_i ‖L_i‖² ‖R_i‖²``, and all other eigenvalues are zero."""
     value = curvature_matrix(factors, input_root)[..., 0, 0]
     return TopPair(value, torch.ones_like(value)[..., None, None], torch.zeros_like(value))
 
 
 def one_layer(factors: Factors, input_root: Tensor | None) -> TopPair:
-    """Depth 1, least squares: ``λ_max = 2 ‖G‖₂``, once for every output."""
+    """Depth 1, which is least squares: ``λ_max = 2 ‖G‖₂``, with one eigenvector for every output."""
     (W,) = factors
     d_L, d_0 = W.shape[-2:]
     G = torch.eye(d_0, dtype=W.dtype, device=W.device)
@@ -47,12 +55,13 @@ def one_layer(factors: Factors, input_root: Tensor | None) -> TopPair:
 
 
 def two_layers(factors: Factors, input_root: Tensor | None) -> TopPair:
-    """Depth 2: eigenproblems of order ``d_L`` and ``d_0``, not ``d_0 d_L``.
+    """Depth 2: one eigenproblem of order ``d_L`` and two of order ``d_0`` instead of one of ``d_0 d_L``.
 
-    The operator is ``Y ↦ 2 (W_2W_2ᵀ Y G + Y (W_1S)ᵀ(W_1S))``. For an eigenvector ``u`` of ``W_2W_2ᵀ``
-    with eigenvalue ``a`` it maps ``u vᵀ`` to ``u (B_a v)ᵀ`` with ``B_a = 2 (a G + (W_1S)ᵀ(W_1S))``, and
-    ``B_a`` grows with ``a``: the top pair comes from the largest ``a``. Without data ``G`` is the
-    identity, and ``λ_max = 2 (‖W_1‖₂² + ‖W_2‖₂²)``.
+    The operator is ``Y ↦ 2 (W_2W_2ᵀ Y G + Y (W_1S)ᵀ(W_1S))``, with ``G = SᵀS``. Let ``u`` be an
+    eigenvector of ``W_2W_2ᵀ`` with eigenvalue ``a``. The operator maps ``u vᵀ`` to ``u (B_a v)ᵀ``
+    with ``B_a = 2 (a G + (W_1S)ᵀ(W_1S))``. Because ``G`` is positive semidefinite, the eigenvalues
+    of ``B_a`` do not decrease with ``a``, so the largest ``a`` gives the top pair. Without data
+    ``G`` is the identity, and ``λ_max = 2 (‖W_1‖₂² + ‖W_2‖₂²)``.
     """
     left_grams, right_grams = layer_grams(factors, input_root)
     A, B, G = left_grams[0], right_grams[1], right_grams[0]
@@ -74,30 +83,30 @@ def two_layers(factors: Factors, input_root: Tensor | None) -> TopPair:
 
 
 def dense(factors: Factors, input_root: Tensor | None) -> TopPair:
-    """The eigenproblem of order ``d_0 d_L`` as a matrix, by LAPACK."""
+    """The matrix of order ``d_0 d_L``, whose eigenpairs LAPACK computes."""
     values, vectors = _last_pairs(curvature_matrix(factors, input_root))
     value = values[..., -1].clamp(min=0)
     return TopPair(value, signed(unstacked(vectors[..., -1], factors)), _next(values))
 
 
 def second_eigenvalue(factors: Factors, input_root: Tensor | None) -> Tensor:
-    """The second eigenvalue of the same matrix, shape ``(…)``; zero if it has order 1."""
+    """The second eigenvalue of the matrix of order ``d_0 d_L``, shape ``(…)``; zero if it has order 1."""
     return _next(_last_pairs(curvature_matrix(factors, input_root))[0])
 
 
 def _next(values: Tensor) -> Tensor:
-    """The eigenvalue before the last of ascending ones."""
+    """The second largest of ascending eigenvalues ``(…, K)``, shape ``(…)``; zero if ``K`` is 1."""
     if values.shape[-1] == 1:
         return torch.zeros_like(values[..., -1])
     return values[..., -2].clamp(min=0)
 
 
 def _last_pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Ascending eigenvalues and eigenvectors; of a single matrix on the CPU the last two pairs only."""
+    """Eigenvalues, ascending, and eigenvectors; for a single matrix on the CPU only the top two pairs."""
     if matrix.ndim > 2 or matrix.shape[0] <= 2 or matrix.device.type != "cpu":
         values, vectors = torch.linalg.eigh(matrix)
         return values, vectors
-    # Two pairs of a single matrix cost half of all of them.
+    # Two pairs of a single matrix take half the time of all of them.
     order = matrix.shape[0]
     with scipy_on_one_thread():
         pairs = scipy.linalg.eigh(

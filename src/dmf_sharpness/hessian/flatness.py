@@ -1,4 +1,4 @@
-"""Whether a minimizer is flat: its sharpness beside the least there is."""
+"""The test for flat minimizers: a comparison of the sharpness with the least one."""
 
 from dmf_sharpness.arguments import checked_number
 from dmf_sharpness.hessian.sharpness import sharpness
@@ -8,23 +8,26 @@ from dmf_sharpness.network.factors import Factors, checked_factors, end_to_end
 from dmf_sharpness.network.scaling import scaled_problem
 
 ORDINARY_VALUES = 2.0**-200, 2.0**200
-"""Sharpness that is compared at the scale of the factors."""
+"""Between these bounds a sharpness is compared without scaling of the factors."""
 
 
 def is_flat(factors: Factors, rtol: float = 1e-10) -> bool:
     """Whether a minimizer attains the least sharpness, ``λ_max ≤ (1 + rtol) λ_flat``.
 
-    The factors are taken to be a minimizer of their own end-to-end product. Both sides are homogeneous
-    in the factors, so they are compared at a common scale and may be of any size.
+    The target is taken to be the product of the factors, so that every list of factors is a
+    minimizer. Both sides are homogeneous in the factors, of the same degree. So they are compared
+    at a common scale, and the factors may be of any size.
 
     Args:
-        factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
-        rtol: Relative excess that counts as none, not negative.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``,
+            float64.
+        rtol: The relative excess up to which a minimizer counts as flat, not negative.
 
     Raises:
-        TypeError: A factor is not a float64 tensor, or ``rtol`` is no number.
-        ValueError: Shapes do not fit, values are not finite, a batch was given, ``rtol`` is negative,
-            or the sharpness cannot be computed: the factors are too uneven, or it did not converge.
+        TypeError: A factor is not a float64 tensor, or ``rtol`` is not a number.
+        ValueError: The shapes do not fit, values are not finite, the factors are a batch, ``rtol``
+            is negative, or the sharpness cannot be computed, because the factors differ too much in
+            size or because the iteration does not converge.
 
     >>> import torch
     >>> W_1 = torch.diag(torch.tensor([2.0, 0.5], dtype=torch.float64))

@@ -1,6 +1,7 @@
-"""Largest eigenpairs of symmetric operators that are given as functions: SciPy's ARPACK.
+"""The largest eigenpairs of symmetric operators that are given as functions, by ARPACK.
 
-The Lanczos iteration itself is a library's; here it is only fitted to matrices on any device.
+The Lanczos iteration itself is that of SciPy. This module adapts it to operators on PyTorch tensors
+of any shape and on any device, and finds multiple eigenvalues.
 """
 
 import math
@@ -15,13 +16,15 @@ from dmf_sharpness.hessian.threads import scipy_on_one_thread
 from dmf_sharpness.network.randomness import gaussian
 
 Operator = Callable[[Tensor], Tensor]
+"""A symmetric linear map from tensors of one shape to tensors of the same shape."""
 SMALLEST_ITERATIVE = 24
-"""Operators below this order are written out as matrices."""
+"""Operators below this order are formed as matrices and solved by LAPACK."""
 RESTARTS = 100
-"""Restarts before the Krylov space is made larger, which close eigenvalues need."""
+"""The number of restarts after which the Krylov space is made larger, as close eigenvalues need it."""
 LARGEST_KRYLOV = 96
+"""The number of Krylov vectors from which on the Krylov space is not made larger again."""
 SMALL_IMAGE = 1e-3
-"""Operators that make less of the start are scaled up."""
+"""An operator is multiplied by a power of two if no entry of the image of the start exceeds this."""
 
 
 def top_eigenvector(
@@ -30,10 +33,18 @@ def top_eigenvector(
     """The largest eigenvalue of a symmetric operator and its unit eigenvector.
 
     Args:
-        apply: Maps a tensor of the shape of ``start`` to one of the same shape.
-        start: Where to start; its device is where the operator runs.
-        tolerance: ``‖T y − λ y‖ / λ`` to stop at; 0 asks for rounding level.
-        krylov: Krylov vectors before each restart. It never takes fewer applications than that.
+        apply: The operator ``T``, a function from tensors of the shape of ``start`` to the same
+            shape.
+        start: The first Krylov vector, on the device where the operator runs.
+        tolerance: The relative residual ``‖T y − λ y‖ / λ`` at which the iteration stops; 0 asks
+            for rounding level.
+        krylov: The number of Krylov vectors before each restart, at least; so many times or more is
+            the operator applied.
+
+    Returns:
+        The eigenvalue, and the eigenvector in the shape of ``start``. If the tolerance is not
+        reached, they are the Rayleigh quotient of the start and the start. If the operator is not
+        finite, the value is NaN.
     """
     values, vectors = top_eigenvectors(apply, start, 1, tolerance, krylov)
     return float(values[0]), vectors[0]
@@ -44,16 +55,24 @@ def top_eigenvectors(
 ) -> tuple[Tensor, Tensor]:
     """The ``count`` largest eigenvalues, descending, with orthonormal eigenvectors.
 
-    A Krylov space grown from one vector holds one vector of each eigenspace, so multiple eigenvalues
-    can be missed. Unless only one pair is asked for, each answer is therefore checked on the
-    operator with what was found taken out, until nothing larger is left there.
+    A Krylov space that grows from one vector contains only one vector of each eigenspace, so an
+    iteration can miss multiple eigenvalues. If more than one pair is wanted, the pairs that were
+    found are therefore subtracted from the operator, and the largest eigenvalue of the remainder is
+    computed. If it is among the ``count`` largest, it is added, and the check is repeated.
+
+    Args:
+        apply: As in :func:`top_eigenvector`.
+        start: As in :func:`top_eigenvector`.
+        count: The number of eigenpairs.
+        tolerance: As in :func:`top_eigenvector`.
+        krylov: As in :func:`top_eigenvector`.
 
     Returns:
-        Values ``(count,)`` and vectors ``(count, *start.shape)``. Of an operator that is not finite the
-        values are NaN.
+        Values ``(count,)`` and vectors ``(count, *start.shape)``. If the operator is not finite,
+        the values are NaN.
 
     Raises:
-        ValueError: Of more than one pair, not all reach the tolerance.
+        ValueError: More than one pair is wanted, and not all of them reach the tolerance.
     """
     order = start.numel()
     count = min(count, order)
@@ -91,7 +110,7 @@ def _by_matrix(apply: Operator, start: Tensor, count: int) -> tuple[Tensor, Tens
 
 
 def _coordinates(start: Tensor, count: int, value: float) -> tuple[Tensor, Tensor]:
-    """``value``, ``count`` times, with the first coordinate vectors."""
+    """``value`` repeated ``count`` times, with the first coordinate vectors as eigenvectors."""
     unit = torch.zeros(count, start.numel(), dtype=start.dtype, device=start.device)
     unit.fill_diagonal_(1.0)
     return unit.new_full((count,), value), unit.reshape(-1, *start.shape)
@@ -103,9 +122,10 @@ def _arpack(
     order = start.numel()
     largest = float(apply(start).abs().amax())
     if not 0 < largest < torch.inf:
-        # The zero operator, as at a zero minimizer, or one beyond the range, which ARPACK would refuse.
+        # ARPACK refuses an operator that is zero, as at a zero minimizer, or that overflows.
         return _coordinates(start, count, 0.0 if largest == 0 else torch.nan)
-    # Below 3.7e-11 ARPACK takes its tolerance to be absolute; a power of two changes nothing else.
+    # For eigenvalues below 3.7e-11 ARPACK takes the tolerance to be absolute. So a small operator
+    # is multiplied by a power of two, which changes no digit of the result.
     unit = 2.0 ** min(-math.frexp(largest)[1], 1000) if largest < SMALL_IMAGE else 1.0
 
     def matvec(vector: np.ndarray) -> np.ndarray:
@@ -126,7 +146,7 @@ def _arpack(
                     tol=tolerance,
                     ncv=min(order, size),
                     maxiter=RESTARTS,
-                    rng=np.random.default_rng(0),  # of restarts; without one each call draws anew
+                    rng=np.random.default_rng(0),  # without it, restarts differ from call to call
                 )
             break
         except scipy.sparse.linalg.ArpackNoConvergence:
@@ -135,7 +155,8 @@ def _arpack(
                     raise ValueError(
                         f"tolerance: expected one that {size} Krylov vectors reach, got a smaller one"
                     ) from None
-                # The start as it was: its residual, which the caller reports, says that it is bad.
+                # Nothing better than the start is at hand. The caller computes its residual, which
+                # shows that the iteration did not converge.
                 vector = start / torch.linalg.vector_norm(start)
                 return (vector * apply(vector)).sum().reshape(1), vector[None]
             size *= 4

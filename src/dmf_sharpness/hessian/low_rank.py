@@ -1,19 +1,29 @@
-"""The largest curvature of wide square networks, with the eigenmatrix kept as ``Y = U Z Vᵀ``.
+"""The largest eigenpair of ``2 J Jᵀ`` for networks with a wide input and a wide output.
 
-The singular values of a top eigenmatrix fall fast, so a few directions at either end suffice. With
-orthonormal bases ``U`` and ``V`` held, the operator ``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` on ``U Z Vᵀ`` is
+The eigenmatrix is kept as ``Y = U Z Vᵀ``, with ``k`` orthonormal columns in ``U`` and in ``V``. The
+singular values of a top eigenmatrix decay fast, so a small ``k`` is enough. Three steps are
+repeated:
 
-    ``Z ↦ 2 Σ_i G_i Z H_i``,   ``G_i = (L_iᵀU)ᵀ(L_iᵀU)``,   ``H_i = (R_iV)ᵀ(R_iV)``,
+1. *Solve within the bases.* On matrices ``U Z Vᵀ``, projected back to the same form, the operator
+   ``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` becomes
 
-a small problem: no layer is read for it. What leaves the bases on the left is
-``(I − UUᵀ) 2 Σ_i L_i (L_iᵀU) Z H_i``, summed in one sweep over the layers (``acc ← W_{i+1} acc + …``), and
-on the right likewise. The leading directions of both join the bases, which is a block Krylov method
-for each end, and every step can only raise the Ritz value. A step reads each layer four times, at
-``O(L d² k)`` operations; neither a product of two layers nor more than ``O(L d k)`` numbers are formed.
+    ``Z ↦ 2 Σ_i G_i Z H_i``,   ``G_i = (L_iᵀU)ᵀ(L_iᵀU)``,   ``H_i = (R_iV)ᵀ(R_iV)``.
 
-When little leaves on either side the full defect ``2JJᵀY − λY`` is computed once, by other means
-(:mod:`dmf_sharpness.hessian.certificate`). What leaves on both sides at once shows only there; if it is
-too much its directions are taken in and the iteration goes on.
+   This is a small eigenproblem, which needs no product with a layer. Its top pair is the Ritz pair.
+2. *Find the defect outside the bases.* On the left it is ``(I − UUᵀ) 2 Σ_i L_i (L_iᵀU) Z H_i``. The
+   sum is computed in one pass over the layers, in which each partial sum is multiplied by the next
+   layer. The defect on the right is found in the same way.
+3. *Extend the bases* by the leading singular directions of both defects. Because the bases only
+   grow, the Ritz value does not decrease.
+
+This is a block Krylov method for each side. A step multiplies each layer four times, with
+``O(L d² k)`` operations in all. It never forms a product of two layers, and stores ``O(L d k)``
+numbers.
+
+When both defects are small, the full defect ``2JJᵀY − λY`` is computed once, by independent code
+(:mod:`dmf_sharpness.hessian.certificate`). Only there the part shows that lies outside of both
+bases at once. If it is too large, its directions are added to the bases, and the iteration
+continues.
 """
 
 import math
@@ -40,28 +50,39 @@ from dmf_sharpness.network.chain import Chain
 from dmf_sharpness.network.randomness import gaussian
 
 MOST_RANK = 320
-"""Directions of a basis before it is compressed to half as many."""
+"""The largest number of directions of a basis; a larger one would be compressed to half as many first."""
 MOST_STEPS = 80
+"""The largest number of steps."""
 KRYLOV = 6
-"""Krylov vectors for the small problem: it starts close."""
+"""The number of Krylov vectors for the small eigenproblem; few suffice, because its start is good."""
 FINE_KRYLOV, POLISH = 12, 1e-2
-"""The same at the end, and the share of the tolerance to solve it to."""
+"""The number of Krylov vectors in the last solution of the small problem, and its tolerance.
+
+The tolerance is this fraction of the tolerance of the whole.
+"""
 WITHIN, DROPPED = 0.7, 0.3
-"""Shares of the tolerance: of what may leave on one side, and of the tail of ``Y`` that is left out."""
+"""Fractions of the tolerance that the two parts of the defect may use.
+
+The first is for the defect outside the bases on one side. The second is for the small singular
+values of ``Y`` that are left out of the result.
+"""
 
 
 @dataclass(frozen=True)
 class LowRankPair:
-    """An eigenvalue and its eigenmatrix ``P Qᵀ``, of norm 1 to the square of what was dropped.
+    """An eigenvalue with its eigenmatrix ``P Qᵀ``.
+
+    The norm of the eigenmatrix is 1, up to the square of the part that was left out.
 
     Attributes:
         value: The Ritz value, which is at most the largest eigenvalue.
         P: Left singular vectors times singular values, shape ``(d_L, k)``.
         Q: Right singular vectors, shape ``(d_0, k)``.
-        defect: ``‖2JJᵀY − λY‖ / λ``; the residual in parameter space is at most that.
-        steps: How many steps it took.
+        defect: ``‖2JJᵀY − λY‖ / λ``, an upper bound on the residual in parameter space.
+        steps: The number of steps of the iteration.
         defect_parts: The singular value decomposition of ``2JJᵀY − λY``, for the certificate.
-        bases: ``U``, ``Z`` and ``V`` as they were at the end, to go on from.
+        bases: ``U``, ``Z`` and ``V`` at the end, from which the search for the second eigenvalue
+            starts.
     """
 
     value: float
@@ -81,7 +102,7 @@ def _ritz(
     known: tuple[float, Tensor] | None,
     krylov: int = KRYLOV,
 ) -> tuple[float, Tensor]:
-    """The largest Ritz pair ``λ``, ``Z`` of the two bases, with a ``known`` one left out."""
+    """The largest Ritz pair ``λ``, ``Z`` within two bases; a ``known`` pair is subtracted first."""
     within = stacked_operator(left.grams, right.grams.flip(0))
     if known is None:
         return top_eigenvector(within, start, tolerance, krylov)
@@ -99,16 +120,17 @@ def _padded(Z: Tensor, rows: int, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Search:
-    """Two bases, a Ritz pair in them and what leaves them.
+    """The state of the iteration: two bases, a Ritz pair in them, and its defect outside of them.
 
     Attributes:
-        left: ``U``.
-        right: ``V``, of the transposed chain.
-        value: ``λ``.
-        Z: Shape ``(k, l)``, norm 1.
-        leaving: ``‖(I − UUᵀ) 2JJᵀY‖`` and the like on the right, over ``λ``.
-        known: The first Ritz pair, when the second is searched.
-        steps: Steps taken so far.
+        left: The basis ``U`` of ``k`` columns.
+        right: The basis ``V`` of ``l`` columns, which belongs to the transposed chain.
+        value: The Ritz value ``λ``.
+        Z: The Ritz vector, shape ``(k, l)``, norm 1.
+        leaving: The norm of the defects outside ``U`` on the left and outside ``V`` on the right,
+            both together, relative to ``λ``.
+        known: The first Ritz pair, if the search is for the second one; otherwise None.
+        steps: The number of steps so far.
     """
 
     left: Basis
@@ -121,16 +143,18 @@ class _Search:
 
 
 def _settled(search: _Search, goal: float, most_rank: int, most_steps: int) -> _Search:
-    """Enlarge the bases until what leaves them is below ``goal``, or no step is left."""
+    """The search continued until the defect outside the bases is at most ``goal``, or no step is left."""
     left, right, Z, known = search.left, search.right, search.Z, search.known
     leaving = min(search.leaving, 0.1)
     generator = torch.Generator().manual_seed(search.steps)
     for steps in range(search.steps + 1, most_steps + 1):
+        # 1. Ritz pair within the bases, solved more accurately than its current defect.
         Z = _padded(Z, left.size, right.size)
         inner = 0.1 * max(leaving, goal)
         value, Z = _ritz(left, right, Z, inner, known)
         if not value > 0:
             return _Search(left, right, 0.0, Z, 0.0, known, steps)
+        # 2. Defects outside the bases.
         G, H = left.grams, right.grams.flip(0)
         U, left_sizes = leaving_directions(left, Z, H, value, generator)
         V, right_sizes = leaving_directions(right, Z.mT, G.flip(0), value, generator)
@@ -138,6 +162,7 @@ def _settled(search: _Search, goal: float, most_rank: int, most_steps: int) -> _
         search = _Search(left, right, value, Z, leaving, known, steps)
         if leaving <= goal and inner <= goal:
             break
+        # 3. Larger bases, after compression if they have no room.
         if max(left.size, right.size) + MOST_GROWTH > most_rank:
             search = _compressed(search, most_rank // 2)
             left, right, Z, known = search.left, search.right, search.Z, search.known
@@ -151,7 +176,7 @@ def _settled(search: _Search, goal: float, most_rank: int, most_steps: int) -> _
 
 
 def _compressed(search: _Search, rank: int) -> _Search:
-    """The leading directions only, of the pair and of the known one."""
+    """The search with bases of ``rank`` directions, the leading ones of its pair and of the known pair."""
     pairs = [search.Z] if search.known is None else [search.known[1], search.Z]
     left = torch.linalg.svd(torch.cat(pairs, 1), full_matrices=False)[0][:, :rank]
     right = torch.linalg.svd(torch.cat(pairs, 0), full_matrices=False)[2][:rank].mT
@@ -166,7 +191,7 @@ def _compressed(search: _Search, rank: int) -> _Search:
 
 
 def _pair(layers: Chain, search: _Search, tolerance: float) -> LowRankPair:
-    """The eigenmatrix without what the tolerance cannot see, and its full defect."""
+    """The eigenpair of a search, without negligible singular values, and with its full defect."""
     A, sizes, Bt = torch.linalg.svd(search.Z, full_matrices=False)
     rank = max(1, int((tails(sizes) > DROPPED * tolerance).sum()))
     P = search.left.U @ (A[:, :rank] * sizes[:rank])
@@ -181,37 +206,49 @@ def _pair(layers: Chain, search: _Search, tolerance: float) -> LowRankPair:
 def largest_curvature(
     layers: Chain, tolerance: float, most_rank: int = MOST_RANK, most_steps: int = MOST_STEPS
 ) -> LowRankPair:
-    """The largest eigenvalue of ``2 J Jᵀ`` and its eigenmatrix in factors.
+    """The largest eigenvalue of ``2 J Jᵀ``, with its eigenmatrix in factors ``P Qᵀ``.
 
-    A small defect says that there is an eigenvalue, not that none is larger. So the second Ritz value
-    of the bases is found too, from a random start, and if it is larger the search goes on from there.
+    A small defect proves that an eigenvalue is near, but not that it is the largest one. So the
+    second Ritz value within the bases is computed as well, from a random start. If it is larger
+    than the first, the search continues with its Ritz vector.
 
     Args:
-        layers: The factors of one minimizer, with the input root in front.
-        tolerance: Wanted ``‖2JJᵀY − λY‖ / λ``.
-        most_rank: Directions of a basis at most.
-        most_steps: Steps at most.
+        layers: The factors of a single minimizer, with the input root, if any, in front.
+        tolerance: The wanted relative defect ``‖2JJᵀY − λY‖ / λ``.
+        most_rank: The largest number of directions of a basis.
+        most_steps: The largest number of steps.
+
+    Returns:
+        The pair with the least defect; the caller has to compare it with the tolerance.
 
     Raises:
-        torch.linalg.LinAlgError: A product of layers in the middle overflowed.
+        torch.linalg.LinAlgError: A product of layers in the middle of the network overflowed.
     """
+    # Start: bases of random directions, improved by subspace iteration, and a random Z.
     generator = torch.Generator().manual_seed(0)
     left, right = starting_bases(layers, generator)
     search = _Search(left, right, 0.0, _noise(left, right, generator), 1.0, None, 0)
     goal = WITHIN * tolerance
     best: LowRankPair | None = None
     while True:
+        # Bases outside of which little of the defect lies.
         search = _settled(search, goal, most_rank, most_steps)
         left, right = search.left, search.right
-        # Eigenvalues closer than the tolerance are told apart here, where it costs no sweep.
+
+        # Accurate Ritz pair. Eigenvalues that are closer together than the tolerance are separated
+        # here, because a small problem needs no pass over the layers.
         start = _padded(search.Z, left.size, right.size)
         value, Z = _ritz(left, right, start, POLISH * tolerance, None, FINE_KRYLOV)
         search = replace(search, value=value, Z=Z)
+
+        # Full defect, by independent code.
         pair = _pair(layers, search, tolerance)
         if best is None or pair.defect < best.defect:
             best = pair
         if search.steps >= most_steps:
             return best
+
+        # Second Ritz value, in case that a larger eigenvalue was missed.
         if pair.defect <= tolerance:
             known = search.value, search.Z
             noise = _noise(left, right, generator)
@@ -220,7 +257,9 @@ def largest_curvature(
                 return pair
             search, best = replace(search, Z=Z, leaving=0.1), None
             continue
-        # What leaves on both sides at once, or was neglected.
+
+        # More directions, from the part of the defect that lies outside of both bases at once or
+        # that was neglected before.
         U, sizes, V = pair.defect_parts
         larger = [
             joined(basis, new_directions(basis, found, sizes, goal * pair.value))
@@ -233,7 +272,7 @@ def largest_curvature(
 
 
 def nothing_found(layers: Chain) -> LowRankPair:
-    """NaN with an eigenmatrix of zeros, where there is nothing better."""
+    """The result where the iteration failed: NaN, with a zero eigenmatrix."""
     P, Q = (layers.layers[0].new_zeros(end, 1) for end in layers.shape)
     one = P.new_zeros(1)
     return LowRankPair(math.nan, P, Q, math.nan, 0, (P, one, Q), (P, one[None], Q))
@@ -243,10 +282,11 @@ def second_curvature(layers: Chain, first: LowRankPair, tolerance: float) -> flo
     """The second eigenvalue of ``2 J Jᵀ``, multiplicities counted, from the bases of the first pair.
 
     Args:
-        layers: As for the first.
-        first: From :func:`largest_curvature`.
-        tolerance: What may leave the bases, over ``λ``; the value is right to about its square over
-            the relative gap to the third.
+        layers: The chain of layers, as for the first pair.
+        first: The result of :func:`largest_curvature`.
+        tolerance: The relative defect outside the bases at which the iteration stops. The relative
+            error of the value is about its square, divided by the relative gap to the third
+            eigenvalue.
     """
     U, Z, V = first.bases
     left, right = basis_of(layers, U), basis_of(layers.transposed(), V)

@@ -1,7 +1,8 @@
-"""Orthonormal bases at either end of a network, with what the layers make of them.
+"""Orthonormal bases for the low-rank iteration, together with their images under the layers.
 
-A basis ``U`` of an end keeps ``L_iᵀU`` and its Gram matrices for every layer, so that the operator within
-two bases is a small problem, and what leaves them takes one sweep over the layers
+A basis ``U`` at the output of a network stores ``L_iᵀU`` and its Gram matrix for every layer. A
+basis at the input is one at the output of the transposed network. So the operator within two bases
+is a small problem, and the defect outside of them takes one pass over the layers
 (:mod:`dmf_sharpness.hessian.low_rank`).
 """
 
@@ -15,26 +16,32 @@ from dmf_sharpness.network.factors import times
 from dmf_sharpness.network.randomness import gaussian
 
 FIRST_RANK = 16
-"""Directions to start with at either end: for so few, reading the layers is what takes the time."""
+"""The number of directions of a basis at the start.
+
+For so few columns a product takes about the time that reading the layer from memory takes.
+"""
 START_STEPS = 2
-"""Steps of subspace iteration from random directions."""
+"""The number of steps of subspace iteration that improve the random start."""
 LEAST_GROWTH, LEAST_GROWTH_HUGE, MOST_GROWTH = 4, 16, 32
-"""Directions that join a basis in a step: more where the layers come from memory each time."""
+"""The least number of new directions per step, the same for huge layers, and the largest number.
+
+A huge layer is read from memory in every step, so fewer steps with more directions take less time.
+"""
 HUGE_LAYER = 2**21
-"""Entries of a layer that no cache holds together with the others."""
+"""A layer with more entries than this does not stay in the processor's cache."""
 SWEPT, COMBINED = 32, 16
-"""Columns of the image that are swept as they are, and random combinations of the others."""
+"""The number of columns of the image that are computed exactly, and of random combinations of the rest."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Orthonormal directions ``U`` ``(d_L, k)`` of one end, and what the layers make of them.
+    """Orthonormal directions at the output of a chain, and their images under its layers.
 
     Attributes:
-        layers: The chain that ends at this end.
-        U: The directions.
-        pushed: ``[L_1ᵀU … L_LᵀU]``, one for each layer of the chain.
-        grams: ``(L_iᵀU)ᵀ(L_iᵀU)`` of the trained layers, shape ``(L, k, k)``.
+        layers: The chain; for directions at the input it is the transposed one.
+        U: The directions, shape ``(d_L, k)``.
+        pushed: ``[L_1ᵀU … L_LᵀU]``, one matrix for each layer of the chain.
+        grams: The Gram matrices ``(L_iᵀU)ᵀ(L_iᵀU)`` of the trained layers, shape ``(L, k, k)``.
     """
 
     layers: Chain
@@ -49,14 +56,14 @@ class Basis:
 
 
 def basis_of(layers: Chain, U: Tensor) -> Basis:
-    """The basis ``U``, orthonormal, ``(d_L, k)``: one sweep over the layers."""
+    """The basis with the orthonormal directions ``U``, shape ``(d_L, k)``; one pass over the layers."""
     pushed = push_left(layers, U)
     grams = [V.mT @ V for i, V in enumerate(pushed) if layers.trained(i)]
     return Basis(layers, U, pushed, torch.stack(grams))
 
 
 def joined(basis: Basis, new: Tensor) -> Basis:
-    """With more directions, orthonormal and orthogonal to those it has."""
+    """The basis with the additional directions ``new``, orthonormal and orthogonal to its own."""
     if not new.shape[1]:
         return basis
     k = basis.size
@@ -75,7 +82,7 @@ def joined(basis: Basis, new: Tensor) -> Basis:
 
 
 def rotated(basis: Basis, rotation: Tensor) -> Basis:
-    """The directions ``U rotation``, shape ``(k, fewer)``."""
+    """The basis with the directions ``U Q``, for ``Q = rotation`` with orthonormal columns, ``(k, l)``."""
     return Basis(
         basis.layers,
         basis.U @ rotation,
@@ -85,7 +92,7 @@ def rotated(basis: Basis, rotation: Tensor) -> Basis:
 
 
 def swept(basis: Basis, blocks: Tensor) -> Tensor:
-    """``Σ_i L_i (L_iᵀU) blocks_i``, shape ``(d_L, c)``, for ``blocks`` ``(L, k, c)``: one sweep."""
+    """``Σ_i L_i (L_iᵀU) B_i``, shape ``(d_L, c)``, in one pass; ``B = blocks`` has shape ``(L, k, c)``."""
     total: Tensor | None = None
     row = 0
     for i, W in enumerate(basis.layers.layers):
@@ -102,21 +109,22 @@ def swept(basis: Basis, blocks: Tensor) -> Tensor:
 def leaving_directions(
     basis: Basis, Z: Tensor, others: Tensor, value: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """What ``2JJᵀY`` has outside of the span of ``U``, for ``Y = U Z Vᵀ``: ``(I − UUᵀ) 2JJᵀY V``.
+    """The defect outside the span of ``U``, ``(I − UUᵀ) 2JJᵀY V`` for ``Y = U Z Vᵀ``.
 
-    The columns of ``2JJᵀY V`` that have most within ``U`` are swept as they are. Of the others random
-    combinations stand for all, which keeps the norm on average (Halko, Martinsson & Tropp, SIAM
-    Review 53, 2011).
+    The columns of ``2JJᵀY V`` whose part within ``U`` is largest are computed exactly. All other
+    columns are represented by a few random combinations of them, which have the same norm on
+    average (Halko, Martinsson & Tropp, SIAM Review 53, 2011).
 
     Args:
-        basis: ``U``.
+        basis: The basis ``U`` of ``k`` directions.
         Z: Shape ``(k, l)``.
-        others: ``H_i`` of the other end, shape ``(L, l, l)``.
+        others: The Gram matrices ``H_i`` of the other basis, ``V``, shape ``(L, l, l)``.
         value: ``λ``.
-        generator: Of the combinations.
+        generator: The random generator for the combinations.
 
     Returns:
-        Left singular vectors ``(d_L, c)``, and singular values ``(c,)``, descending.
+        Left singular vectors of the defect ``(d_L, c)``, and its singular values ``(c,)``,
+        descending.
     """
     blocks = Z @ others
     columns = blocks.shape[2]
@@ -130,13 +138,20 @@ def leaving_directions(
     outside = image - basis.U @ (basis.U.mT @ image)
     Q, R = torch.linalg.qr(outside)
     U, sizes, _ = torch.linalg.svd(R)
-    # What rounding leaves within a basis is no direction.
+    # Singular values at the level of rounding do not stand for new directions.
     real = sizes > 1e-14 * value
     return (Q @ U)[:, real], sizes[real]
 
 
 def new_directions(basis: Basis, found: Tensor, sizes: Tensor, enough: float) -> Tensor:
-    """The leading ones of ``found``, until what is left is below ``enough``."""
+    """The leading directions of ``found`` that are to join the basis, orthonormal and orthogonal to it.
+
+    Args:
+        basis: The basis ``U``.
+        found: Candidates, shape ``(d_L, c)``, in the order of their singular values.
+        sizes: The singular values ``(c,)``, descending.
+        enough: The norm of the defect that may remain.
+    """
     wanted = int((tails(sizes) > enough).sum())
     room = basis.U.shape[0] - basis.size
     huge = max(W.numel() for W in basis.layers.layers) > HUGE_LAYER
@@ -144,21 +159,23 @@ def new_directions(basis: Basis, found: Tensor, sizes: Tensor, enough: float) ->
     count = min(max(least, wanted), MOST_GROWTH, room, found.shape[1])
     new = found[:, :count]
     if count:
+        # A single orthogonalization is not accurate enough if most of a direction lies within U.
         for _ in range(2):
             new = torch.linalg.qr(new - basis.U @ (basis.U.mT @ new))[0]
     return new
 
 
 def tails(sizes: Tensor) -> Tensor:
-    """``(Σ_{j≥i} sizes_j²)^½``."""
+    """``(Σ_{j≥i} s_j²)^½`` for each ``i``, with ``s = sizes``, shape ``(c,)``."""
     return sizes.square().flip(0).cumsum(0).flip(0).sqrt()
 
 
 def starting_bases(layers: Chain, generator: torch.Generator) -> tuple[Basis, Basis]:
-    """Bases near the top singular spaces of either end, by subspace iteration.
+    """Bases that are close to the top singular spaces at the output and the input, to start with.
 
-    Each end iterates with ``Σ_i w_i L_iL_iᵀ``, the weights ``w_i`` the mean of ``R_iᵀR_i`` over the other
-    end's basis.
+    At the output, subspace iteration with ``Σ_i w_i L_iL_iᵀ`` improves random directions. The
+    weight ``w_i`` is the mean of the diagonal of ``(R_iV)ᵀ(R_iV)``, with the current basis ``V`` at
+    the input. The input is treated in the same way.
     """
     W = layers.layers[0]
     sides = (layers, layers.transposed())

@@ -1,4 +1,7 @@
-"""``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` in the cheaper of two ways, for an iteration of many applications."""
+"""The operator ``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` as a function for iterative solvers.
+
+It is applied with Gram matrices or layer by layer, whichever is cheaper for the given widths.
+"""
 
 import math
 from collections.abc import Callable
@@ -11,19 +14,27 @@ from dmf_sharpness.network.curvature import apply_curvature, identity, layer_gra
 from dmf_sharpness.network.factors import Factors, times
 
 APPLICATIONS = 60
-"""What a Lanczos iteration typically takes; it weighs the set-up against each application."""
+"""The typical number of applications in a Lanczos iteration, for the estimate of the total cost."""
 STACKED_DEPTH, STACKED_ORDER = 4, 4096
-"""From so many layers on, up to this ``d_0 d_L``, it is the number of products that takes the time."""
+"""Matrices are stacked from this depth on and up to this ``d_0 d_L``.
+
+There the number of products determines the time, and not their size.
+"""
 
 
 def curvature_operator(
     factors: Factors, input_root: Tensor | None = None
 ) -> Callable[[Tensor], Tensor]:
-    """The operator of one minimizer on ``(d_L, d_0)`` matrices.
+    """The operator of a single minimizer on matrices of shape ``(d_L, d_0)``.
 
-    With Gram matrices at hand an application costs ``O(L d_0 d_L (d_0 + d_L))``, however wide the
-    hidden layers are, but the Gram matrices have to be made. With one narrow end it can be cheaper
-    to go through the layers each time, ``d_L`` columns up and down.
+    With Gram matrices an application costs ``O(L d_0 d_L (d_0 + d_L))`` operations, however wide
+    the hidden layers are. But the Gram matrices have to be computed first. If the input or the
+    output is narrow, it can be cheaper to pass a matrix of few columns through all layers, forward
+    and back, in each application.
+
+    Args:
+        factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
+        input_root: ``S``, or None for the identity.
     """
     layers = chain(factors, input_root)
     if _by_layers(layers) < _by_grams(layers):
@@ -39,11 +50,11 @@ def curvature_operator(
 
 
 def stacked_operator(lefts: Tensor, rights: Tensor) -> Callable[[Tensor], Tensor]:
-    """``Y ↦ 2 Σ_i A_i Y B_i`` as two large products instead of two small ones for each layer.
+    """``Y ↦ 2 Σ_i A_i Y B_i``, by two large matrix products instead of two small ones for each layer.
 
     Args:
         lefts: ``A_i``, shape ``(L, m, m)``.
-        rights: ``B_i``, symmetric, shape ``(L, n, n)``.
+        rights: ``B_i``, shape ``(L, n, n)``.
     """
     layers, m, n = len(lefts), lefts.shape[1], rights.shape[1]
     A, B = lefts.reshape(-1, m), 2 * rights.reshape(-1, n)
@@ -56,7 +67,7 @@ def stacked_operator(lefts: Tensor, rights: Tensor) -> Callable[[Tensor], Tensor
 
 
 def _by_grams(layers: Chain) -> float:
-    """Multiplications: both chains of products, the Gram matrices, and the applications."""
+    """The number of multiplications for a whole iteration with Gram matrices, their computation included."""
     d_L, d_0 = layers.shape
     inner = [W.shape[-2] for W in layers.layers[:-1]]
     chains = sum(math.prod(W.shape) for W in layers.layers[1:-1]) * (d_L + d_0)
@@ -65,13 +76,16 @@ def _by_grams(layers: Chain) -> float:
 
 
 def _by_layers(layers: Chain) -> float:
+    """The number of multiplications layer by layer, for a whole iteration."""
     return APPLICATIONS * 2 * min(layers.shape) * sum(math.prod(W.shape) for W in layers.layers)
 
 
 def through_layers(layers: Chain) -> Callable[[Tensor], Tensor]:
-    """The operator by sweeps over the layers; only ``L_iL_iᵀ`` of the narrow end are made.
+    """The operator by passes over the layers, with the Gram matrices of the narrower end only.
 
-    ``X_i = R_i Yᵀ`` goes up, and ``Z_i = X_i L_iL_iᵀ + W_iᵀ Z_{i+1}`` comes down to ``(J Jᵀ Y)ᵀ = Z_1``.
+    If this is the output, ``X_i = R_i Yᵀ`` is computed forward, and
+    ``Z_i = X_i L_iL_iᵀ + W_iᵀ Z_{i+1}`` backward. The last result is ``Z_1 = (J Jᵀ Y)ᵀ``. If it is
+    the input, the chain is transposed.
     """
     d_L, d_0 = layers.shape
     if d_L > d_0:

@@ -1,4 +1,4 @@
-"""The result of :func:`dmf_sharpness.sharpness`: value and certificate, and what follows on demand."""
+"""The result of :func:`dmf_sharpness.sharpness`: value, certificate, and quantities computed on demand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,22 +15,25 @@ from dmf_sharpness.network.scaling import plain, times_power
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The largest Hessian eigenvalue of a minimizer (or of each in a batch), with its certificate.
+    """The largest Hessian eigenvalue at a minimizer, or at each of a batch, with its certificate.
 
-    What is computed on demand reads the factors, which must not have been changed in place since.
+    The properties are computed on demand from the factors. So the factors must not be changed in
+    place after the call.
 
     Attributes:
-        value: ``λ_max``. A float; for a batch a tensor ``(…)``, as are ``residual``, ``converged``,
-            ``gap`` and ``upper_bound``. Beyond the range of float64 it is ``inf``, zero or subnormal, or
-            NaN where the factors are too uneven for any scale.
-        residual: ``‖H U − λ U‖ / λ`` in parameter space, with derivatives of the end-to-end product by
-            the chain rule and not with the operator that was solved. By the theorem of Bauer and
-            Fike an eigenvalue of the Hessian lies within ``residual · λ`` of ``value``; if it is the
-            largest, then by that of Kato and Temple within ``residual² λ² / gap``. NaN beyond the range.
-        converged: Whether ``residual ≤ tolerance``. If not, ``value`` is only a lower bound, or beyond
-            the range.
-        tolerance: What ``residual`` was to be at most.
-        method: How the value was computed.
+        value: ``λ_max``. It is a float; for a batch it is a tensor ``(…)``, and so are
+            ``residual``, ``converged``, ``gap`` and ``upper_bound``. Outside the range of float64
+            it is ``inf``, zero or subnormal. It is NaN where the factors differ too much in size to
+            be computed with.
+        residual: ``‖H U − λ U‖ / λ`` in parameter space, for the unit eigenvector ``U``. It is
+            computed by the chain rule and not with the operator whose eigenvalue was computed. By
+            the theorem of Bauer and Fike, an eigenvalue of the Hessian lies within ``residual · λ``
+            of ``value``. If this is the largest one, then by the theorem of Kato and Temple it lies
+            within ``residual² λ² / gap``. It is NaN outside the range of float64.
+        converged: Whether ``residual ≤ tolerance``. If not, ``value`` is only a lower bound on
+            ``λ_max``, or it is outside the range of float64.
+        tolerance: The wanted upper bound on ``residual``.
+        method: The method that computed the value, as in :func:`dmf_sharpness.sharpness`.
     """
 
     value: float | Tensor
@@ -42,33 +45,35 @@ class Sharpness:
     _root: Tensor | None = field(repr=False, compare=False)
     _eigenmatrix: WholeEigenmatrix | ThinEigenmatrix = field(repr=False, compare=False)
     _first: Tensor = field(repr=False, compare=False)
-    """The value at the scale of ``_factors``."""
+    """The first eigenvalue, at the scale of ``_factors``."""
     _second: Callable[[], Tensor] = field(repr=False, compare=False)
-    """Makes the second eigenvalue at that scale, when it is asked for."""
+    """A function that computes the second eigenvalue, at the same scale."""
     _exponent: Tensor | None = field(repr=False, compare=False, default=None)
-    """``e``: eigenvalues are ``2^e`` times those of ``_factors``; NaN beyond the range, None for 0."""
+    """``e``: the eigenvalues are ``2^e`` times those at ``_factors``. None is 0, NaN a failure."""
 
     @cached_property
     def eigenmatrix(self) -> Tensor:
-        """``Y``, the unit top eigenmatrix of ``J Jᵀ``, shape ``(…, d_L, r)``.
+        """The unit top eigenmatrix ``Y`` of ``J Jᵀ``, shape ``(…, d_L, d_0)``.
 
-        ``r`` is ``d_0``. The entry of largest magnitude is positive. Where ``gap`` is zero any unit
-        matrix of the top eigenspace may come out.
+        Its sign is chosen such that the entry of largest magnitude is positive. If ``gap`` is zero,
+        it may be any unit matrix of the top eigenspace.
         """
         return self._eigenmatrix.whole()
 
     @cached_property
     def eigenvector(self) -> list[Tensor]:
-        """``[U_1 … U_L]``, the unit top eigenvector of the Hessian, shaped like the factors.
+        """The unit top eigenvector of the Hessian, ``[U_1 … U_L]``, in the shapes of the factors.
 
-        Zero where the Hessian is zero. As large as the factors; :attr:`eigenvector_pairs` has it in
-        less memory.
+        It is zero where the Hessian is zero. It takes as much memory as the factors; for the
+        low-rank method :attr:`eigenvector_pairs` is smaller.
         """
         return self._eigenmatrix.direction(self._factors, self._root)
 
     @cached_property
     def eigenvector_pairs(self) -> list[tuple[Tensor, Tensor]]:
-        """``[(V_1, X_1) … (V_L, X_L)]`` with ``U_i = V_i X_iᵀ``, ``k`` columns each.
+        """The eigenvector in thin factors, ``[(V_1, X_1) … (V_L, X_L)]`` with ``U_i = V_i X_iᵀ``.
+
+        ``V_i`` has the shape ``(d_i, k)``, and ``X_i`` the shape ``(d_{i-1}, k)``.
 
         Raises:
             ValueError: The value was not computed by the low-rank method.
@@ -80,18 +85,21 @@ class Sharpness:
 
     @cached_property
     def gap(self) -> float | Tensor:
-        """Distance to the second eigenvalue, ``λ_1 − λ_2``; multiplicities count.
+        """The distance ``λ_1 − λ_2`` to the second eigenvalue.
 
-        The iterations find the second eigenvalue with the first eigenpair taken out, when this is
-        first asked for; ``low-rank`` to about ``1e-5 λ_1``.
+        Multiplicities count: it is zero if ``λ_1`` is a multiple eigenvalue. The iterative methods
+        compute the second eigenvalue at the first use of this property, after subtracting the first
+        eigenpair. The error is about ``1e-5 λ_1`` for ``low-rank``.
         """
         return self._scaled_back((self._first - self._second()).clamp(min=0))
 
     @cached_property
     def upper_bound(self) -> float | Tensor:
-        """``2 Σ_i ‖L_i‖₂² ‖R_i‖₂²``, which no eigenvalue exceeds; ``λ_max`` itself at depth 2.
+        """The upper bound ``2 Σ_i ‖L_i‖₂² ‖R_i‖₂²`` on all eigenvalues; at depth 2 it equals ``λ_max``.
 
-        It forms Gram matrices of all intermediate factors: costly for wide square networks.
+        With input data ``R_i S`` stands for ``R_i``, and the bound is not attained in general. The
+        computation needs the Gram matrices of all intermediate factors, which is expensive if both
+        ``d_0`` and ``d_L`` are large.
         """
         total = self._factors[0].new_zeros(self._factors[0].shape[:-2])
         for A, B in zip(*layer_grams(self._factors, self._root), strict=True):
@@ -103,5 +111,5 @@ class Sharpness:
         return self._scaled_back(2 * total)
 
     def _scaled_back(self, values: Tensor) -> float | Tensor:
-        """From the scale of ``_factors`` to that of the factors themselves."""
+        """Values at the scale of ``_factors``, converted to the scale of the original factors."""
         return plain(values if self._exponent is None else times_power(values, self._exponent))

@@ -1,20 +1,22 @@
 """The exact sharpness of a minimizer: the largest Hessian eigenvalue of ``‖M − W_{L:1}‖_F²``.
 
-The derivation is in :mod:`dmf_sharpness.network.curvature`: the sharpness is the largest eigenvalue of
-``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` on ``(d_L, d_0)`` matrices. How that is found depends on the size:
+It is the largest eigenvalue of ``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` on matrices of shape
+``(d_L, d_0)``, as derived in :mod:`dmf_sharpness.network.curvature`. The method depends on depth
+and widths. In the table, ``d`` is the width of the layers and ``k`` a rank that the method finds.
 
-| method       | where                             | work                                        |
+| method       | chosen for                        | computation                                 |
 | ------------ | --------------------------------- | ------------------------------------------- |
-| ``scalar``   | ``d_0 = d_L = 1``                 | ``2 Σ_i ‖L_i‖² ‖R_i‖²``                     |
-| ``depth-1``  | one factor                        | ``2 ‖G‖₂``                                  |
+| ``scalar``   | ``d_0 = d_L = 1``                 | the formula ``2 Σ_i ‖L_i‖² ‖R_i‖²``         |
+| ``depth-1``  | one factor                        | the formula ``2 ‖G‖₂``                      |
 | ``depth-2``  | two factors                       | eigenproblems of order ``d_L`` and ``d_0``  |
-| ``dense``    | ``d_0 d_L`` of some hundreds      | an eigenproblem of that order               |
-| ``batched``  | stacks of small minimizers        | all at once, on ``(d_L, d_0)`` matrices     |
-| ``lanczos``  | a narrow end                      | Gram matrices once, then ``(d_L, d_0)``     |
-| ``low-rank`` | two wide ends                     | layer by layer, ``O(L d² k)`` a step        |
+| ``dense``    | ``d_0 d_L`` up to 256             | an eigenproblem of order ``d_0 d_L``        |
+| ``batched``  | batches of small minimizers       | one iteration for the whole batch           |
+| ``lanczos``  | a narrow input or output          | products of ``(d_L, d_0)`` matrices         |
+| ``low-rank`` | a wide input and output           | ``O(L d² k)`` operations for each step      |
 
-``auto`` hands a wide network whose low-rank result missed the tolerance on to ``lanczos`` only as long as
-the whole matrices that this forms take less than a gigabyte; beyond that the result says that it missed.
+If the low-rank result of a wide network misses the tolerance, ``auto`` continues with ``lanczos``,
+provided that the matrices for it take less than a gigabyte. Otherwise the result reports
+``converged=False``.
 """
 
 import math
@@ -55,28 +57,36 @@ from dmf_sharpness.network.scaling import Scaled, at_safe_scale, plain, times_po
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
 
 DENSE_ORDER = 256
-"""Up to this ``d_0 d_L`` LAPACK is faster than an iteration."""
+"""Up to this ``d_0 d_L`` a dense eigenproblem is faster than an iteration."""
 WIDE_END = 96
-"""From this narrower end on the low-rank iteration is faster than Lanczos on whole matrices."""
+"""If both ``d_0`` and ``d_L`` are at least this, the low-rank iteration is faster than ``lanczos``."""
 LARGEST_SPLIT = 1024
-"""Up to this end a dense eigenproblem of its order is worth it at depth 2."""
+"""Up to this ``max(d_0, d_L)`` the dense eigenproblems of ``depth-2`` are fast enough."""
 KRYLOV = 20
-"""Krylov vectors of ``lanczos``: with fewer it restarts more often, with more it overshoots."""
+"""The number of Krylov vectors of ``lanczos``.
+
+With fewer, it restarts more often. With more, it often does more steps than the tolerance needs.
+"""
 BATCH_SIZE = 16
-"""From this many minimizers on it pays to iterate on all at once."""
+"""From this number of minimizers on, one iteration for the whole batch is faster than LAPACK."""
 DIRECT_PARAMETERS = 20_000
-"""Up to here the certificate takes the Hessian-vector product of the loss as it stands."""
+"""Up to this number of parameters the certificate forms the eigenvector in parameter space."""
 LARGEST_WHOLE = 2**30
-"""Bytes of whole-matrix products and Gram matrices that ``auto`` may form for two wide ends."""
+"""The largest memory, in bytes, that ``auto`` may use for ``lanczos`` if ``d_0`` and ``d_L`` are large."""
 TOLERANCE = 1e-10
+"""The default tolerance of all methods but ``low-rank``."""
 SECOND_TOLERANCE = 1e-6
-"""Tolerance of the second eigenvector of ``lanczos``."""
+"""The relative residual up to which ``lanczos`` computes the second eigenvector."""
 SECOND_LOW_RANK_TOLERANCE = 1e-3
-"""Tolerance of the second eigenvector of ``low-rank``."""
+"""The relative residual up to which ``low-rank`` computes the second eigenvector."""
 LOW_RANK_TOLERANCE = 1e-5
-"""Of the eigenvector. The value is right to about the square of it over the relative gap."""
+"""The default tolerance of ``low-rank``, for the residual of the eigenvector.
+
+The relative error of the eigenvalue is about the square of the residual, divided by the relative
+gap.
+"""
 LOW_RANK_LIMIT = 1e-7
-"""A tighter tolerance than this asks for more columns than the low-rank iteration is good for."""
+"""For a tolerance below this the low-rank iteration would need too many columns to be fast."""
 
 
 def sharpness(
@@ -90,45 +100,57 @@ def sharpness(
 ) -> Sharpness:
     """The exact largest Hessian eigenvalue at a minimizer of ``‖Y − W_{L:1} X‖_F²``.
 
-    The range is that of float64: ``λ_max`` from 2.2e-308 to 1.8e308, and exactly zero. The factors may
-    differ in size as long as, at the common scale that makes ``λ_max`` about 1, the product of all
-    ``‖W_i‖₂`` above 1 is below 1e114. Beyond, ``converged`` is false and ``residual`` NaN; ``value`` is
-    ``inf`` where it is too large, zero or subnormal where it is too small, and NaN where the factors are
-    too uneven. Nothing is raised then, and no member of a batch changes another's result.
+    The derivation is in section 1 of ``docs/derivation.md``. In matrix factorization ``X`` is the
+    identity, and ``Y`` is the target ``M``.
+
+    The value must be in the range of float64: zero, or ``λ_max`` between 2.2e-308 and 1.8e308. The
+    factors may differ in size. But if they are scaled together such that ``λ_max`` is about 1, the
+    product of all ``‖W_i‖₂`` above 1 must be below 1e114. Otherwise ``converged`` is False and
+    ``residual`` is NaN, and no error is raised. ``value`` is then ``inf`` if it is too large, zero
+    or subnormal if it is too small, and NaN if the factors differ too much in size. No member of a
+    batch changes the result of another one.
 
     Args:
-        factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64
-            (single precision is refused). A stack of minimizers of one shape is evaluated at once.
-            They may require gradients; the result carries none.
-        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization. It may be singular.
-        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``
-            itself. It keeps the digits of nearly collinear inputs that their Gram matrix loses.
-        target: ``M``, or with data any least-squares solution such as ``Y X⁺``, shape ``(d_L, d_0)``
-            or ``(…, d_L, d_0)``. If given, the factors are checked to be what the expression is exact
-            for; without it they are taken to be a minimizer of their own product.
-        method: One of the table above; ``auto`` chooses by size.
-        tolerance: Wanted :attr:`Sharpness.residual`, positive. None is ``1e-10``, and ``1e-5`` for
-            ``low-rank``, which settles the value to about the square of that.
+        factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64;
+            single precision is refused. Batch dimensions hold several minimizers with the same
+            widths. The factors may require gradients, but the result cannot be differentiated.
+        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``, possibly singular; None in matrix
+            factorization.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
+            ``X`` itself. If the inputs are nearly collinear, it keeps digits that the Gram matrix
+            loses.
+        target: ``M``, or with input data any least-squares solution such as ``Y X⁺``, shape
+            ``(d_L, d_0)`` or ``(…, d_L, d_0)``. If it is given, the factors are checked: the
+            residual must be orthogonal to the inputs. If it is None, the product of the factors is
+            taken to be the solution.
+        method: One of the methods in the table of this module; ``auto`` chooses by depth and
+            widths.
+        tolerance: The wanted upper bound on :attr:`Sharpness.residual`, positive. None stands for
+            ``1e-10``, and for ``1e-5`` with ``low-rank``, where the relative error of the value is
+            about its square.
+
+    Returns:
+        The value with its certificate; eigenvector, gap and upper bound are computed on demand.
 
     Raises:
         TypeError: A factor, the Gram matrix, its root or the target is not a float64 tensor, or the
-            tolerance is no number.
-        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix, ``G`` and a
-            root are both given, the method is unknown or does not fit the shapes, the tolerance is not
-            positive, or the residual is not orthogonal to the inputs
-            (:func:`dmf_sharpness.sharpness_at` takes such points).
-        MemoryError: The method that was asked for needs more memory than there is.
+            tolerance is not a number.
+        ValueError: The shapes do not fit, values are not finite, ``G`` is not a Gram matrix, both
+            ``G`` and a root are given, the method is unknown or does not fit the shapes, the
+            tolerance is not positive, or the residual is not orthogonal to the inputs.
+            :func:`dmf_sharpness.sharpness_at` accepts such points.
+        MemoryError: The method needs more memory than there is.
 
     Examples:
-        Depth 2 is ``2 (‖W_1‖₂² + ‖W_2‖₂²)``:
+        At depth 2 the sharpness is ``2 (‖W_1‖₂² + ‖W_2‖₂²)``:
 
         >>> W_1 = torch.diag(torch.tensor([2.0, 0.5], dtype=torch.float64))
         >>> W_2 = torch.diag(torch.tensor([2.0, 2.0], dtype=torch.float64))
         >>> round(sharpness([W_1, W_2]).value, 12)
         16.0
 
-        Three factors of norm 1 whose product is a scalar ½ (a rotation by 60° between two unit
-        vectors): ``2 Σ_i ‖L_i‖² ‖R_i‖² = 6``.
+        Three factors of norm 1, a unit vector, a rotation by 60° and a unit vector, have the scalar
+        product ½. Their sharpness is ``2 Σ_i ‖L_i‖² ‖R_i‖² = 6``:
 
         >>> e_1 = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
         >>> c, s = 0.5, 0.75**0.5
@@ -162,14 +184,14 @@ def _solved(
         return _lanczos(factors, root, tolerance or TOLERANCE)
     result = _low_rank(factors, root, tolerance or LOW_RANK_TOLERANCE)
     if method == "auto" and not result.converged and _whole_bytes(factors) <= LARGEST_WHOLE:
-        # More columns than it is good for: go on from there with whole matrices.
+        # The eigenmatrix needs too many columns. Lanczos with whole matrices continues from it.
         start = None if math.isnan(cast(float, result.value)) else result.eigenmatrix
         return _lanczos(factors, root, result.tolerance, start)
     return result
 
 
 def _scaled_back(solved: Sharpness, scaled: Scaled) -> Sharpness:
-    """The result for the factors themselves from that for scaled ones."""
+    """The result for the original factors, from the result for scaled ones."""
     there = torch.as_tensor(solved.value, dtype=torch.float64, device=scaled.exponent.device)
     value = times_power(there, scaled.exponent)
     value = torch.where(scaled.possible, value.masked_fill(scaled.zero, 0.0), torch.nan)
@@ -214,7 +236,7 @@ def _choose(factors: Factors, tolerance: float | None) -> Method:
 
 
 def _whole_bytes(factors: Factors) -> int:
-    """What the products ``L_i``, ``R_i`` of one minimizer and their Gram matrices take."""
+    """The memory, in bytes, of all ``L_i`` and ``R_i`` of a single minimizer and of their Gram matrices."""
     sizes = widths(factors)
     ends = sizes[0], sizes[-1]
     return 8 * sum((width + end) * end for width in sizes[1:-1] for end in ends)
@@ -257,7 +279,7 @@ def _direct_result(
 
 
 def _second_of_direct(found: Tensor | None, factors: Factors, root: Tensor | None) -> Tensor:
-    """The second eigenvalue that a solver found, or that of the matrix where it found none."""
+    """The second eigenvalue that the solver has found; if it has none, it is computed by LAPACK."""
     return closed_forms.second_eigenvalue(factors, root) if found is None else found
 
 
@@ -289,7 +311,7 @@ def _lanczos(
 def _second_by_deflation(
     factors: Factors, root: Tensor | None, value: float, first: Tensor
 ) -> Tensor:
-    """The largest eigenvalue with the first eigenpair taken out."""
+    """The largest eigenvalue of the operator minus its first eigenpair, but at least zero."""
     operator = curvature_operator(factors, root)
 
     def remainder(Y: Tensor) -> Tensor:
@@ -304,7 +326,8 @@ def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpn
     try:
         pair = largest_curvature(layers, tolerance)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        # Of uneven factors a product in the middle may overflow although none from an end does.
+        # If the factors differ much in size, a product of layers in the middle of the network may
+        # overflow although no product that starts at the input or the output does.
         pair = nothing_found(layers)
     residual = math.nan
     if not math.isnan(pair.value):
@@ -324,7 +347,7 @@ def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpn
 
 
 def _second_of_low_rank(layers: Chain, pair: LowRankPair) -> Tensor:
-    """The second eigenvalue, from the bases of the first pair; NaN where that was not found."""
+    """The second eigenvalue, from the bases of the first pair; NaN if the first was not found."""
     second = math.nan
     if not math.isnan(pair.value):
         second = second_curvature(layers, pair, SECOND_LOW_RANK_TOLERANCE)
@@ -334,7 +357,7 @@ def _second_of_low_rank(layers: Chain, pair: LowRankPair) -> Tensor:
 def _one_by_one(
     factors: Factors, root: Tensor | None, method: str, tolerance: float | None
 ) -> Sharpness:
-    """A batch of large minimizers, each by the iteration for a single one."""
+    """The result for a batch of large minimizers, each solved by the iteration for a single one."""
     batch = factors[0].shape[:-2]
     solve = _lanczos if method == "lanczos" else _low_rank
     limit = tolerance or (TOLERANCE if method == "lanczos" else LOW_RANK_TOLERANCE)
@@ -362,5 +385,5 @@ def _one_by_one(
 
 
 def _second_of_each(results: Sequence[Sharpness], batch: torch.Size) -> Tensor:
-    """The second eigenvalues of single minimizers, as one batch."""
+    """The second eigenvalues of single minimizers, collected in the shape of the batch."""
     return torch.stack([result._second() for result in results]).reshape(batch)

@@ -1,6 +1,7 @@
-"""The whole nonzero Hessian spectrum at a minimizer, its top part, and its moments.
+"""The nonzero Hessian spectrum at a minimizer: eigenvalues, eigenvectors, trace and Frobenius norm.
 
-All of it comes from the operator of order ``d_0 d_L`` in :mod:`dmf_sharpness.network.curvature`.
+Everything is computed from the operator ``2 J Jᵀ`` of order ``d_0 d_L``, which has the same nonzero
+spectrum (:mod:`dmf_sharpness.network.curvature`).
 """
 
 from collections.abc import Callable
@@ -33,19 +34,39 @@ from dmf_sharpness.network.scaling import (
 )
 from dmf_sharpness.network.tangent import ROUNDING_LEVEL
 
-# Here squares of Gram matrices are taken: a tighter limit than elsewhere.
 SAFE_BITS = 100
-# Up to this order all eigenvalues at once are cheaper than a few by iteration.
+"""The limit on ``log₂`` of a product of norms up to which nothing overflows.
+
+It is tighter than elsewhere, because the trace and the Frobenius norm form squares of Gram
+matrices.
+"""
 DENSE_ORDER = 1024
+"""Up to this order, computing all eigenvalues by LAPACK is cheaper than a few by iteration."""
 
 
 def operator_spectrum(
     factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
 ) -> Tensor:
-    """All ``d_0 d_L`` eigenvalues of ``2 J Jᵀ``, descending, zeros included; shape ``(…, d_0 d_L)``.
+    """All ``d_0 d_L`` eigenvalues of ``2 J Jᵀ``, zeros included, for one minimizer or for a batch.
 
-    The batched companion of :func:`hessian_spectrum`, whose result has no common length. Of a member
-    whose largest eigenvalue is beyond the range of float64 all are NaN.
+    :func:`hessian_spectrum` leaves out the zeros. So its results for the members of a batch would
+    have different lengths, and it accepts a single minimizer only.
+
+    Args:
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
+            ``X``.
+
+    Returns:
+        The eigenvalues, descending, shape ``(…, d_0 d_L)``. If the largest eigenvalue of a
+        minimizer is outside the range of float64, all its eigenvalues are NaN.
+
+    Raises:
+        TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
+        ValueError: The shapes do not fit, values are not finite, ``G`` is not a Gram matrix, or
+            both ``G`` and a root are given.
+        MemoryError: There is not enough memory for a matrix of order ``d_0 d_L``.
     """
     factors, norms = measured_factors(factors)
     root = checked_root(factors, input_gram, input_root)
@@ -54,7 +75,8 @@ def operator_spectrum(
     )
     if scaled is None:
         return values
-    # Smaller ones are right to the same absolute error as the largest, which is within the range.
+    # Only the largest eigenvalue has to be in the range. The smaller ones have the same absolute
+    # error.
     beyond = scaled_back(values[..., 0], scaled).isnan()
     values = times_power(values, scaled.exponent[..., None])
     return values.masked_fill(beyond[..., None], torch.nan)
@@ -69,18 +91,26 @@ def hessian_spectrum(
 ) -> Tensor:
     """All nonzero Hessian eigenvalues at a minimizer, descending, multiplicities included.
 
-    Eigenvalues below ``1e-13 λ_max`` are zeros that rounding moved, and are left out.
+    Eigenvalues up to ``1e-13 λ_max`` are taken to be zeros with a rounding error, and are left out.
+    The derivation is in section 1 of ``docs/derivation.md``.
 
     Args:
-        factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``,
+            float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
+            ``X``.
+
+    Returns:
+        The eigenvalues, shape ``(K,)``, with ``K`` at most ``d_0 d_L``.
 
     Raises:
         TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
-        ValueError: As :func:`dmf_sharpness.hessian.sharpness`; a batch was given (:func:`operator_spectrum`
-            takes one); or the largest eigenvalue is beyond the range that is stated there.
-        MemoryError: There is none for a matrix of order ``d_0 d_L``.
+        ValueError: The shapes do not fit, values are not finite, ``G`` is not a Gram matrix, both
+            ``G`` and a root are given, or the factors are a batch, which :func:`operator_spectrum`
+            accepts; or the largest eigenvalue is outside the range that
+            :func:`dmf_sharpness.sharpness` states.
+        MemoryError: There is not enough memory for a matrix of order ``d_0 d_L``.
 
     Examples:
         >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
@@ -105,22 +135,28 @@ def hessian_eigenvectors(
     """The nonzero Hessian eigenvalues at a minimizer, descending, with their eigenvectors.
 
     Args:
-        factors: ``[W_1 … W_L]`` of one minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``,
+            float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        count: How many of the largest; None takes all.
-        tolerance: ``‖H v − λ v‖ / λ`` to stop at where a few of many are iterated for.
-        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        count: The number of eigenpairs, from the largest one on; None asks for all.
+        tolerance: The relative residual ``‖H v − λ v‖ / λ`` at which an iteration stops. It matters
+            only if ``d_0 d_L`` is large and ``count`` is small; all other cases are solved by
+            LAPACK.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
+            ``X``.
 
     Returns:
-        Eigenvalues ``(K,)``, and orthonormal vectors in parameter space ``(K, N)``, in the order of
-        :func:`dmf_sharpness.network.factors.flatten`. The vectors orthogonal to all of these span the kernel.
+        Eigenvalues ``(K,)``, and orthonormal eigenvectors in parameter space ``(K, N)``, whose
+        entries are in the order of :func:`dmf_sharpness.network.factors.flatten`. If all ``K``
+        nonzero eigenvalues are asked for, the vectors orthogonal to these eigenvectors form the
+        null space of the Hessian.
 
     Raises:
-        TypeError: A factor, the Gram matrix or its root is not a float64 tensor, ``count`` is no
-            integer or the tolerance no number.
-        ValueError: As :func:`hessian_spectrum`; ``count`` or the tolerance is not positive; or the
-            iteration does not reach the tolerance.
-        MemoryError: There is none for all that are asked for.
+        TypeError: A factor, the Gram matrix or its root is not a float64 tensor, ``count`` is not
+            an integer, or the tolerance is not a number.
+        ValueError: As for :func:`hessian_spectrum`; or ``count`` or the tolerance is not positive;
+            or the iteration does not reach the tolerance.
+        MemoryError: There is not enough memory for the eigenvectors.
 
     Examples:
         >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
@@ -163,20 +199,26 @@ def _top_eigenpairs(
 def hessian_trace(
     factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
 ) -> float | Tensor:
-    """The trace of the Hessian at a minimizer, ``2 Σ_i ‖L_i‖_F² ‖R_i‖_F²``; no eigenproblem.
+    """The trace of the Hessian at a minimizer, ``2 Σ_i ‖L_i‖_F² ‖R_i‖_F²``.
+
+    No eigenproblem is solved: the trace of a Kronecker product is the product of the traces. With
+    input data ``R_i S`` stands for ``R_i``.
 
     Args:
-        factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
+            ``X``.
 
     Returns:
-        A float; for a batch a tensor ``(…)``, NaN for a member beyond the range.
+        A float; for a batch a tensor ``(…)``, with NaN where the trace is outside the range of
+        float64.
 
     Raises:
         TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
-        ValueError: Shapes do not fit, values are not finite, ``G`` is not a Gram matrix, or the trace
-            of a single minimizer is beyond the range of float64, 2.2e-308 to 1.8e308 and zero.
+        ValueError: The shapes do not fit, values are not finite, ``G`` is not a Gram matrix, both
+            ``G`` and a root are given, or the result for a single minimizer is neither zero nor
+            between 2.2e-308 and 1.8e308, the range of float64.
 
     >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     >>> hessian_trace([W, W])
@@ -188,21 +230,26 @@ def hessian_trace(
 def hessian_frobenius_norm(
     factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
 ) -> float | Tensor:
-    """``‖H‖_F`` at a minimizer, from ``‖H‖_F² = 4 Σ_ij ⟨A_i, A_j⟩ ⟨B_i, B_j⟩``.
+    """The Frobenius norm of the Hessian at a minimizer, ``‖H‖_F² = 4 Σ_ij ⟨A_i, A_j⟩ ⟨B_i, B_j⟩``.
 
-    ``A_i = L_iL_iᵀ`` and ``B_i = R_iᵀR_i``: inner products of Kronecker products multiply.
+    Here ``A_i = L_iL_iᵀ`` and ``B_i = R_iᵀR_i``. The formula holds because ``H`` and
+    ``2 Σ_i B_i ⊗ A_i`` have the same nonzero eigenvalues, and because
+    ``⟨B_i ⊗ A_i, B_j ⊗ A_j⟩ = ⟨B_i, B_j⟩ ⟨A_i, A_j⟩``. With input data ``R_i S`` stands for
+    ``R_i``.
 
     Args:
-        factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: In place of ``G`` a root of it, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
+            ``X``.
 
     Returns:
-        A float; for a batch a tensor ``(…)``, NaN for a member beyond the range.
+        A float; for a batch a tensor ``(…)``, with NaN where the norm is outside the range of
+        float64.
 
     Raises:
         TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
-        ValueError: As :func:`hessian_trace`.
+        ValueError: As for :func:`hessian_trace`.
 
     >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     >>> hessian_frobenius_norm([W, W]) ** 2 - (16**2 + 10**2 + 10**2 + 4**2)
@@ -217,7 +264,7 @@ def _of_grams(
     input_gram: Tensor | None,
     input_root: Tensor | None,
 ) -> float | Tensor:
-    """What ``compute`` makes of the pairs ``(A_i, B_i)``, of the order of the Hessian."""
+    """The result of ``compute`` for all pairs ``(A_i, B_i)``; it must scale like the Hessian."""
     factors, norms = measured_factors(factors)
     root = checked_root(factors, input_gram, input_root)
 
@@ -259,6 +306,6 @@ def _frobenius_norm(grams: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-    """``2^a A`` and ``2^{−a} B``: the same ``A ⊗ B``, of about the same size, and so are their squares."""
+    """``2^a A`` and ``2^{−a} B`` of about the same size: no square overflows, and ``A ⊗ B`` is the same."""
     a = ((exponents(B) - exponents(A)) / 2).floor()[..., None, None]
     return times_power(A, a), times_power(B, -a)

@@ -1,8 +1,9 @@
-"""One thread for SciPy's BLAS beside PyTorch's threads.
+"""A limit of one thread for SciPy's BLAS while PyTorch uses its own threads.
 
-Either library has threads of its own, which wait busily for the next piece of work. Where the two take
-turns, as in a Lanczos iteration of SciPy's on products of PyTorch's, they take the processors from each
-other: up to ten times the time.
+Each of the two libraries has its own threads, which keep a processor busy while they wait for work.
+If the two are called in turns, as in a Lanczos iteration of SciPy with products by PyTorch, the
+waiting threads of one take the processors from the other. The computation then takes up to ten
+times longer.
 """
 
 import ctypes
@@ -13,22 +14,27 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
-# Not a BLAS that PyTorch may share: its name is of the libraries that SciPy and NumPy bring along.
 NAME = "libscipy_openblas"
+"""The file name of the BLAS that is part of the SciPy and NumPy packages.
+
+Another BLAS is left alone, because PyTorch may use it as well.
+"""
 SUFFIXES = ("", "64_", "_64")
-"""Of function names; some are built for integers of 64 bits."""
+"""The suffixes of its function names, which depend on whether it was built for 64-bit integers."""
 
 
 @cache
 def _scipys_blas() -> list[tuple[Callable[[], int], Callable[[int], None]]]:
-    """Functions that get and set the number of threads of each library.
+    """The functions that get and set the number of threads, for each loaded copy of SciPy's BLAS.
 
-    They are called directly: threadpoolctl ignores a number that is not set by the thread that set the
-    first one, although it is the number of the whole process.
+    They are called directly and not through threadpoolctl. The number is one of the whole process,
+    but threadpoolctl accepts changes only from the thread that changed it first.
     """
     found = []
     for library in ThreadpoolController().select(prefix=NAME).info():
-        if library["threading_layer"] != "pthreads":  # a number for each thread, of no use here
+        # With another threading layer each thread has a number of its own, so the limit would not
+        # work.
+        if library["threading_layer"] != "pthreads":
             continue
         functions = ctypes.CDLL(library["filepath"])
         for suffix in SUFFIXES:
@@ -41,10 +47,11 @@ def _scipys_blas() -> list[tuple[Callable[[], int], Callable[[int], None]]]:
 
 
 class _SharedLimit:
-    """A limit that holds as long as any thread is inside: the first in sets it, the last out lifts it.
+    """A limit that holds as long as any thread needs it.
 
-    A limit for each thread would not do: one that enters while another is inside would find the limit
-    of that one and restore it at its end, for good.
+    The first thread that enters sets the limit, and the last one that leaves restores the old
+    number. If each thread did this for itself, a thread that enters second would read the limit as
+    the old number, and would restore the limit at its end, for good.
     """
 
     def __init__(self) -> None:
@@ -53,6 +60,7 @@ class _SharedLimit:
         self._before: list[int] = []
 
     def enter(self) -> None:
+        """Set the limit, unless another thread has set it."""
         with self._lock:
             if self._inside == 0:
                 self._before = [get() for get, _ in _scipys_blas()]
@@ -61,6 +69,7 @@ class _SharedLimit:
             self._inside += 1
 
     def leave(self) -> None:
+        """Restore the old number, unless another thread still needs the limit."""
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
@@ -73,9 +82,10 @@ _limit = _SharedLimit()
 
 @contextmanager
 def scipy_on_one_thread() -> Iterator[None]:
-    """SciPy's BLAS takes one thread inside, and afterwards as many as before; PyTorch's stay.
+    """Limit SciPy's BLAS to one thread inside the ``with`` block; PyTorch's threads are not affected.
 
-    Several threads may be inside at once; the number is restored when the last of them leaves.
+    Several threads may be inside such blocks at once. The old number is restored when the last one
+    leaves.
     """
     _limit.enter()
     try:

@@ -45,7 +45,9 @@ def spectral_norm(matrices: Tensor) -> Tensor:
 
 
 def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
-    """``λ_flat = 2 L ‖M‖₂^{2−2/L}``, the least sharpness of all minimizers.
+    """The least sharpness of all minimizers, ``λ_flat = 2 L ‖M‖₂^{2−2/L}``.
+
+    The proof is in section 2 of ``docs/derivation.md``.
 
     Args:
         target: ``M``, shape ``(…, d_L, d_0)``, of any real floating-point type. The computation is
