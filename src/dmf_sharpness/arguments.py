@@ -39,8 +39,7 @@ def checked_tensor(
     Args:
         value: The argument as the caller gave it.
         name: The name of the argument, for the message.
-        shapes: The accepted shapes, such as ``(3, None)``. If none is given, every shape is
-            accepted.
+        shapes: The accepted shapes, such as ``(3, None)``. If none is given, every shape is accepted.
         device: The device where the tensor must be; None accepts every device.
         dtype: The type that its entries must have.
         finite: Whether to refuse NaN and Inf.
@@ -79,8 +78,7 @@ def checked_integer(value: object, name: str, least: int = 0, most: int = INT64_
     It may be an integer of Python or NumPy, or a tensor without dimensions.
 
     Raises:
-        TypeError: ``value`` is not an integer. A truth value does not count as one, nor does
-            ``3.0``.
+        TypeError: ``value`` is not an integer. A truth value does not count as one, nor does ``3.0``.
         ValueError: It is below ``least`` or above ``most``.
     """
     if isinstance(value, Tensor) and value.ndim == 0 and value.dtype != torch.bool:
@@ -145,8 +143,7 @@ def checked_positive_numbers(value: object, name: str, count: int, device: torch
     """``count`` positive numbers, shape ``(count,)``, float64; a single given number is repeated.
 
     Accepted are all numbers that :func:`checked_number` accepts, and tensors, NumPy arrays and
-    lists of them, of any real type. Each number is converted exactly: a float32 number keeps its 24
-    bits.
+    lists of them, of any real type. Each number is converted exactly: a float32 number keeps its 24 bits.
 
     Raises:
         TypeError: ``value`` does not consist of real numbers. Truth values do not count as such.

@@ -86,14 +86,12 @@ def sharpness_at(
     ``converged`` is False and ``residual`` is NaN.
 
     Args:
-        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64, without batch
-            dimensions.
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64, without batch dimensions.
         target: ``M``, shape ``(d_L, d_0)``, or with input data any least-squares solution such as
             ``Y X⁺``. If an input root with ``n ≠ d_0`` columns is given, the target may also be the
             outputs ``Y``, shape ``(d_L, n)``.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
-            ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
         tolerance: The wanted relative residual ``‖H v − λ v‖ / |λ|``, positive.
 
     Returns:
@@ -105,8 +103,7 @@ def sharpness_at(
             not a Gram matrix, both ``G`` and a root are given, or the tolerance is not positive.
 
     Examples:
-        The loss ``(1 − w_2 w_1)²`` has a saddle at ``w = (0, 0)``, where the eigenvalues are 2 and
-        −2.
+        The loss ``(1 − w_2 w_1)²`` has a saddle at ``w = (0, 0)``, where the eigenvalues are 2 and −2.
 
         >>> zero = torch.zeros(1, 1, dtype=torch.float64)
         >>> sharpness_at([zero, zero], torch.ones(1, 1, dtype=torch.float64)).value
@@ -120,8 +117,7 @@ def sharpness_at(
     tolerance = checked_number(tolerance, "tolerance", above=0)
 
     # Scale: the Hessian at 2^k W, 2^t S, 2^{Lk+t} T is 2^{2(L−1)k + 2t} times that at W, S, T. With
-    # these powers of two the largest eigenvalue is brought near 1, unless it is of ordinary size
-    # anyway.
+    # these powers of two the largest eigenvalue is brought near 1, unless it is of ordinary size anyway.
     depth = len(factors)
     t = 0.0 if root is None else -float(exponents(root))
     t = t if abs(t) > ORDINARY_BITS / 2 else 0.0
@@ -148,8 +144,7 @@ def sharpness_at(
         faithful = normal and lost < math.log2(abs(found.value))
     else:
         # A zero is trusted if the bound is zero. It is also trusted if nothing was scaled and no
-        # error from underflow could matter, because otherwise a small eigenvalue may have been
-        # lost.
+        # error from underflow could matter, because otherwise a small eigenvalue may have been lost.
         faithful = bits == -math.inf or (k == 0 and t == 0 and lost < bits)
 
     # Gradient norm, computed anew where its squares may have left the range.

@@ -56,8 +56,7 @@ def eigenmatrix_residual(
     two; otherwise the chain is transposed. Then three passes over the layers are enough, each with
     matrices of ``d_L`` or ``2 d_L`` rows or columns:
 
-    1. Forward, ``X_i = R_i Yᵀ``. These give the direction, ``U_i = L_iᵀ X_iᵀ``, which is not
-       formed.
+    1. Forward, ``X_i = R_i Yᵀ``. These give the direction, ``U_i = L_iᵀ X_iᵀ``, which is not formed.
     2. Backward, ``L_i`` and ``T_i = Σ_{j≥i} L_j U_j W_{j-1:i}`` together. The last of these is
        ``T_1 = J U``.
     3. Forward, ``R_i Dᵀ`` for the defect ``D = 2 J U − λ Y``.
@@ -80,8 +79,7 @@ def eigenmatrix_residual(
     # 1. Forward: X_i = R_i Yᵀ.
     X = push_right(layers, Y.mT)
 
-    # 2. Backward: L_i, its Gram matrix, and T_i. Input data in front are passed through but not
-    # trained.
+    # 2. Backward: L_i, its Gram matrix, and T_i. Input data in front are passed through but not trained.
     L = torch.eye(rows, dtype=Y.dtype, device=Y.device)
     T: Tensor | None = None
     grams: dict[int, Tensor] = {}  # L_iL_iᵀ by layer

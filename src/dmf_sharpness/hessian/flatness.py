@@ -19,8 +19,7 @@ def is_flat(factors: Factors, rtol: float = 1e-10) -> bool:
     at a common scale, and the factors may be of any size.
 
     Args:
-        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``,
-            float64.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
         rtol: The relative excess up to which a minimizer counts as flat, not negative.
 
     Raises:

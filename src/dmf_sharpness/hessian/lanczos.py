@@ -33,8 +33,7 @@ def top_eigenvector(
     """The largest eigenvalue of a symmetric operator and its unit eigenvector.
 
     Args:
-        apply: The operator ``T``, a function from tensors of the shape of ``start`` to the same
-            shape.
+        apply: The operator ``T``, a function from tensors of the shape of ``start`` to the same shape.
         start: The first Krylov vector, on the device where the operator runs.
         tolerance: The relative residual ``‖T y − λ y‖ / λ`` at which the iteration stops; 0 asks
             for rounding level.

@@ -1,8 +1,7 @@
 """The largest eigenpair of ``2 J Jᵀ`` for networks with a wide input and a wide output.
 
 The eigenmatrix is kept as ``Y = U Z Vᵀ``, with ``k`` orthonormal columns in ``U`` and in ``V``. The
-singular values of a top eigenmatrix decay fast, so a small ``k`` is enough. Three steps are
-repeated:
+singular values of a top eigenmatrix decay fast, so a small ``k`` is enough. Three steps are repeated:
 
 1. *Solve within the bases.* On matrices ``U Z Vᵀ``, projected back to the same form, the operator
    ``Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i)`` becomes
@@ -17,13 +16,11 @@ repeated:
    grow, the Ritz value does not decrease.
 
 This is a block Krylov method for each side. A step multiplies each layer four times, with
-``O(L d² k)`` operations in all. It never forms a product of two layers, and stores ``O(L d k)``
-numbers.
+``O(L d² k)`` operations in all. It never forms a product of two layers, and stores ``O(L d k)`` numbers.
 
 When both defects are small, the full defect ``2JJᵀY − λY`` is computed once, by independent code
 (:mod:`dmf_sharpness.hessian.certificate`). Only there the part shows that lies outside of both
-bases at once. If it is too large, its directions are added to the bases, and the iteration
-continues.
+bases at once. If it is too large, its directions are added to the bases, and the iteration continues.
 """
 
 import math
@@ -81,8 +78,7 @@ class LowRankPair:
         defect: ``‖2JJᵀY − λY‖ / λ``, an upper bound on the residual in parameter space.
         steps: The number of steps of the iteration.
         defect_parts: The singular value decomposition of ``2JJᵀY − λY``, for the certificate.
-        bases: ``U``, ``Z`` and ``V`` at the end, from which the search for the second eigenvalue
-            starts.
+        bases: ``U``, ``Z`` and ``V`` at the end, from which the search for the second eigenvalue starts.
     """
 
     value: float
@@ -285,8 +281,7 @@ def second_curvature(layers: Chain, first: LowRankPair, tolerance: float) -> flo
         layers: The chain of layers, as for the first pair.
         first: The result of :func:`largest_curvature`.
         tolerance: The relative defect outside the bases at which the iteration stops. The relative
-            error of the value is about its square, divided by the relative gap to the third
-            eigenvalue.
+            error of the value is about its square, divided by the relative gap to the third eigenvalue.
     """
     U, Z, V = first.bases
     left, right = basis_of(layers, U), basis_of(layers.transposed(), V)

@@ -123,8 +123,7 @@ def leaving_directions(
         generator: The random generator for the combinations.
 
     Returns:
-        Left singular vectors of the defect ``(d_L, c)``, and its singular values ``(c,)``,
-        descending.
+        Left singular vectors of the defect ``(d_L, c)``, and its singular values ``(c,)``, descending.
     """
     blocks = Z @ others
     columns = blocks.shape[2]

@@ -82,8 +82,7 @@ SECOND_LOW_RANK_TOLERANCE = 1e-3
 LOW_RANK_TOLERANCE = 1e-5
 """The default tolerance of ``low-rank``, for the residual of the eigenvector.
 
-The relative error of the eigenvalue is about the square of the residual, divided by the relative
-gap.
+The relative error of the eigenvalue is about the square of the residual, divided by the relative gap.
 """
 LOW_RANK_LIMIT = 1e-7
 """For a tolerance below this the low-rank iteration would need too many columns to be fast."""
@@ -117,14 +116,12 @@ def sharpness(
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``, possibly singular; None in matrix
             factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
-            ``X`` itself. If the inputs are nearly collinear, it keeps digits that the Gram matrix
-            loses.
+            ``X`` itself. If the inputs are nearly collinear, it keeps digits that the Gram matrix loses.
         target: ``M``, or with input data any least-squares solution such as ``Y X⁺``, shape
             ``(d_L, d_0)`` or ``(…, d_L, d_0)``. If it is given, the factors are checked: the
             residual must be orthogonal to the inputs. If it is None, the product of the factors is
             taken to be the solution.
-        method: One of the methods in the table of this module; ``auto`` chooses by depth and
-            widths.
+        method: One of the methods in the table of this module; ``auto`` chooses by depth and widths.
         tolerance: The wanted upper bound on :attr:`Sharpness.residual`, positive. None stands for
             ``1e-10``, and for ``1e-5`` with ``low-rank``, where the relative error of the value is
             about its square.

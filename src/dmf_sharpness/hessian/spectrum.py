@@ -37,8 +37,7 @@ from dmf_sharpness.network.tangent import ROUNDING_LEVEL
 SAFE_BITS = 100
 """The limit on ``log₂`` of a product of norms up to which nothing overflows.
 
-It is tighter than elsewhere, because the trace and the Frobenius norm form squares of Gram
-matrices.
+It is tighter than elsewhere, because the trace and the Frobenius norm form squares of Gram matrices.
 """
 DENSE_ORDER = 1024
 """Up to this order, computing all eigenvalues by LAPACK is cheaper than a few by iteration."""
@@ -55,8 +54,7 @@ def operator_spectrum(
     Args:
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
-            ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
         The eigenvalues, descending, shape ``(…, d_0 d_L)``. If the largest eigenvalue of a
@@ -75,8 +73,7 @@ def operator_spectrum(
     )
     if scaled is None:
         return values
-    # Only the largest eigenvalue has to be in the range. The smaller ones have the same absolute
-    # error.
+    # Only the largest eigenvalue has to be in the range. The smaller ones have the same absolute error.
     beyond = scaled_back(values[..., 0], scaled).isnan()
     values = times_power(values, scaled.exponent[..., None])
     return values.masked_fill(beyond[..., None], torch.nan)
@@ -95,11 +92,9 @@ def hessian_spectrum(
     The derivation is in section 1 of ``docs/derivation.md``.
 
     Args:
-        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``,
-            float64.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
-            ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
         The eigenvalues, shape ``(K,)``, with ``K`` at most ``d_0 d_L``.
@@ -135,15 +130,12 @@ def hessian_eigenvectors(
     """The nonzero Hessian eigenvalues at a minimizer, descending, with their eigenvectors.
 
     Args:
-        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``,
-            float64.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         count: The number of eigenpairs, from the largest one on; None asks for all.
         tolerance: The relative residual ``‖H v − λ v‖ / λ`` at which an iteration stops. It matters
-            only if ``d_0 d_L`` is large and ``count`` is small; all other cases are solved by
-            LAPACK.
-        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
-            ``X``.
+            only if ``d_0 d_L`` is large and ``count`` is small; all other cases are solved by LAPACK.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
         Eigenvalues ``(K,)``, and orthonormal eigenvectors in parameter space ``(K, N)``, whose
@@ -207,12 +199,10 @@ def hessian_trace(
     Args:
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
-            ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
-        A float; for a batch a tensor ``(…)``, with NaN where the trace is outside the range of
-        float64.
+        A float; for a batch a tensor ``(…)``, with NaN where the trace is outside the range of float64.
 
     Raises:
         TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
@@ -234,18 +224,15 @@ def hessian_frobenius_norm(
 
     Here ``A_i = L_iL_iᵀ`` and ``B_i = R_iᵀR_i``. The formula holds because ``H`` and
     ``2 Σ_i B_i ⊗ A_i`` have the same nonzero eigenvalues, and because
-    ``⟨B_i ⊗ A_i, B_j ⊗ A_j⟩ = ⟨B_i, B_j⟩ ⟨A_i, A_j⟩``. With input data ``R_i S`` stands for
-    ``R_i``.
+    ``⟨B_i ⊗ A_i, B_j ⊗ A_j⟩ = ⟨B_i, B_j⟩ ⟨A_i, A_j⟩``. With input data ``R_i S`` stands for ``R_i``.
 
     Args:
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
-        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
-            ``X``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
-        A float; for a batch a tensor ``(…)``, with NaN where the norm is outside the range of
-        float64.
+        A float; for a batch a tensor ``(…)``, with NaN where the norm is outside the range of float64.
 
     Raises:
         TypeError: A factor, the Gram matrix or its root is not a float64 tensor.

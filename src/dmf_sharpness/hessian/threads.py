@@ -32,8 +32,7 @@ def _scipys_blas() -> list[tuple[Callable[[], int], Callable[[int], None]]]:
     """
     found = []
     for library in ThreadpoolController().select(prefix=NAME).info():
-        # With another threading layer each thread has a number of its own, so the limit would not
-        # work.
+        # With another threading layer each thread has a number of its own, so the limit would not work.
         if library["threading_layer"] != "pthreads":
             continue
         functions = ctypes.CDLL(library["filepath"])

@@ -1,1 +1,1 @@
-"""Points of the set of minimizers: targets, constructions, paths and searches."""
+"""Minimizers of given targets: constructions, counterexamples, paths and searches."""

@@ -1,8 +1,9 @@
-"""Global minimizers of ``‖M − W_{L:1}‖_F²`` on demand: balanced, flat, random, bottlenecked.
+"""Global minimizers of ``‖M − W_{L:1}‖_F²``: balanced, flat, random, or with a bottleneck.
 
-All are built in the singular basis of the target, ``M = U diag(σ) Vᵀ`` of rank ``r``: a hidden layer
-of width ``d_i ≥ r`` carries the ``r`` signals in some orthonormal frame of its own, and whatever
-its other ``d_i − r`` dimensions hold must not reach the output.
+All are built in the singular bases of the target, ``M = U diag(σ) Vᵀ`` of rank ``r``. Its ``r``
+singular directions are called *signals*. A hidden layer of width ``d_i ≥ r`` carries the signals in
+``r`` dimensions of an orthonormal basis of its own, called its *frame*. The entries for the other
+``d_i − r`` dimensions are arbitrary, as long as they do not reach the output.
 """
 
 from collections.abc import Sequence
@@ -35,18 +36,24 @@ from dmf_sharpness.network.randomness import random_generator
 def balanced_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed | None = None
 ) -> list[Tensor]:
-    """The minimizer whose factors all have the singular values ``σ^{1/L}``; it is flat.
+    """The balanced minimizer: all factors have the nonzero singular values ``σ_j^{1/L}``. It is flat.
+
+    Its spectral products all equal ``‖M‖₂^{1−1/L}``, so it is flat by section 3 of
+    ``docs/derivation.md``.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of any size that float64 holds.
-        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
-        seed: Draws the frames of the hidden layers; None takes the first coordinates.
+        widths: The hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: The seed for random frames of the hidden layers; None takes the standard bases.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
-        TypeError: The target is not a float64 tensor, a width no integer, or the seed none.
-        ValueError: The target is zero, no matrix or not finite, a width cannot hold its rank, or the
-            seed is negative.
-        MemoryError: There is none for factors of these widths.
+        TypeError: The target is not a float64 tensor, a width is not an integer, or the seed is not one.
+        ValueError: The target is zero, not a matrix or not finite, a width is below its rank, or
+            the seed is negative.
+        MemoryError: There is not enough memory for factors of these widths.
 
     >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     >>> W_1, W_2 = balanced_minimizer(M, [2])
@@ -68,26 +75,32 @@ def flat_minimizer(
     seed: Seed,
     frobenius_imbalance: float | None = None,
 ) -> list[Tensor]:
-    """A random flat minimizer, generally not Frobenius-norm balanced.
+    """A random flat minimizer, whose factors in general have different Frobenius norms.
 
-    Each factor has spectral norm ``s = ‖M‖₂^{1/L}``, carried by the top signal, so that
-    ``‖L_i‖₂ ‖R_i‖₂ ≤ s^{L−1} = ‖M‖₂^{1−1/L}``: the sufficient condition. The weaker signals are
-    spread unevenly over the layers (random exponents that sum to one), and the dimensions that
-    carry no signal hold noise of spectral norm below ``s`` which one layer cuts off.
+    Each factor has the spectral norm ``s = ‖M‖₂^{1/L}``, attained by the strongest signal. Hence
+    ``‖L_i‖₂ ‖R_i‖₂ ≤ s^{L−1} = ‖M‖₂^{1−1/L}``, which is sufficient for flatness (section 3 of
+    ``docs/derivation.md``). The weaker signals are distributed unevenly over the layers, by random
+    exponents that sum to one. The dimensions without a signal contain noise of spectral norm below
+    ``s``, except in one random layer, so that the noise does not reach the output.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of any size that float64 holds.
-        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
-        seed: Seed of the draw.
-        frobenius_imbalance: Wanted ratio of the largest to the smallest Frobenius norm. An inner
-            layer then holds, between dimensions that nothing writes and nothing reads, a block of
-            the size it takes; it needs two neighbouring hidden layers wider than the rank.
+        widths: The hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: The seed of the random draws.
+        frobenius_imbalance: The wanted ratio of the largest to the smallest Frobenius norm of the
+            factors. To attain it, an inner factor gets a block of the necessary size, between two
+            sets of hidden dimensions that no other factor uses. This needs two neighbouring hidden
+            widths above the rank.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
-        TypeError: As :func:`balanced_minimizer`, or the imbalance is no number.
-        ValueError: As :func:`balanced_minimizer`, or the imbalance cannot be had.
-        MemoryError: As :func:`balanced_minimizer`.
+        TypeError: As for :func:`balanced_minimizer`, or the imbalance is not a number.
+        ValueError: As for :func:`balanced_minimizer`, or the imbalance cannot be attained.
+        MemoryError: As for :func:`balanced_minimizer`.
     """
+    # Arguments.
     rank = check_request(target, widths)
     rng = random_generator(seed)
     if frobenius_imbalance is not None:
@@ -95,13 +108,16 @@ def flat_minimizer(
             frobenius_imbalance, "frobenius_imbalance", least=1, most=1e100
         )
     depth = len(widths) + 1
+
+    # Signals: the strongest one has the size s in every layer, the others random shares of their size.
     singular_values = torch.linalg.svdvals(target)[:rank]
     top = float(singular_values[0]) ** (1 / depth)
 
     exponents = torch.from_numpy(rng.dirichlet(np.ones(depth), size=rank).T.copy())
-    shrink = (singular_values / singular_values[0]) ** exponents  # (depth, rank), all ≤ 1
+    shrink = (singular_values / singular_values[0]) ** exponents  # shape (depth, rank), at most 1
     cores = diagonal_cores(target, widths, list(top * shrink))
 
+    # Noise in the dimensions without a signal. The layer ``cut`` gets none, so the noise ends there.
     quiet = frobenius_imbalance is not None
     cut = int(rng.integers(depth))
     for i, core in enumerate(cores):
@@ -109,15 +125,22 @@ def flat_minimizer(
         if noise.numel() and i != cut and not quiet:
             draw = gaussian_matrix(noise.shape[0], noise.shape[1], rng)
             noise.copy_(draw * (top * rng.uniform() / torch.linalg.matrix_norm(draw, ord=2)))
+
+    # Imbalance of the Frobenius norms, by a block that is not connected to the other layers.
     if frobenius_imbalance is not None:
         _add_hidden_block(cores, rank, frobenius_imbalance, rng)
+
+    # From singular bases and frames to the standard basis.
     return checked(in_frames(cores, frames_of(target, widths, rng)), target)
 
 
 def _add_hidden_block(
     cores: list[Tensor], rank: int, imbalance: float, rng: np.random.Generator
 ) -> None:
-    """Make one inner core ``imbalance`` times the least Frobenius norm, where no signal passes."""
+    """Enlarge one inner core to ``imbalance`` times the least Frobenius norm, in place.
+
+    The new entries are in the dimensions without a signal.
+    """
     inner = [i for i in range(1, len(cores) - 1) if cores[i][rank:, rank:].numel()]
     if not inner:
         raise ValueError(
@@ -126,7 +149,7 @@ def _add_hidden_block(
         )
     chosen = inner[int(rng.integers(len(inner)))]
     norms = [float(torch.linalg.matrix_norm(core)) for core in cores]
-    # Of the other layers: the chosen one grows, and may have been the least itself.
+    # The least norm of the other cores, because the chosen one grows and may have been the least before.
     least = min(norm for i, norm in enumerate(norms) if i != chosen)
     wanted = imbalance * least
     if wanted < max(norms):
@@ -144,33 +167,49 @@ def _add_hidden_block(
 def random_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 0.3
 ) -> list[Tensor]:
-    """A random minimizer, from all of their set and not from a slice of it.
+    """A random minimizer, drawn such that every minimizer is possible.
 
-    From the balanced minimizer, two moves that keep the product: the gauge ``W_i → G W_i``,
-    ``W_{i+1} → W_{i+1} G⁻¹`` with a random invertible ``G`` at every hidden layer, and at every
-    layer, in random order, a random component that nothing sees, ``W_i → W_i + Z − L_i⁺ L_i Z R_i R_i⁺``.
+    The construction starts from the balanced minimizer and applies two kinds of moves that keep the
+    product:
 
-    Every minimizer is reached. Strip any of its unseen components, layer by layer: a stripped layer is
-    ``L_i⁺ M R_i⁺``, of the target's rank, and factors that all have that rank are the balanced ones in
-    other bases of the hidden layers. All draws have densities that are positive everywhere, so the
-    sample has one on the set, too. Nor does a direction lack: the two kinds of move span the tangent
-    space ``Σ_i L_i U_i R_i = 0``. (Gauges shift a term between neighbouring layers,
-    ``L_i A_i R_{i+1}``, and the sums ``Σ_{j≤i} L_j U_j R_j = −Σ_{j>i} L_j U_j R_j`` to be shifted have
-    the ranges of ``L_i`` and ``R_{i+1}``.) The random order is for targets below full rank, whose
-    minimizers form several pieces: which layer takes the rank.
+    - a *gauge* at every hidden layer, ``W_i → G W_i`` and ``W_{i+1} → W_{i+1} G⁻¹`` with a random
+      invertible ``G``;
+    - an *unseen component* at every layer, in random order: ``W_i → W_i + Z − L_i⁺ L_i Z R_i R_i⁺``
+      with a random ``Z``. It does not change the product, because ``L_i`` and ``R_i`` cancel it.
+
+    *Every minimizer can be reached.* Take any minimizer and remove the unseen components, one layer
+    after the other. What remains of a layer is ``L_i⁺ L_i W_i R_i R_i⁺ = L_i⁺ M R_i⁺``, which has
+    the rank of the target. Factors that all have this rank are the balanced ones up to gauges. All
+    draws have densities that are positive everywhere, so the same holds for the sample on the set
+    of minimizers.
+
+    *No direction is missing.* The two kinds of moves span the tangent space
+    ``Σ_i L_i U_i R_i = 0``. The gauge ``G = I + A`` adds ``L_i A R_{i+1}`` to the term of layer
+    ``i`` and subtracts it from the term of layer ``i + 1``. For a tangent direction,
+    ``Σ_{j≤i} L_j U_j R_j = −Σ_{j>i} L_j U_j R_j``. The left side has its columns in the range of
+    ``L_i``, and the right side has its rows in the row space of ``R_{i+1}``. So it has the form
+    ``L_i A R_{i+1}``, and a gauge at each hidden layer makes all terms ``L_i U_i R_i`` zero. What
+    is left are unseen components.
+
+    If the target does not have full rank, the set of minimizers consists of several pieces, which
+    differ in the ranks of the layers. Because the order of the layers is random, each piece can be
+    reached.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of any size that float64 holds.
-        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
-        seed: Seed of the draw.
-        spread: Standard deviation of the logarithm of the gauges' singular values, and size of the
-            unseen components relative to the factors' spectral norm; not negative.
+        widths: The hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: The seed of the random draws.
+        spread: The standard deviation of the logarithms of the gauges' singular values, and the
+            size of the unseen components relative to the factors' spectral norms; not negative.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
-        TypeError: As :func:`balanced_minimizer`, or the spread is no number.
-        ValueError: As :func:`balanced_minimizer`; the spread is negative, or so large that float64 does
-            not hold the minimizer (some from 3).
-        MemoryError: As :func:`balanced_minimizer`.
+        TypeError: As for :func:`balanced_minimizer`, or the spread is not a number.
+        ValueError: As for :func:`balanced_minimizer`; or the spread is negative, or so large that
+            float64 cannot represent the minimizer accurately, which happens from about 3 on.
+        MemoryError: As for :func:`balanced_minimizer`.
     """
     check_request(target, widths)
     spread = checked_number(spread, "spread", least=0)
@@ -190,7 +229,7 @@ def random_minimizer(
 def _unseen_component(
     factors: list[Tensor], i: int, size: float, rng: np.random.Generator
 ) -> Tensor:
-    """A random change of layer ``i`` that leaves the end-to-end product alone."""
+    """A random change of layer ``i``, counted from 0, that does not change the end-to-end product."""
     L, R, W = left_factors(factors)[i], right_factors(factors)[i], finite_factors(factors[i])
     scale = size * torch.linalg.matrix_norm(W, ord=2) / max(W.shape) ** 0.5
     Z = scale * gaussian_matrix(W.shape[0], W.shape[1], rng)
@@ -201,23 +240,27 @@ def _unseen_component(
 def bottlenecked_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 0.3
 ) -> list[Tensor]:
-    """A random global minimizer where a layer is narrower than the rank of the target.
+    """A random global minimizer for widths with a bottleneck, a layer narrower than the target's rank.
 
-    The least loss is that of the best approximation of rank ``k = min(widths)`` (Eckart and Young),
-    and the factors are a :func:`random_minimizer` of it. The residual is orthogonal to the product's
-    rows and columns but not zero: it can enter the Hessian.
+    The product of the factors is then the best approximation of the target of rank
+    ``k = min(widths)`` (Eckart and Young), and the factors are a :func:`random_minimizer` for it.
+    The residual is orthogonal to the rows and columns of the product, but it is not zero. So it can
+    contribute to the Hessian.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
-        widths: Hidden widths ``d_1 … d_{L-1}``, the least of them below the rank of ``M``.
-        seed: Seed of the draw.
+        widths: The hidden widths ``d_1 … d_{L-1}``, the least of which is below the rank of ``M``.
+        seed: The seed of the random draws.
         spread: As in :func:`random_minimizer`.
 
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
+
     Raises:
-        TypeError: As :func:`random_minimizer`.
-        ValueError: The target is zero, no matrix or not finite, no width is below its rank; or, of the
-            seed and the spread, as :func:`random_minimizer`.
-        MemoryError: As :func:`balanced_minimizer`.
+        TypeError: As for :func:`random_minimizer`.
+        ValueError: The target is zero, not a matrix or not finite; no width is below its rank; or
+            the seed or the spread is refused by :func:`random_minimizer`.
+        MemoryError: As for :func:`balanced_minimizer`.
 
     >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     >>> W_1, W_2, W_3 = bottlenecked_minimizer(M, [1, 3], seed=0)

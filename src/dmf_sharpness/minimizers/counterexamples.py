@@ -1,6 +1,8 @@
-"""Minimizers at the boundary of the flatness condition: where it is not enough, or not needed.
+"""Counterexamples for the flatness condition: sharp with equal products, and flat with unequal ones.
 
-The condition is that all spectral products ``p_i = ‖L_i‖₂‖R_i‖₂`` equal ``p* = ‖M‖₂^{1−1/L}``.
+The condition is that all spectral products ``p_i = ‖L_i‖₂‖R_i‖₂`` equal ``p* = ‖M‖₂^{1−1/L}``. It
+is sufficient for flatness. The first construction shows that the common value matters, and the
+second one that the condition is not necessary from three factors on.
 """
 
 from collections.abc import Sequence
@@ -22,22 +24,28 @@ from dmf_sharpness.minimizers.targets import Seed, gaussian_matrix, orthogonal_m
 def equal_sharp_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed, product_ratio: float
 ) -> list[Tensor]:
-    """A minimizer whose spectral products are all ``product_ratio · p*``: equal, and not flat.
+    """A minimizer whose spectral products all equal ``ratio · p*``; it is not flat if the ratio is above 1.
 
-    With ``a = (ratio · p*)^{1/(L−1)}`` the inner factors are ``a`` times orthogonal matrices and ``W_1``
-    ``a`` times an isometry; ``W_L`` reads the signal, and in a direction that nothing writes to has
-    norm ``a``. Then ``‖L_i‖₂ = a^{L−i}`` and ``‖R_i‖₂ = a^{i−1}``.
+    Let ``a = (ratio · p*)^{1/(L−1)}``. The inner factors are ``a`` times orthogonal matrices, and
+    ``W_1`` is ``a`` times an isometry. The last factor ``W_L`` is the sum of two parts. One maps
+    the hidden vectors to the target values. The other acts on a hidden direction that
+    ``W_{L−1} ⋯ W_1`` never reaches, so it does not change the product, and it is as large as the
+    spectral norm ``‖W_L‖₂ = a`` requires. Then ``‖L_i‖₂ = a^{L−i}`` and ``‖R_i‖₂ = a^{i−1}``, and
+    so all spectral products are ``a^{L−1}``.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
-        widths: Hidden widths, all equal and above ``d_0``.
-        seed: Seed of the draw.
-        product_ratio: At least 1.
+        widths: The hidden widths, all equal and above ``d_0``.
+        seed: The seed of the random draws.
+        product_ratio: The ratio of the spectral products to ``p*``, at least 1.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
         TypeError: The target is not a float64 tensor.
-        ValueError: The target is zero or not finite, the widths are not equal or not above ``d_0``, or
-            the ratio is below 1.
+        ValueError: The target is zero or not finite, the widths are not equal or not above ``d_0``,
+            or the ratio is below 1.
     """
     check_request(target, widths)
     d_L, d_0 = target.shape
@@ -62,14 +70,16 @@ def equal_sharp_minimizer(
 
 
 def _unwritten_of_norm(read: Tensor, output: Tensor, unwritten: Tensor, norm: float) -> Tensor:
-    """``t u yᵀ`` with ``‖read + t u yᵀ‖₂ = norm``, for ``read y = 0``.
+    """The matrix ``t u yᵀ`` for which ``‖A + t u yᵀ‖₂ = norm``, where ``A = read`` and ``A y = 0``.
 
-    ``read readᵀ + t² u uᵀ`` has the largest eigenvalue ``norm²`` when ``t² uᵀ(norm² − read readᵀ)⁻¹u = 1``.
+    Here ``u`` is the unit vector along ``output``, and ``y`` is the unit vector ``unwritten``.
+    Because of ``A y = 0``, the squared norm is the largest eigenvalue of ``A Aᵀ + t² u uᵀ``. By the
+    matrix determinant lemma this is ``norm²`` if ``t² uᵀ(norm² I − A Aᵀ)⁻¹u = 1``.
     """
     u = output / torch.linalg.vector_norm(output)
     remainder = norm**2 * torch.eye(len(u), dtype=u.dtype) - read @ read.mT
     if float(torch.linalg.eigvalsh(remainder)[0]) <= 1e-13 * norm**2:
-        return torch.zeros_like(read)  # the signal has that norm already
+        return torch.zeros_like(read)  # the target already gives W_L this norm
     t = float(u @ torch.linalg.solve(remainder, u)) ** -0.5
     return t * torch.outer(u, unwritten)
 
@@ -77,24 +87,30 @@ def _unwritten_of_norm(read: Tensor, output: Tensor, unwritten: Tensor, norm: fl
 def unequal_flat_example_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed
 ) -> list[Tensor]:
-    """A flat minimizer of three or more matrix factors whose spectral products are not equal.
+    """A flat minimizer with three or more factors whose spectral products are not all equal.
 
-    In the singular basis of ``M`` all factors carry ``s = ‖M‖₂^{1/L}`` in the top direction. In the second
-    one the last factor carries ``τ s`` with ``τ > 1`` and the others ``ε s``, ``τ ε^{L−1} = σ_2/σ_1``, so
-    that ``‖L_{L−1}‖₂‖R_{L−1}‖₂ = τ p*``. The eigenvalue of ``J Jᵀ`` at ``u_2 v_1ᵀ`` is
-    ``p*² (1 + τ² Σ_{k<L−1} ε^{2k})``, which stays below ``L p*²`` for ``τ`` up to nearly ``√(L−1)``: the
-    minimizer is flat although the condition does not hold. At depth 2 there is no such room.
+    The factors are diagonal in the singular bases of ``M``. In the top singular direction every
+    factor has the entry ``s = ‖M‖₂^{1/L}``. In the second direction the last factor has ``τ s``
+    with ``τ > 1``, and all others have ``ε s``, where ``τ ε^{L−1} = σ_2/σ_1``. Hence
+    ``‖L_{L−1}‖₂‖R_{L−1}‖₂ = τ p*``. The eigenvalue of ``J Jᵀ`` at ``u_2 v_1ᵀ`` is
+    ``p*² (1 + τ² Σ_{k<L−1} ε^{2k})``, which stays below ``L p*²`` for ``τ`` up to nearly
+    ``√(L−1)``. So the minimizer is flat although the condition does not hold. At depth 2 no
+    ``τ > 1`` is possible.
 
     Args:
-        target: ``M``, shape ``(d_L, d_0)``, of rank 2 or more, ``σ_2 < σ_1``.
+        target: ``M``, shape ``(d_L, d_0)``, float64, of rank 2 or more, with ``σ_2 < σ_1``.
         widths: Two or more hidden widths, each at least the rank of ``M``.
-        seed: Draws ``τ`` and the frames.
+        seed: The seed for ``τ`` and for the frames of the hidden layers.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
         TypeError: The target is not a float64 tensor.
-        ValueError: The target has rank 1, the depth is below 3, a width cannot hold the rank, or
-            ``σ_2`` is so close to ``σ_1`` that there is no room for ``τ > 1``.
+        ValueError: The target has rank 1, the depth is below 3, a width is below the rank, or
+            ``σ_2`` is so close to ``σ_1`` that no ``τ > 1`` is possible.
     """
+    # Arguments.
     rank = check_request(target, widths)
     depth = len(widths) + 1
     if depth < 3:
@@ -105,11 +121,12 @@ def unequal_flat_example_minimizer(
     singular_values = torch.linalg.svdvals(target)[:rank]
     share = float(singular_values[1] / singular_values[0])
 
+    # The eigenvalue at u_2 v_1ᵀ in units of p*².
     def curvature(tau: float) -> float:
         epsilon = (share / tau) ** (1 / (depth - 1))
         return 1 + tau**2 * sum(epsilon ** (2 * k) for k in range(depth - 1))
 
-    # The largest τ that leaves a margin of one part in a thousand, by bisection.
+    # The largest τ for which this eigenvalue is at most 0.999 L, by bisection, and a random one below it.
     low, high = 1.0, float(depth - 1) ** 0.5
     if curvature(low) >= 0.999 * depth:
         raise ValueError(
@@ -121,6 +138,7 @@ def unequal_flat_example_minimizer(
     tau = 1 + (low - 1) * float(rng.uniform(0.3, 1.0))
     epsilon = (share / tau) ** (1 / (depth - 1))
 
+    # The diagonal factors, brought from the singular bases and frames to the standard basis.
     signal = singular_values ** (1 / depth)
     diagonals = [signal.clone() for _ in range(depth)]
     for i, diagonal in enumerate(diagonals):

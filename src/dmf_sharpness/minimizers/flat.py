@@ -1,26 +1,30 @@
-"""All flat minimizers: the top path, and a minimizer of what is left of the target.
+"""A description of all flat minimizers, and random samples with equal or unequal spectral products.
 
-Write ``σ_1 = ‖M‖₂``, ``(u, v)`` a top singular pair, ``s = σ_1^{1/L}``, ``p* = s^{L−1}``. The
-derivation is ours.
+Let ``σ_1 = ‖M‖₂``, let ``(u, v)`` be a top singular pair of ``M``, and ``s = σ_1^{1/L}``,
+``p* = s^{L−1}``. The derivation is ours. It shows that a flat minimizer consists of a *top path*,
+which carries the top singular value from layer to layer, and of a minimizer for the rest of the target.
 
-*The top path.* Test ``J Jᵀ`` on ``u vᵀ``: ``λ_max ≥ 2 Σ_i ‖L_iᵀu‖²‖R_i v‖²``. The inequality of the
-means, and ``‖L_iᵀu‖‖R_{i+1}v‖ ≥ uᵀMv = σ_1`` between layers, make that at least ``λ_flat = 2 L p*²``.
-At a flat minimizer both hold with equality, so ``L_iᵀu`` and ``R_{i+1}v`` are parallel, say to the unit
-vector ``q_i``, and then ``W_i q_{i-1} = s q_i`` and ``W_iᵀ q_i = s q_{i-1}``: adjacent layers share a
-singular vector.
+*The top path.* The quadratic form of ``2 J Jᵀ`` at ``u vᵀ`` gives
+``λ_max ≥ 2 Σ_i ‖L_iᵀu‖²‖R_i v‖²``. For each ``i < L``, ``‖L_iᵀu‖‖R_{i+1}v‖ ≥ uᵀMv = σ_1``. With the
+inequality of arithmetic and geometric means the sum is at least ``λ_flat = 2 L p*²``. At a flat
+minimizer all these inequalities are equalities. So ``L_iᵀu`` and ``R_{i+1}v`` are parallel to a
+common unit vector ``q_i``, and ``W_i q_{i-1} = s q_i`` and ``W_iᵀ q_i = s q_{i-1}``: adjacent
+layers share a singular vector, with the singular value ``s``.
 
-*The rest.* Hence in bases that start with ``q_0 = v, q_1, …, q_L = u`` a flat minimizer is block
-diagonal, ``W_i = s ⊕ B_i``, where ``B`` is a minimizer of ``M − σ_1 u vᵀ`` with all widths one less.
-The operator ``J Jᵀ`` then splits into four: on ``u vᵀ`` it is ``L p*²``, and the largest eigenvalues on
-``u yᵀ``, ``x vᵀ`` and ``x yᵀ`` are those of
+*The rest.* Choose orthonormal bases whose first vectors are ``q_0 = v, q_1, …, q_L = u``. In these
+bases a flat minimizer is block diagonal, ``W_i = s ⊕ B_i``, and the ``B_i`` are a minimizer for
+``M − σ_1 u vᵀ`` with all widths reduced by one. The operator ``J Jᵀ`` then splits into four parts,
+for ``x ⊥ u`` and ``y ⊥ v``. On ``u vᵀ`` it is ``L p*²``. On matrices of the forms ``u yᵀ``,
+``x vᵀ`` and ``x yᵀ`` its eigenvalues are those of
 
     ``Σ_i s^{2(L−i)} B_{i−1:1}ᵀB_{i−1:1}``,  ``Σ_i s^{2(i−1)} B_{L:i+1}B_{L:i+1}ᵀ``,
     ``Σ_i (B_{i−1:1}ᵀB_{i−1:1}) ⊗ (B_{L:i+1}B_{L:i+1}ᵀ)``.
 
-The minimizer is flat if and only if all three are at most ``L p*²``. Its spectral products all equal
-``p*`` if and only if ``‖B_{i−1:1}‖₂ ≤ s^{i−1}`` and ``‖B_{L:i+1}‖₂ ≤ s^{L−i}``, which is enough for
-that. At depth 2 the two are the same condition, ``‖B_1‖₂, ‖B_2‖₂ ≤ s``; for scalars there is no ``x``
-and no ``y``, and nothing is asked of ``B`` at all. From three matrix factors on flatness asks for less.
+*The conditions.* The minimizer is flat if and only if all eigenvalues of these three matrices are
+at most ``L p*²``. All spectral products equal ``p*`` if and only if ``‖B_{i−1:1}‖₂ ≤ s^{i−1}`` and
+``‖B_{L:i+1}‖₂ ≤ s^{L−i}`` for all ``i``. The second condition implies the first. At depth 2 both
+say that ``‖B_1‖₂ ≤ s`` and ``‖B_2‖₂ ≤ s``. For scalars there is no ``x`` and no ``y``, so both hold
+for all ``B``. From three matrix factors on, the first condition is weaker than the second.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,17 +47,24 @@ from dmf_sharpness.network.curvature import curvature_matrix
 from dmf_sharpness.network.factors import Factors, end_to_end, left_factors, right_factors
 
 MARGIN = 1e-9
-"""A sampled minimizer keeps this far, relatively, from the border: no tie for rounding to break."""
+"""The least relative distance of a sample from the border of its condition.
+
+With it the condition does not depend on rounding.
+"""
 
 
 def path_defect(factors: Factors) -> float:
-    """How far the layers are from passing the target's top singular vector on, each times ``s``.
+    """The violation of the top-path condition, which holds at every flat minimizer.
 
-    With ``q_0 = v`` and unit ``q_i ∝ W_i q_{i-1}``, each ``(q_{i-1}, q_i)`` is a singular pair of
-    ``W_i`` with singular value ``s`` at a flat minimizer (see the top of this module).
+    Let ``q_0 = v``, and let ``q_i`` be the unit vector along ``W_i q_{i-1}``. At a flat minimizer
+    each pair ``(q_{i-1}, q_i)`` consists of singular vectors of ``W_i`` with the singular value
+    ``s`` (see the docstring of this module).
+
+    Args:
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Returns:
-        The largest of ``‖W_i q_{i-1} − s q_i‖ / s`` and ``‖W_iᵀ q_i − s q_{i-1}‖ / s``.
+        The largest of ``‖W_i q_{i-1} − s q_i‖ / s`` and ``‖W_iᵀ q_i − s q_{i-1}‖ / s`` over all layers.
     """
     product = end_to_end(factors)
     _, values, Vt = torch.linalg.svd(product)
@@ -73,7 +84,10 @@ def _norm(matrix: Tensor) -> float:
 
 
 def products_margin(rest: Factors, s: float) -> float:
-    """The largest ``‖B_{i−1:1}‖₂/s^{i−1}`` and ``‖B_{L:i+1}‖₂/s^{L−i}``: up to 1, products are equal."""
+    """The largest of all ``‖B_{i−1:1}‖₂/s^{i−1}`` and ``‖B_{L:i+1}‖₂/s^{L−i}``.
+
+    The spectral products are all equal if and only if it is at most 1.
+    """
     depth = len(rest)
     rights = [_norm(R) / s**i for i, R in enumerate(right_factors(rest)) if i > 0]
     lefts = [_norm(L) / s ** (depth - i) for i, L in enumerate(left_factors(rest), 1) if i < depth]
@@ -81,24 +95,30 @@ def products_margin(rest: Factors, s: float) -> float:
 
 
 def flatness_margin(rest: Factors, s: float) -> float:
-    """The largest eigenvalue of ``J Jᵀ`` off the top path, over ``L p*²``: the minimizer is flat up to 1."""
+    """The largest eigenvalue of ``J Jᵀ`` orthogonal to ``u vᵀ``, divided by ``L p*²``.
+
+    The minimizer is flat if and only if it is at most 1.
+    """
     depth = len(rest)
     lefts, rights = left_factors(rest), right_factors(rest)
     blocks = []
-    if rest[0].shape[1]:  # u yᵀ
+    if rest[0].shape[1]:  # matrices u yᵀ
         blocks.append(
             sum(s ** (2 * (depth - i)) * R.mT @ R for i, R in enumerate(rights, 1)),
         )
-    if rest[-1].shape[0]:  # x vᵀ
+    if rest[-1].shape[0]:  # matrices x vᵀ
         blocks.append(sum(s ** (2 * i) * L @ L.mT for i, L in enumerate(lefts)))
-    if len(blocks) == 2:  # x yᵀ
+    if len(blocks) == 2:  # matrices x yᵀ
         blocks.append(curvature_matrix(rest) / 2)
     largest = [float(torch.linalg.eigvalsh(block)[-1]) for block in blocks]
     return max(largest, default=0.0) / (depth * s ** (2 * depth - 2))
 
 
 def joined(rest: Factors, target: Tensor, s: float, rng: np.random.Generator) -> list[Tensor]:
-    """``W_i = Q_i (s ⊕ B_i) Q_{i-1}ᵀ`` in random hidden frames, singular bases of the target at the ends."""
+    """The minimizer ``W_i = Q_i (s ⊕ B_i) Q_{i-1}ᵀ`` for a given rest ``B``.
+
+    ``Q_0`` and ``Q_L`` are the singular bases of the target. The frames of the hidden layers are random.
+    """
     cores = []
     for B in rest:
         core = torch.zeros(B.shape[0] + 1, B.shape[1] + 1, dtype=torch.float64)
@@ -112,14 +132,22 @@ def joined(rest: Factors, target: Tensor, s: float, rng: np.random.Generator) ->
 def rest_path(
     target: Tensor, widths: Sequence[int], seed: Seed, spread: float
 ) -> tuple[Callable[[float], list[Tensor]], float]:
-    """Minimizers ``B(t)`` of what the top path leaves of the target, from the balanced one at ``t = 0``.
+    """A random path of minimizers ``B(t)`` for the target without its top singular pair.
 
-    As in a random minimizer: gauges ``exp(t A_i)`` and unseen components, here of a size that grows with t.
-    Like there, everything that ``B`` can be is reached.
+    It starts at a balanced minimizer for ``t = 0``. The moves are those of
+    :func:`dmf_sharpness.random_minimizer`, gauges and unseen components, with sizes that grow with
+    ``t``. For the same reasons as there, every ``B`` is on a possible path.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``.
+        widths: The hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: The seed of the random draws.
+        spread: The size of the moves at ``t = 1``, as in :func:`dmf_sharpness.random_minimizer`.
 
     Returns:
-        The path, in singular bases of the target without the top pair; and ``s``.
+        The function ``t ↦ B(t)``, in the singular bases of the target without its top pair, and ``s``.
     """
+    # The rest of the target, and the balanced minimizer for it.
     rank = check_request(target, widths)
     depth, rng = len(widths) + 1, np.random.default_rng(seed)
     values = torch.linalg.svdvals(target)[:rank]
@@ -128,6 +156,7 @@ def rest_path(
     torch.diagonal(remaining)[: rank - 1] = values[1:]
     narrower = [width - 1 for width in widths]
     start = diagonal_cores(remaining, narrower, [values[1:] ** (1 / depth)] * depth)
+    # Random gauges, unseen components, and order of the layers; all the same along the whole path.
     gauges = [
         (
             orthogonal_matrix(d, rng),
@@ -161,20 +190,24 @@ def rest_path(
 def equal_flat_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 1.0
 ) -> list[Tensor]:
-    """A random minimizer among all whose spectral products are equal to ``p* = ‖M‖₂^{1−1/L}``.
+    """A random minimizer whose spectral products all equal ``p* = ‖M‖₂^{1−1/L}``.
 
-    Nothing is prescribed but that condition: from a random point of the whole set ``s ⊕ B`` the walk goes
-    back towards the balanced minimizer, halving its length until the condition holds.
+    No other condition is imposed. The construction starts at a random point ``B(t)`` of
+    :func:`rest_path` and halves ``t``, which leads towards the balanced minimizer, until the
+    condition holds.
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64, not zero.
-        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
-        seed: Seed of the draw.
-        spread: Size of the walk, as in a random minimizer.
+        widths: The hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        seed: The seed of the random draws.
+        spread: The size of the moves, as in :func:`dmf_sharpness.random_minimizer`.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
         TypeError: The target is not a float64 tensor.
-        ValueError: The target is zero or not finite, or a width cannot hold its rank.
+        ValueError: The target is zero or not finite, or a width is below its rank.
 
     >>> from dmf_sharpness.network.balance import relative_products
     >>> M = torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
@@ -186,29 +219,33 @@ def equal_flat_minimizer(
     t = float(rng.uniform())
     while t > MARGIN and products_margin(path(t), s) > 1 - MARGIN:
         t /= 2
-    rest = path(t if t > MARGIN else 0.0)  # with σ_2 = σ_1 there may be no room
+    rest = path(t if t > MARGIN else 0.0)  # with σ_2 = σ_1 there may be no t > 0
     return checked(joined(rest, target, s, rng), target)
 
 
 def unequal_flat_minimizer(
     target: Tensor, widths: Sequence[int], seed: Seed, spread: float = 1.0
 ) -> list[Tensor]:
-    """A random flat minimizer, from beyond where the spectral products are equal.
+    """A random flat minimizer whose spectral products are not all equal.
 
-    On a random walk from the balanced minimizer the products are equal up to some ``t_1``, and the
-    minimizer is flat up to some ``t_2 ≥ t_1``; this one is between the two. At depth 2 ``t_1 = t_2``,
-    and there is none.
+    On a random path of :func:`rest_path` the products are equal up to some ``t_1``, and the
+    minimizer is flat up to some ``t_2 ≥ t_1``. The result lies between the two. At depth 2
+    ``t_1 = t_2``, so there is none.
 
     Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, ``d_0 > 1`` or ``d_L > 1``, ``σ_2 < σ_1``.
-        widths: At least two hidden widths, each at least the rank of ``M``, and 2 at least.
-        seed: Seed of the draw.
-        spread: Size of the walk, as in a random minimizer.
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, not a scalar, with ``σ_2 < σ_1``.
+        widths: At least two hidden widths, each at least 2 and at least the rank of ``M``.
+        seed: The seed of the random draws.
+        spread: The size of the moves, as in :func:`dmf_sharpness.random_minimizer`.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
         TypeError: The target is not a float64 tensor.
-        ValueError: The target is zero or not finite or scalar, a width cannot hold its rank or the walk, or
-            no such minimizer is found, as at depth 2.
+        ValueError: The target is zero, not finite or a scalar, there are fewer than two hidden
+            widths, a width is below the rank of the target, or no such minimizer is found on 20
+            random paths.
     """
     check_request(target, widths)
     if len(widths) < 2:
@@ -234,7 +271,7 @@ def unequal_flat_minimizer(
 def _first_crossing(
     path: Callable[[float], list[Tensor]], s: float, margin: Callable[[Factors, float], float]
 ) -> float:
-    """A ``t`` up to which, on a grid and then by bisection, the margin is at most 1; 4 if it stays."""
+    """The first ``t`` at which the margin exceeds 1, by a grid and bisection; 4 if there is none below."""
     low, high = 0.0, 0.125
     while margin(path(high), s) <= 1:
         low, high = high, high * 1.5

@@ -1,4 +1,9 @@
-"""Checks, frames and cores that all constructions of minimizers share."""
+"""Checks of requests, and factors in singular bases, for all constructions of minimizers.
+
+A construction writes each factor as ``W_i = Q_i C_i Q_{i-1}ᵀ``. The *frames* ``Q_0`` and ``Q_L``
+are singular bases of the target, those of the hidden layers are any orthogonal matrices, and the
+*cores* ``C_i`` are sparse.
+"""
 
 import functools
 import itertools
@@ -21,29 +26,29 @@ from dmf_sharpness.network.scaling import exponents, times_power
 
 Maker = TypeVar("Maker", bound=Callable[..., list[Tensor]])
 
-# Singular values below this share of the largest count as zero.
 RANK_TOLERANCE = 1e-12
-# A minimizer's residual, relative to the target, when it is only rounding.
+"""Singular values up to this fraction of the largest one count as zero."""
 RESIDUAL_TOLERANCE = 1e-12
-# Of targets with entries within 2^{±200} norms stay in the range of float64.
+"""The largest residual of a minimizer, relative to the target, that rounding explains."""
 ORDINARY_BITS = 200
+"""If the entries of a target are within ``2^{±200}``, the norms of factors stay in the range of float64."""
 
 
 class IllConditionedError(ArithmeticError, ValueError):
-    """A minimizer that float64 does not hold to rounding."""
+    """The error for a minimizer that is so ill-conditioned that float64 cannot represent it accurately."""
 
 
 def target_rank(target: Tensor) -> int:
-    """The numerical rank of a target: singular values above ``1e-12`` of the largest."""
+    """The numerical rank of a target: the number of singular values above ``1e-12`` times the largest."""
     return int(torch.linalg.matrix_rank(target, rtol=RANK_TOLERANCE))
 
 
 def checked_target(target: object) -> Tensor:
-    """A finite float64 matrix, on the CPU and without a graph.
+    """``target`` if it is a finite float64 matrix, on the CPU and detached from the autograd graph.
 
     Raises:
-        TypeError: It is no float64 tensor.
-        ValueError: It is no matrix, empty, or not finite.
+        TypeError: It is not a float64 tensor.
+        ValueError: It is not a matrix, is empty, or is not finite.
     """
     matrix = checked_tensor(target, "target", (None, None))
     if 0 in matrix.shape:
@@ -52,11 +57,11 @@ def checked_target(target: object) -> Tensor:
 
 
 def checked_widths(widths: object) -> list[int]:
-    """Hidden widths as a list of positive integers.
+    """The hidden widths as a list of positive integers.
 
     Raises:
-        TypeError: No list of integers.
-        ValueError: One is not positive, or there is none.
+        TypeError: ``widths`` is not a list of integers.
+        ValueError: A width is not positive, or the list is empty.
     """
     if not isinstance(widths, Iterable) or isinstance(widths, str | bytes | dict | set):
         raise TypeError(f"widths: expected a list of integers, got {shown(widths)}")
@@ -69,15 +74,16 @@ def checked_widths(widths: object) -> list[int]:
 
 
 def scale_of(target: Tensor, depth: int) -> int:
-    """The power of two of a layer, ``q``, that makes ``2^{−Lq} M`` ordinary; 0 if it is."""
+    """The exponent ``q`` for which ``2^{−Lq} M`` has entries near 1, or 0 if no scaling is needed."""
     bits = int(exponents(target))
     return round(bits / depth) if abs(bits) > ORDINARY_BITS else 0
 
 
 def at_any_scale(make: Maker) -> Maker:
-    """Check the target and the widths, and make the minimizer at an ordinary scale.
+    """A decorator for constructions: checks of target and widths, and scaling of very large or small targets.
 
-    If ``2^{−Lq} M`` is the product of ``W_i``, then ``M`` is that of ``2^q W_i``: no digit changes.
+    If ``2^{−Lq} M`` is the product of the ``W_i``, then ``M`` is the product of the ``2^q W_i``. So
+    the construction only sees targets of ordinary size, and the scaling changes no digit.
     """
 
     @functools.wraps(make)
@@ -99,7 +105,11 @@ def at_any_scale(make: Maker) -> Maker:
 
 
 def positive_rank(target: Tensor) -> int:
-    """The numerical rank of a target, which must not be zero."""
+    """The numerical rank of a target.
+
+    Raises:
+        ValueError: The rank is zero.
+    """
     rank = target_rank(target)
     if rank == 0:
         raise ValueError("target: expected a matrix that is not zero, got rank 0")
@@ -107,7 +117,12 @@ def positive_rank(target: Tensor) -> int:
 
 
 def check_request(target: Tensor, widths: Sequence[int]) -> int:
-    """The target's rank, after making sure that factors of these hidden widths can reach it."""
+    """The numerical rank of a target, which every hidden width has to reach.
+
+    Raises:
+        TypeError: The target is not a float64 tensor, or a width is not an integer.
+        ValueError: The target is zero, not a matrix or not finite, or a width is below its rank.
+    """
     rank = positive_rank(checked_target(target))
     if min(checked_widths(widths)) < rank:
         raise ValueError(
@@ -118,7 +133,11 @@ def check_request(target: Tensor, widths: Sequence[int]) -> int:
 
 
 def checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
-    """Return ``factors`` after making sure that the loss is at rounding level."""
+    """``factors`` if their product equals the target up to rounding.
+
+    Raises:
+        IllConditionedError: The relative residual is above ``1e-12``.
+    """
     error = torch.linalg.matrix_norm(end_to_end(factors) - target)
     relative = float(error / torch.linalg.matrix_norm(target))
     if not relative <= RESIDUAL_TOLERANCE:
@@ -130,7 +149,11 @@ def checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:
 
 
 def polished(factors: Sequence[Tensor], target: Tensor) -> list[Tensor]:
-    """Take up at the two ends what rounding left of the residual: ``W_L += E R_L⁺``, then ``W_1``."""
+    """The factors after corrections of ``W_L`` and ``W_1`` that remove a residual from rounding.
+
+    With ``E = M − W_{L:1}`` the first correction is ``W_L + E R_L⁺``. The second one, with the new
+    residual, is ``W_1 + L_1⁺ E``.
+    """
     W = list(factors)
     W[-1] = W[-1] + (target - end_to_end(W)) @ _pseudoinverse(right_factors(W)[-1])
     W[0] = W[0] + _pseudoinverse(left_factors(W)[0]) @ (target - end_to_end(W))
@@ -142,7 +165,11 @@ def _pseudoinverse(matrix: Tensor) -> Tensor:
 
 
 def finite_factors(matrix: Tensor) -> Tensor:
-    """A product of factors, which must not have overflowed."""
+    """``matrix``, a product of factors, if it has not overflowed.
+
+    Raises:
+        IllConditionedError: An entry is not finite.
+    """
     if not bool(torch.isfinite(matrix).all()):
         raise IllConditionedError(
             "spread: expected one that float64 reaches, got factors whose products overflow"
@@ -151,7 +178,7 @@ def finite_factors(matrix: Tensor) -> Tensor:
 
 
 def in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
-    """``W_i = Q_i C_i Q_{i-1}ᵀ`` for orthogonal frames ``Q_0 … Q_L``."""
+    """The factors ``W_i = Q_i C_i Q_{i-1}ᵀ`` for cores ``C_1 … C_L`` and orthogonal frames ``Q_0 … Q_L``."""
     triples = zip(cores, itertools.pairwise(frames), strict=True)
     return [Q @ C @ Q_in.mT for C, (Q_in, Q) in triples]
 
@@ -159,7 +186,10 @@ def in_frames(cores: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]
 def frames_of(
     target: Tensor, widths: Sequence[int], rng: np.random.Generator | None
 ) -> list[Tensor]:
-    """Full singular bases of the target at both ends, random (or standard) frames between."""
+    """The frames ``Q_0 … Q_L``: singular bases of the target at both ends, hidden frames between them.
+
+    The hidden frames are random, or the standard bases if ``rng`` is None.
+    """
     U, _, Vt = torch.linalg.svd(target, full_matrices=True)
     if rng is None:
         hidden = [torch.eye(width, dtype=torch.float64, device="cpu") for width in widths]
@@ -171,7 +201,7 @@ def frames_of(
 def diagonal_cores(
     target: Tensor, widths: Sequence[int], diagonals: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Factors in singular bases: zero but for the given diagonals, one per layer."""
+    """Cores that are zero except for the given diagonals, one per layer, filled from the top left."""
     sizes = [target.shape[1], *widths, target.shape[0]]
     cores = []
     for (d_in, d_out), diagonal in zip(itertools.pairwise(sizes), diagonals, strict=True):
@@ -182,7 +212,7 @@ def diagonal_cores(
 
 
 def unseen_part(Z: Tensor, L: Tensor, R: Tensor) -> Tensor:
-    """``Z − L⁺L Z R R⁺``, what of a change ``Z`` of a layer leaves the end-to-end product alone."""
+    """``Z − L⁺L Z R R⁺``, the part of a change ``Z`` of a layer that ``L`` and ``R`` cancel."""
     row_space = _pseudoinverse(L) @ L
     column_space = R @ _pseudoinverse(R)
     return Z - row_space @ Z @ column_space

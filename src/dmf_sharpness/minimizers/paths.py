@@ -1,4 +1,4 @@
-"""Paths through the set of minimizers, and the minimizer on one that has a given sharpness."""
+"""Paths in the set of minimizers, and minimizers of a given sharpness on them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,29 +26,36 @@ from dmf_sharpness.network.randomness import random_generator
 from dmf_sharpness.network.scaling import times_power
 
 FARTHEST = 1e30
-"""Largest ``λ_max/λ_flat`` on offer; much further up squares of norms leave the range of float64."""
+"""The largest accepted ``λ_max/λ_flat``; far above it, squares of norms leave the range of float64."""
 
 
 def minimizer_with_sharpness(
     target: Tensor, widths: Sequence[int], sharpness: float, seed: Seed
 ) -> list[Tensor]:
-    """A random minimizer of the given sharpness, to a relative ``1e-12``.
+    """A random minimizer of the given sharpness, with a relative error of at most ``1e-12``.
 
-    Starts at a random flat minimizer and walks along a one-parameter family of gauges,
-    ``G_i = exp(t A_i)`` with random symmetric ``A_i``, to the ``t`` where the sharpness is right. Where
-    that is too far for float64 (some from ``10⁴ λ_flat``), the ``A_i`` are multiples of the identity.
+    The construction starts at a random flat minimizer. It follows a one-parameter family of gauges
+    ``G_i = exp(t A_i)`` with random symmetric ``A_i`` to the ``t`` where the sharpness has the
+    wanted value. If float64 is not accurate enough for this, as happens from about ``10⁴ λ_flat``
+    on, the ``A_i`` are multiples of the identity.
 
     Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of a size whose ``λ_flat`` float64 holds.
-        widths: Hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
-        sharpness: Wanted ``λ_max``, from ``λ_flat`` to ``1e30 λ_flat``: a number, or a tensor of one.
-        seed: Seed of the draw.
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, such that ``λ_flat`` is in the range
+            of float64.
+        widths: The hidden widths ``d_1 … d_{L-1}``, each at least the rank of ``M``.
+        sharpness: The wanted ``λ_max``, from ``λ_flat`` to ``1e30 λ_flat``; a number or a tensor
+            with one entry.
+        seed: The seed of the random draws.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
-        TypeError: As :func:`balanced_minimizer`, or the sharpness is no real number.
-        ValueError: As :func:`balanced_minimizer`; ``λ_flat`` is beyond the range of float64; the
-            sharpness is below it, above ``1e30`` times it or not finite; or float64 does not reach it.
-        MemoryError: As :func:`balanced_minimizer`.
+        TypeError: As for :func:`dmf_sharpness.balanced_minimizer`, or the sharpness is not a real number.
+        ValueError: As for :func:`dmf_sharpness.balanced_minimizer`; or ``λ_flat`` is outside the
+            range of float64; or the sharpness is below ``λ_flat``, above ``1e30 λ_flat`` or not
+            finite; or float64 is not accurate enough to attain it.
+        MemoryError: As for :func:`dmf_sharpness.balanced_minimizer`.
     """
     M, hidden = checked_target(target), checked_widths(widths)
     depth = len(hidden) + 1
@@ -63,7 +70,8 @@ def minimizer_with_sharpness(
         raise ValueError(
             f"sharpness: expected at most {FARTHEST:.0e} λ_flat, λ_flat = {least:.3g}, got {wanted}"
         )
-    # Where squares of the target leave the range, for 2^{−Lq} M, and each factor times 2^q.
+    # If squares of the target leave the range of float64, the construction is for 2^{−Lq} M, and
+    # each factor is multiplied by 2^q afterwards.
     q = M.new_tensor(scale_of(M, depth))
     there = float(times_power(M.new_tensor(wanted), -2 * (depth - 1) * q))
     made = _with_sharpness(times_power(M, -depth * q), hidden, there, random_generator(seed))
@@ -84,14 +92,19 @@ def _with_sharpness(
         try:
             return checked(_at_sharpness(path, sharpness), target)
         except ArithmeticError as error:
-            failure = error  # far up, gauges that mix directions cancel digits; scales do not
+            # For large t, gauges that mix directions cancel digits, and multiples of the identity do not.
+            failure = error
     raise IllConditionedError(
         f"sharpness: expected one that float64 reaches, got {sharpness}: {failure}"
     )
 
 
 def _at_sharpness(path: Callable[[float], list[Tensor]], sharpness: float) -> list[Tensor]:
-    """The point of a path, from a flat minimizer, where the sharpness has a value, to ``1e-12``."""
+    """The point with the given sharpness, to a relative ``1e-12``, on a path from a flat minimizer.
+
+    Raises:
+        ArithmeticError: The sharpness is not finite before it reaches the value, or it misses the value.
+    """
 
     def excess(t: float) -> float:
         value = float(sharpness_of(path(t)).value)
@@ -116,16 +129,23 @@ def gauge_path(
     *,
     only_scales: bool = False,
 ) -> Callable[[float], list[Tensor]]:
-    """The minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``.
+    """The path of minimizers ``W_i(t) = exp(t A_i) W_i exp(−t A_{i-1})`` for random symmetric ``A_i``.
+
+    Here ``A_0 = A_L = 0``, so that the product does not change.
 
     Args:
-        start: ``[W_1 … W_L]``, at ``t = 0``.
-        target: ``M``, their product; what rounding leaves of it is taken up at the two ends.
-        rng: Draws the ``A_i``.
-        only_scales: Take multiples of the identity, which lose no digits however large ``t`` is.
+        start: ``[W_1 … W_L]``, the minimizer at ``t = 0``.
+        target: ``M``, the product of the factors. Corrections of ``W_1`` and ``W_L`` remove the
+            residual from rounding.
+        rng: The random generator for the ``A_i``.
+        only_scales: Whether the ``A_i`` are multiples of the identity, which lose no digits for
+            large ``t``.
+
+    Returns:
+        The function ``t ↦ [W_1(t) … W_L(t)]``.
     """
-    # A_i by its eigenvalues and eigenvectors: exp(±t A_i) are then inverse to rounding, which a
-    # truncated series for the exponential is not.
+    # A_i is stored as eigenvalues and eigenvectors. Then exp(t A_i) and exp(−t A_i) are inverse to
+    # each other up to rounding, which is not the case if a truncated series computes the exponentials.
     generators = []
     for W in start[:-1]:
         width = W.shape[0]

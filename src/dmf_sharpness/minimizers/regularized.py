@@ -1,23 +1,27 @@
-"""The ℓ²-regularized problem ``‖M − W_{L:1}‖_F² + μ Σ_i ‖W_i‖_F²``: minimizers and collapse.
+"""The ℓ²-regularized problem ``‖M − W_{L:1}‖_F² + μ Σ_i ‖W_i‖_F²``: global minimizers and collapse.
 
-An extension, after the sequel of the paper's authors (arXiv:2603.27072); the derivation is ours.
+This is an extension of the replicated paper, prompted by the sequel of its authors
+(arXiv:2603.27072). The derivation is ours; ``docs/regularized.md`` gives all its steps.
 
-A product of singular values ``p_1 ≥ p_2 ≥ …`` costs the regularizer at least ``μ L Σ_j p_j^{2/L}``,
-attained by factors that share their singular vectors and carry ``p_j^{1/L}`` each. What is left is a
-problem for each singular value ``σ`` of the target, ``min_a (σ − a^L)² + μ L a²``. At its minimum ``a`` is
-zero or the largest root of
+*Reduction to scalars.* Let the product have the singular values ``p_1 ≥ p_2 ≥ …``. Then the
+regularizer is at least ``μ L Σ_j p_j^{2/L}``. Factors with common singular vectors and the singular
+values ``p_j^{1/L}`` attain this. So for each singular value ``σ`` of the target a problem in one
+variable remains, ``min_a (σ − a^L)² + μ L a²``. At its minimum ``a`` is zero, or the largest root of
 
     ``a^{L−2} (σ − a^L) = μ``.
 
-At depth 2 the root exists, and is the minimum, for ``μ < σ``. From depth 3 on zero is always a local
-minimum; the two have the same value when ``a^L = σ (L−2)/(L−1)``, that is at
+*Collapse.* At depth 2 the root exists for ``μ < σ``, and it is the minimum. From depth 3 on, zero
+is always a local minimum. Both minima have the same value if ``a^L = σ (L−2)/(L−1)``, which is the
+case at
 
-    ``μ* = σ/(L−1) · (σ (L−2)/(L−1))^{1−2/L}``,
+    ``μ* = σ/(L−1) · (σ (L−2)/(L−1))^{1−2/L}``.
 
-beyond which the factors collapse to zero. Every global minimizer has these factors up to rotations of
-the hidden layers (unless a ``σ_j`` is at its threshold), which are symmetries of the loss: so all have the
-same Hessian spectrum, and in all of them every layer has the Frobenius norm ``(Σ_j a_j²)^{1/2}``. For
-scalars that spectrum is :func:`scalar_spectrum`. Written out step by step in ``docs/regularized.md``.
+For larger ``μ`` the global minimum is zero, and the factors collapse.
+
+*All global minimizers.* Unless a ``σ_j`` is exactly at its threshold, every global minimizer has
+these factors, up to rotations of the hidden layers. Rotations are symmetries of the loss. So all
+global minimizers have the same Hessian spectrum, and every layer has the same Frobenius norm
+``(Σ_j a_j²)^{1/2}``. For scalar targets :func:`scalar_spectrum` gives the spectrum.
 """
 
 import itertools
@@ -36,7 +40,14 @@ from dmf_sharpness.network.problem import Problem
 
 
 def collapse_threshold(singular_value: float, depth: int) -> float:
-    """``μ*``: with a larger regularization the singular value ``σ`` of the target is given up.
+    """The threshold ``μ*``, above which the singular value ``σ`` collapses to zero at the global minimum.
+
+    Args:
+        singular_value: ``σ > 0``, a singular value of the target.
+        depth: ``L ≥ 2``.
+
+    Raises:
+        ValueError: The depth is below 2.
 
     >>> collapse_threshold(2.0, depth=2)
     2.0
@@ -48,18 +59,22 @@ def collapse_threshold(singular_value: float, depth: int) -> float:
 
 
 def layer_singular_value(singular_value: float, depth: int, regularization: float) -> float:
-    """``a``: the singular value of each layer that carries ``σ`` at the global minimum; 0 if it collapsed.
+    """The singular value ``a`` of each layer for ``σ``, at the global minimum; 0 if ``σ`` collapses.
 
     Args:
-        singular_value: ``σ > 0``, of the target.
+        singular_value: ``σ > 0``, a singular value of the target.
         depth: ``L ≥ 2``.
         regularization: ``μ > 0``.
+
+    Raises:
+        ValueError: The regularization is not positive, or the depth is below 2.
     """
     if not regularization > 0:
         raise ValueError(f"regularization: expected a positive number, got {regularization}")
     if regularization >= collapse_threshold(singular_value, depth):
         return 0.0
-    # a^{L−2}(σ − a^L) is largest at a^L = σ (L−2)/(2L−2); beyond, it falls to 0 at a^L = σ.
+    # The largest root lies between the maximum of a^{L−2}(σ − a^L), at a^L = σ (L−2)/(2L−2), and
+    # its zero at a^L = σ. Between the two the function decreases.
     low = (singular_value * (depth - 2) / (2 * depth - 2)) ** (1 / depth)
     high = singular_value ** (1 / depth)
 
@@ -70,9 +85,16 @@ def layer_singular_value(singular_value: float, depth: int, regularization: floa
 
 
 def vanishing_threshold(singular_value: float, depth: int) -> float:
-    """The ``μ`` beyond which even the local minimum with ``a > 0`` is gone; at depth 2 it is ``μ*``.
+    """The ``μ`` above which no local minimum with ``a > 0`` exists either; at depth 2 it equals ``μ*``.
 
-    It is the largest value of ``a^{L−2}(σ − a^L)``, at ``a^L = σ (L−2)/(2L−2)``.
+    It is the largest value of ``a^{L−2}(σ − a^L)``, which is attained at ``a^L = σ (L−2)/(2L−2)``.
+
+    Args:
+        singular_value: ``σ > 0``, a singular value of the target.
+        depth: ``L ≥ 2``.
+
+    Raises:
+        ValueError: The depth is below 2.
 
     >>> vanishing_threshold(2.0, depth=2)
     2.0
@@ -84,22 +106,31 @@ def vanishing_threshold(singular_value: float, depth: int) -> float:
 
 
 def scalar_spectrum(singular_value: float, widths: Sequence[int], regularization: float) -> Tensor:
-    """All Hessian eigenvalues at the global minimizers of the scalar problem, descending, shape ``(N,)``.
+    """All Hessian eigenvalues at the global minimizers of the scalar problem, descending.
 
-    With ``W_i = a q_i q_{i-1}ᵀ``, ``σ − a^L = μ/a^{L−2}``: on the path, ``U_i = α_i q_i q_{i-1}ᵀ``, the
-    second-order term is ``(a^{2L−2} − μ)(Σ_i α_i)² + 2μ Σ_i α_i²``; ``x ⊥ q_i`` written by layer i and
-    read by the next gives ``μ ‖x_i − y_i‖²``; entries off the path on both sides give ``μ`` times their
-    square. Hence
+    Let ``W_i = a q_i q_{i-1}ᵀ`` with ``σ − a^L = μ/a^{L−2}``. The second-order term of the loss
+    splits into three parts, one for each kind of change ``U_i``:
 
-        ``2L(a^{2L−2} − μ) + 4μ`` once, ``4μ`` for ``L − 1 + Σ(d_i − 1)``, ``0`` for ``Σ(d_i − 1)``, and
-        ``2μ`` for the rest.
+    - ``U_i = α_i q_i q_{i-1}ᵀ``: the term is ``(a^{2L−2} − μ)(Σ_i α_i)² + 2μ Σ_i α_i²``.
+    - ``U_i = x_i q_{i-1}ᵀ`` and ``U_{i+1} = q_{i+1} y_iᵀ`` with ``x_i, y_i ⊥ q_i``: the term is
+      ``μ ‖x_i − y_i‖²``.
+    - All entries orthogonal to both ``q_i`` and ``q_{i-1}``: the term is ``μ`` times their square.
 
-    At a collapsed minimizer all are ``2μ``, but at depth 2 they are ``2μ ± 2σ``, half each.
+    Hence the eigenvalues, with their multiplicities, are
+
+        ``2L(a^{2L−2} − μ) + 4μ`` once, ``4μ`` for ``L − 1 + Σ(d_i − 1)``, ``0`` for ``Σ(d_i − 1)``,
+        and ``2μ`` for the rest.
+
+    At a collapsed minimizer all eigenvalues are ``2μ``. At depth 2, however, one half of them is
+    ``2μ + 2σ`` and the other half ``2μ − 2σ``.
 
     Args:
         singular_value: ``σ = |M| > 0``.
-        widths: Hidden widths.
+        widths: The hidden widths.
         regularization: ``μ > 0``.
+
+    Returns:
+        The eigenvalues, shape ``(N,)`` for ``N`` parameters.
     """
     depth, mu = len(widths) + 1, regularization
     sizes = [1, *widths, 1]
@@ -119,7 +150,7 @@ def scalar_spectrum(singular_value: float, widths: Sequence[int], regularization
 
 
 def least_regularized_loss(target: Tensor, depth: int, regularization: float) -> float:
-    """The least value of the regularized loss, ``Σ_j min_a (σ_j − a^L)² + μ L a²``; widths are no limit."""
+    """The least value of the regularized loss, ``Σ_j min_a (σ_j − a^L)² + μ L a²``, for large widths."""
     total = 0.0
     for value in torch.linalg.svdvals(target).tolist():
         a = layer_singular_value(value, depth, regularization) if value > 0 else 0.0
@@ -130,7 +161,10 @@ def least_regularized_loss(target: Tensor, depth: int, regularization: float) ->
 def descended(
     start: Factors, target: Tensor, regularization: float, iterations: int = 2000
 ) -> list[Tensor]:
-    """Where L-BFGS ends from a starting point: a search that knows nothing of the closed form."""
+    """The factors at which L-BFGS ends from a starting point.
+
+    The search does not use the closed form of this module, so it can test this form.
+    """
     widths = [start[0].shape[1], *(W.shape[0] for W in start)]
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -146,13 +180,13 @@ def descended(
 
 
 def regularized_loss(factors: Factors, target: Tensor, regularization: float) -> Tensor:
-    """``‖M − W_{L:1}‖_F² + μ Σ_i ‖W_i‖_F²``, shape ``(…)`` of the batch."""
+    """The regularized loss ``‖M − W_{L:1}‖_F² + μ Σ_i ‖W_i‖_F²``, shape ``(…)``."""
     norms = torch.stack([W.square().sum((-2, -1)) for W in factors]).sum(0)
     return loss(factors, Problem(target)) + regularization * norms
 
 
 def regularized_gradient(factors: Factors, target: Tensor, regularization: float) -> list[Tensor]:
-    """``2 L_iᵀ E R_iᵀ + 2 μ W_i``, one tensor per factor."""
+    """The gradient ``2 L_iᵀ E R_iᵀ + 2 μ W_i``, ``E = W_{L:1} − M``, one tensor per factor."""
     plain = gradient(factors, Problem(target))
     return [g + 2 * regularization * W for g, W in zip(plain, factors, strict=True)]
 
@@ -164,12 +198,16 @@ def regularized_minimizer(
 
     Args:
         target: ``M``, shape ``(d_L, d_0)``, float64.
-        widths: Hidden widths; each at least the number of singular values that do not collapse.
+        widths: The hidden widths, each at least the number of singular values that do not collapse.
         regularization: ``μ > 0``.
-        seed: Draws the frames of the hidden layers.
+        seed: The seed for the frames of the hidden layers.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Raises:
-        ValueError: ``μ`` is not positive, or a width cannot hold what does not collapse.
+        ValueError: ``μ`` is not positive, or a width is below the number of singular values that do
+            not collapse.
     """
     depth = len(widths) + 1
     carried = [

@@ -1,12 +1,13 @@
-"""Look for minimizers that are flatter than the bounds allow: there are none.
+"""A search for minimizers that are flatter than the lower bounds allow, which should find none.
 
 The sharpness is minimized over the gauges of a minimizer, ``W_i → G_i W_i G_{i-1}⁻¹`` with
-``G_i = exp(A_i)`` and ``G_0 = G_L = I``: every point on the way is a minimizer of the same target, and no
-retraction is needed. Of a random minimizer of a target of full rank the gauges leave out nothing but a
-set of lower dimension: they span the tangent space there.
+``G_i = exp(A_i)`` and ``G_0 = G_L = I``. Every point on the way is a minimizer for the same target,
+so no projection onto the set of minimizers is needed. If the target has full rank, the gauges span
+the tangent space at a random minimizer. So only a set of lower dimension is out of reach.
 
-The bound may be ``λ_flat``, or what a given imbalance forces: then one relative spectral product
-``x_i`` is held at a value, by a scalar gauge beside layer i that undoes its change.
+The lower bound is ``λ_flat``, or the larger bound that a given imbalance forces. In the second case
+one relative spectral product ``x_i`` is held at a given value: after each move, a scalar gauge next
+to layer ``i`` restores it.
 """
 
 from collections.abc import Sequence
@@ -24,14 +25,14 @@ from dmf_sharpness.network.factors import Factors
 
 @dataclass(frozen=True)
 class Search:
-    """The end of a minimization of the sharpness.
+    """The result of a minimization of the sharpness.
 
     Attributes:
-        factors: The minimizer it ended at.
-        start: The sharpness it started with.
-        value: The sharpness it ended with.
+        factors: The minimizer at the end.
+        start: The sharpness at the start.
+        value: The sharpness at the end.
         least: The least sharpness of all points that were evaluated.
-        evaluations: How many points were evaluated.
+        evaluations: The number of points that were evaluated.
     """
 
     factors: list[Tensor]
@@ -42,7 +43,7 @@ class Search:
 
 
 def gauged(factors: Factors, generators: Sequence[Tensor]) -> list[Tensor]:
-    """``W_i → exp(A_i) W_i exp(A_{i-1})⁻¹`` for the generators ``A_1 … A_{L-1}`` of the hidden layers."""
+    """The factors ``exp(A_i) W_i exp(A_{i-1})⁻¹`` for generators ``A_1 … A_{L-1}``, one per hidden layer."""
     W = list(factors)
     for i, A in enumerate(generators):
         G = torch.matrix_exp(A)
@@ -53,11 +54,11 @@ def gauged(factors: Factors, generators: Sequence[Tensor]) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Held:
-    """A relative spectral product ``x_i = ‖L_i‖₂‖R_i‖₂ / ‖M‖₂^{1−1/L}`` that keeps its value.
+    """A relative spectral product ``x_i = ‖L_i‖₂‖R_i‖₂ / ‖M‖₂^{1−1/L}`` that is held at a given value.
 
     Attributes:
-        layer: ``i``, from 1 to L.
-        value: Of ``x_i``, positive.
+        layer: ``i``, from 1 to ``L``.
+        value: The value of ``x_i``, positive.
     """
 
     layer: int
@@ -65,10 +66,10 @@ class Held:
 
 
 def with_product(factors: Factors, held: Held) -> list[Tensor]:
-    """The factors with ``x_i`` put to its value.
+    """The factors after a scalar gauge that gives ``x_i`` its value.
 
-    ``W_i → c W_i``, ``W_{i+1} → W_{i+1}/c`` divides it by ``c``. For the last layer the same between
-    ``W_{L−1}`` and ``W_L``, which multiplies ``x_L`` by ``c``.
+    The gauge ``W_i → c W_i``, ``W_{i+1} → W_{i+1}/c`` divides ``x_i`` by ``c``. For the last layer
+    the gauge is applied to ``W_{L−1}`` and ``W_L`` instead, where it multiplies ``x_L`` by ``c``.
     """
     W, i = list(factors), held.layer
     x = relative_products(W)[i - 1]
@@ -82,19 +83,20 @@ def with_product(factors: Factors, held: Held) -> list[Tensor]:
 
 
 def minimize_sharpness(factors: Factors, iterations: int = 500, held: Held | None = None) -> Search:
-    """Minimize ``λ_max`` over the gauges of a minimizer, by BFGS from where it stands.
+    """Minimize ``λ_max`` over the gauges of a minimizer, by BFGS from the given factors.
 
-    ``λ_max`` has kinks where its eigenvalue is not simple; BFGS is known to cope with those in practice
-    (Lewis and Overton, Mathematical Programming 141, 2013). At a balanced minimizer it is smooth, its
-    top eigenvalue simple unless ``σ_2 = σ_1``.
+    ``λ_max`` is not differentiable where the top eigenvalue is multiple. In practice BFGS works for
+    such functions as well (Lewis and Overton, Mathematical Programming 141, 2013). At a balanced
+    minimizer the top eigenvalue is simple, and so ``λ_max`` is smooth, unless ``σ_2 = σ_1``.
 
     Args:
-        factors: ``[W_1 … W_L]`` of one minimizer, with a small ``d_0 d_L``.
-        iterations: Most iterations of BFGS.
-        held: A spectral product that keeps a value; None leaves all free.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``.
+            ``d_0 d_L`` must be small, because a matrix of this order is decomposed at every point.
+        iterations: The largest number of BFGS iterations.
+        held: A spectral product that is held at a value; None leaves all of them free.
 
     Raises:
-        ValueError: The layer of ``held`` is none of the factors', or its value is not positive.
+        ValueError: ``held`` names a layer that does not exist, or its value is not positive.
     """
     if held is not None and not (1 <= held.layer <= len(factors) and held.value > 0):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Target matrices, and the data set of handwritten digits as a regression problem."""
+"""Random target matrices, and regression problems such as the handwritten digits of scikit-learn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_tensor
 
 Seed = int | Sequence[int] | Generator
+"""A seed of random draws: an integer, a list of integers, or a generator."""
 
 
 def gaussian_matrix(rows: int, columns: int, seed: Seed) -> Tensor:
@@ -19,10 +20,10 @@ def gaussian_matrix(rows: int, columns: int, seed: Seed) -> Tensor:
 
 
 def orthogonal_matrix(size: int, seed: Seed) -> Tensor:
-    """A matrix drawn from the Haar measure on the orthogonal group, shape ``(size, size)``.
+    """A random orthogonal matrix from the Haar measure, shape ``(size, size)``, float64.
 
-    The QR factorization of a Gaussian matrix with the signs of R's diagonal moved to Q (Mezzadri,
-    Notices of the AMS 54, 2007).
+    It is the factor ``Q`` of the QR factorization of a Gaussian matrix, with the signs of the
+    diagonal of ``R`` moved to ``Q`` (Mezzadri, Notices of the AMS 54, 2007).
     """
     Q, R = torch.linalg.qr(gaussian_matrix(size, size, seed))
     return Q * torch.sign(torch.diagonal(R))
@@ -31,10 +32,12 @@ def orthogonal_matrix(size: int, seed: Seed) -> Tensor:
 def matrix_with_singular_values(
     rows: int, columns: int, singular_values: Sequence[float], seed: Seed
 ) -> Tensor:
-    """A random matrix of the given singular values, shape ``(rows, columns)``.
+    """A random matrix with the given singular values, shape ``(rows, columns)``, float64.
+
+    Its singular vectors are those of random orthogonal matrices. The other singular values are zero.
 
     Raises:
-        ValueError: More singular values than the shape has room for, or a negative one.
+        ValueError: There are more singular values than rows or columns, or one of them is negative.
     """
     rng = np.random.default_rng(seed)
     values = torch.tensor(list(singular_values), dtype=torch.float64)
@@ -58,8 +61,8 @@ class Regression:
         input_root: ``S = U Σ`` of the thin SVD ``X = U Σ Vᵀ``, shape ``(d_0, r)``, ``S Sᵀ = X Xᵀ``.
         target: ``T = Y V``, shape ``(d_L, r)``.
         solution: The least-squares solution of least norm, ``Y X⁺``, shape ``(d_L, d_0)``. Factors
-            whose product it is are global minimizers.
-        least_loss: ``‖Y − Y X⁺ X‖_F²``, what no linear map can fit.
+            with this product are global minimizers.
+        least_loss: ``‖Y − Y X⁺ X‖_F²``, the least loss of all linear maps.
     """
 
     inputs: Tensor
@@ -76,10 +79,10 @@ class Regression:
 
 
 def regression(inputs: Tensor, outputs: Tensor) -> Regression:
-    """Reduce ``‖Y − W X‖_F²`` to ``‖T − W S‖_F² + least_loss`` (see :mod:`dmf_sharpness.network.loss`).
+    """The reduction of ``‖Y − W X‖_F²`` to ``‖T − W S‖_F²`` plus a constant.
 
-    Directions in which the inputs do not vary (singular values below ``1e-12`` of the first) are
-    left out.
+    The derivation is in :mod:`dmf_sharpness.network.loss`. Singular values of ``X`` up to ``1e-12``
+    times the largest one count as zero and are left out, so that ``r`` is the rank of ``X``.
 
     Args:
         inputs: ``X``, shape ``(d_0, n)``, float64 (single precision is refused).
@@ -108,16 +111,17 @@ def regression(inputs: Tensor, outputs: Tensor) -> Regression:
 
 
 def digits(whitened: bool) -> Regression:
-    """The 1,797 handwritten digits that scikit-learn ships: 64 pixels in, 10 classes out.
+    """The 1,797 handwritten digits of scikit-learn as a regression from 64 pixels to 10 classes.
 
-    Inputs are the pixels divided by 16, with the mean image removed; outputs are one-hot classes
-    with their mean removed. Three pixels are blank in every image, so the Gram matrix has rank 61.
+    The inputs are the pixels divided by 16, minus the mean image. The outputs are one-hot classes
+    minus their mean. Three pixels are blank in every image, so the Gram matrix has rank 61.
 
     Args:
-        whitened: Replace the inputs by ``√n`` times the right singular vectors, so that their
-            covariance is a projection. It takes away what the data does to the sharpness.
+        whitened: Whether all nonzero singular values of the inputs are replaced by ``√n``, so that
+            their covariance is an orthogonal projection. This removes the influence of the data on
+            the sharpness.
     """
-    from sklearn.datasets import load_digits  # a second of imports that no other target needs
+    from sklearn.datasets import load_digits  # an import of a second, only for this target
 
     bunch = load_digits()
     X = torch.from_numpy(np.ascontiguousarray(bunch.data.T, dtype=np.float64)) / 16

@@ -104,8 +104,7 @@ def compressed(P: Tensor, Q: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tenso
         cutoff: Singular values up to this fraction of the largest one are left out.
 
     Returns:
-        ``U``, shape ``(m, r)``; the singular values, descending, shape ``(r,)``; ``V``, shape
-        ``(n, r)``.
+        ``U``, shape ``(m, r)``; the singular values, descending, shape ``(r,)``; ``V``, shape ``(n, r)``.
     """
     Q_left, R_left = torch.linalg.qr(P)
     Q_right, R_right = torch.linalg.qr(Q)

@@ -71,8 +71,7 @@ def gram_root(input_gram: Tensor) -> Tensor:
 def checked_inputs(input_root: object, factors: Factors) -> Tensor:
     """``input_root`` if it is a finite matrix with ``d_0`` rows that is not zero.
 
-    It may be any root ``S`` of the input Gram matrix, ``S Sᵀ = G``, such as the inputs ``X``
-    themselves.
+    It may be any root ``S`` of the input Gram matrix, ``S Sᵀ = G``, such as the inputs ``X`` themselves.
 
     Raises:
         TypeError: It is not a float64 tensor.
@@ -174,8 +173,7 @@ def layer_grams(
     their Gram matrices, so that applying them costs nothing.
 
     Returns:
-        The left Gram matrices, shape ``(…, d_L, d_L)`` each, and the right ones, ``(…, d_0, d_0)``
-        each.
+        The left Gram matrices, shape ``(…, d_L, d_L)`` each, and the right ones, ``(…, d_0, d_0)`` each.
     """
     lefts = left_factors(factors)
     if input_root is None:

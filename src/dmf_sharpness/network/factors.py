@@ -37,8 +37,7 @@ def checked_factors(factors: object, name: str = "factors") -> list[Tensor]:
     warning.
 
     Raises:
-        TypeError: ``factors`` is not a sequence of tensors, or a tensor is not float64 or not
-            dense.
+        TypeError: ``factors`` is not a sequence of tensors, or a tensor is not float64 or not dense.
         ValueError: The list is empty, the shapes of neighbouring factors do not fit, a width is
             zero, a value is not finite, or the factors are on different devices.
     """

@@ -126,8 +126,7 @@ def hessian_vector_product(factors: Factors, direction: Factors, problem: Proble
     """The Hessian of ``f`` at ``factors``, applied to ``direction``; one tensor per factor.
 
     The result is the derivative of the gradient along ``direction``. It takes one forward and one
-    backward pass over the layers, and forms no other products of layers than those of the two
-    passes.
+    backward pass over the layers, and forms no other products of layers than those of the two passes.
 
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.

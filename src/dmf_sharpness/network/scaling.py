@@ -61,8 +61,7 @@ class Scaled:
         factor_exponent: ``k``, shape ``(…)``, float64.
         root_exponent: ``t``.
         zero: Whether the Hessian is zero, shape ``(…)``.
-        possible: Whether such a scale exists, shape ``(…)``. Where it does not, the factors are
-            zeros.
+        possible: Whether such a scale exists, shape ``(…)``. Where it does not, the factors are zeros.
     """
 
     factors: list[Tensor]
@@ -91,8 +90,7 @@ class Scaled:
 def scaled_back(values: Tensor, scaled: Scaled) -> Tensor:
     """Values for the original factors, from ``values`` of the scaled problem, shape ``(…)``.
 
-    The values must scale like the Hessian. The result is NaN where it is outside the range of
-    float64.
+    The values must scale like the Hessian. The result is NaN where it is outside the range of float64.
     """
     result = times_power(values, scaled.exponent).masked_fill(scaled.zero, 0.0)
     return torch.where(scaled.faithful(result, values), result, torch.nan)
@@ -160,8 +158,7 @@ def scaled_problem(
     Args:
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
         input_root: ``S``, or None for the identity.
-        ordinary: Members of a batch whose largest eigenvalue is within ``2^{±ordinary}`` are not
-            scaled.
+        ordinary: Members of a batch whose largest eigenvalue is within ``2^{±ordinary}`` are not scaled.
     """
     # The exponent t of the input root.
     t = 0
@@ -250,8 +247,7 @@ def _norm_bits(W: Tensor) -> Tensor:
 def _swept(X: Tensor, layers: Sequence[Tensor], units: Sequence[Tensor]) -> list[Tensor]:
     """``log₂`` of ``‖X‖_F``, ``‖W_1 X‖_F``, ``‖W_2 W_1 X‖_F``, …, for ``W_i = 2^{units_i} layers_i``.
 
-    The intermediate products are rescaled after each layer, so that none leaves the range of
-    float64.
+    The intermediate products are rescaled after each layer, so that none leaves the range of float64.
     """
     total = torch.zeros(X.shape[:-2], dtype=X.dtype, device=X.device)
     bits = []

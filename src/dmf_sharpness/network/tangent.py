@@ -27,8 +27,7 @@ class Curvature:
     """The eigenpairs of ``2 J Jᵀ`` at minimizers, ascending.
 
     Attributes:
-        eigenvalues: Shape ``(…, K)`` with ``K = d_L r``. Those at the level of rounding are set to
-            zero.
+        eigenvalues: Shape ``(…, K)`` with ``K = d_L r``. Those at the level of rounding are set to zero.
         eigenvectors: Shape ``(…, K, K)``. Column ``k`` holds the stacked columns of the eigenmatrix
             ``Y_k``.
     """
