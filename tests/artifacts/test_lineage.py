@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,73 @@ def test_setting_back_leaves_the_content(tmp_path):
     assert path.read_text() == "content"
     assert path.stat().st_mtime == 1
     lineage.set_back(tmp_path / "none")
+
+
+DIGESTS = """
+import json, sys
+from pathlib import Path
+from dmf_sharpness.artifacts import lineage
+stages = json.loads(sys.argv[2])
+roots = [lineage.stage_sources(rule, Path(sys.argv[1]), detail) for rule, detail in stages]
+print(json.dumps([lineage.code_digest(*files) for files in roots]))
+"""
+DETAILED = [
+    (rule, {"run_study": "landing", "render_figure": "landing"}.get(rule, "")) for rule in STAGES
+]
+"""Every stage, with a study and a figure for those that are of one."""
+ROOMS = sorted(path.parent.name for path in lineage.PACKAGE.glob("*/__init__.py"))
+# Stages that use what lies in a room, and others that have nothing to do with it. Everything imports cli.py,
+# which names the engine and knows experiments.
+USED = {
+    "artifacts": (STAGES, ()),
+    "claims": (("judge_claims", "render_report"), ("generate_minimizers", "run_study", "map_landscape")),
+    "compiled": (("evaluate_sharpness", "run_study"), ()),
+    "descent": (("run_study", "simulate_escape", "render_figure"), ("judge_claims", "generate_minimizers")),
+    "experiments": (("generate_minimizers", "run_study", "render_figure"), ()),
+    "figures": (("render_figure", "render_animation", "render_report"), ("run_study", "judge_claims")),
+    "hessian": (("evaluate_sharpness", "run_study"), ("judge_claims", "render_figure")),
+    "minimizers": (("generate_minimizers",), ("judge_claims", "render_figure", "render_report")),
+    "network": (("generate_minimizers", "evaluate_sharpness", "run_study"), ("judge_claims",)),
+    "studies": (("run_study", "evaluate_sharpness"), ("judge_claims", "render_figure", "render_report")),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the package, to be edited, and the digests of all stages with it."""
+    folder = tmp_path_factory.mktemp("edited")
+    without = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(lineage.PACKAGE, folder / "dmf_sharpness", ignore=without)
+
+    def digests():
+        done = subprocess.run(
+            [sys.executable, "-c", DIGESTS, SCRIPTS, json.dumps(DETAILED)],
+            capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(folder)},
+        )  # fmt: skip
+        return dict(zip(STAGES, json.loads(done.stdout), strict=True))
+
+    return folder / "dmf_sharpness", digests, digests()
+
+
+def test_every_room_is_among_those_that_are_edited():
+    assert sorted(USED) == ROOMS
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_an_edit_of_a_package_itself_changes_the_digest_of_what_imports_from_it(package, room):
+    """Of ``studies/__init__.py``, say, which no stage imports by name: Python runs it all the same."""
+    folder, digests, before = package
+    source = folder / room / "__init__.py"
+    text = source.read_text(encoding="utf-8")
+    source.write_text(f"{text}\nEDITED = True\n", encoding="utf-8")
+    after = digests()
+    source.write_text(text, encoding="utf-8")
+    changed = {rule for rule in STAGES if after[rule] != before[rule]}
+    users, others = USED[room]
+    assert set(users) <= changed
+    assert changed.isdisjoint(others)
+
+
+def test_without_an_edit_the_digests_stay(package):
+    _, digests, before = package
+    assert digests() == before
