@@ -188,3 +188,10 @@ def test_an_environment_whose_python_is_gone_is_made_anew(project):
     (project.folder / ".venv/bin/python").unlink()
     assert project.make().returncode == 0
     assert (project.version, project.installed) == ("3.11.7", 2)
+
+
+def test_every_file_that_it_names_is_there():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:tools|benchmarks|workflow|config|tests)/[\w/.]+", text))
+    assert {"tools/plan.py", "benchmarks/pipeline.py"} <= named
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -6,8 +6,10 @@ another state with new times. After each the plain command must end with what a 
 byte for byte. Six histories by default; DMF_HISTORIES=300 makes 300.
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,12 +19,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
+import safetensors.numpy
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.workflow.conftest import ROOT, make_project
+from dmf_sharpness.artifacts.headers import KEY, read_header
+from tests.workflow.conftest import ROOT, jobs_of, make_project
 from tests.workflow.warm.fate import MOMENTS, WAYS
 
 pytestmark = pytest.mark.pipeline
@@ -160,6 +165,81 @@ def warm() -> Iterator[Warm]:
         result = Warm(Path(folder))
         yield result
         result.server.communicate()
+
+
+def test_every_published_file_that_is_missing_is_made_anew_by_the_same_command(warm, tmp_path):
+    """Snakemake by itself does not: the verdict, which they lead to, is there and newer."""
+    project = tmp_path / "project"
+    shutil.copytree(warm.finished(State()), project, copy_function=shutil.copy2)
+    before = published(project)
+    # And of the artifacts one that only a figure reads, and one that nothing reads.
+    names = [name for name in before if name.endswith((".json", ".md", ".txt", ".html"))]
+    names += [name for name in before if name.startswith("figures/")]
+    names += ["results/landscape/scalar.safetensors", "results/escape/matrix.trajectories.parquet"]
+    assert len(names) == 4 + 3 * 2 + 2
+    for name in names:
+        (project / name).unlink()
+        done = warm.snakemake(project)
+        assert done.returncode == 0, f"{name}: {done.stdout} {done.stderr}"
+        assert published(project) == before, name
+    assert "Nothing to be done" in warm.snakemake(project).stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["", "All 99 claims hold, and each one's negative control fails.\n"]
+)
+def test_a_verdict_that_is_not_of_the_ledger_is_made_anew(warm, text, tmp_path):
+    project = tmp_path / "project"
+    shutil.copytree(warm.finished(State()), project, copy_function=shutil.copy2)
+    before = published(project)
+    (project / "results/verdict.txt").write_text(text)
+    assert warm.snakemake(project).returncode == 0
+    assert published(project) == before
+
+
+def with_older_header(header: dict[str, Any], schema: int) -> str:
+    """A header as the versions of one flat package wrote it; the first schema named no code."""
+    body = {key: value for key, value in header.items() if key != "seal"} | {"schema": schema}
+    body["code"] = "0.1.0" if schema == 1 else "0123456789abcdef"
+    if schema == 1:
+        del body["made_from"], body["options"], body["version"]
+    seal = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return json.dumps(body | {"seal": seal})
+
+
+def make_older(path: Path, schema: int) -> None:
+    """Rewrite a result as the versions of one flat package wrote it, with the same numbers."""
+    if path.suffix == ".parquet":
+        table = parquet.read_table(path)
+        older = with_older_header(read_header(path), schema)
+        parquet.write_table(table.replace_schema_metadata({KEY: older}), path)
+    elif path.suffix == ".safetensors":
+        older = with_older_header(read_header(path), schema)
+        safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, {KEY: older})
+    else:
+        content = path.read_bytes()
+        for fingerprint in set(re.findall(rb"lineage\W{1,4}([0-9a-f]{64})", content)):
+            content = content.replace(fingerprint, 64 * (b"-" if schema == 1 else b"0"))
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_results_of_an_older_version_are_made_anew_and_not_read(warm, schema, tmp_path):
+    project = tmp_path / "project"
+    shutil.copytree(warm.finished(State()), project, copy_function=shutil.copy2)
+    before = published(project)
+    for name in before:
+        make_older(project / name, schema)
+    assert all(published(project)[name] != before[name] for name in before if "verdict" not in name)
+    # Run times of a rule that is no more, which the report would show.
+    old_times = project / "results/benchmarks/study_escape/phase.tsv"
+    old_times.parent.mkdir()
+    shutil.copy(project / "results/benchmarks/judge_claims.tsv", old_times)
+    done = warm.snakemake(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(jobs_of(done)) == 18  # all that there are
+    assert published(project) == before
+    assert "study_escape" not in (project / "results/report.html").read_text()
 
 
 @pytest.mark.parametrize("script", sorted(JOBS))

@@ -1,4 +1,4 @@
-"""What results carry of their origin, in real processes: no mixtures; and the workflow runs anywhere."""
+"""What results carry of their origin, in real processes: no mixtures."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from dmf_sharpness.artifacts.headers import read_header
 from dmf_sharpness.artifacts.lineage import fingerprint_in
-from tests.workflow.conftest import ROOT, SMOKE, jobs_of, make_project, run_in
+from tests.workflow.conftest import ROOT, jobs_of, run_in
 
 pytestmark = pytest.mark.pipeline
 
@@ -144,39 +144,6 @@ def test_a_package_that_is_installed_elsewhere_is_not_taken_for_the_one_at_hand(
         assert done.returncode != 0
         assert "curvature.py; run pip install --editable ." in done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("how", ["inside", "snakefile", "directory"])
-def test_the_workflow_runs_from_and_in_any_folder(tmp_path, how):
-    name = "with {b} and a space"
-    project = make_project(tmp_path / name / "project")
-    folder = project if how == "inside" else tmp_path / name / "elsewhere"
-    folder.mkdir(exist_ok=True)
-    target = "results/sharpness/boundary.parquet"
-    options = {
-        "inside": [],
-        "snakefile": ["-s", str(project / "Snakefile")],
-        "directory": ["--directory", str(folder)],
-    }[how]
-    done = run_in(project if how == "directory" else folder, project)(
-        "snakemake", "figures/exactness.png", target, "--cores", "2", *options
-    )
-    assert "evaluate_sharpness" in jobs_of(done)
-    assert (folder / target).is_file()
-    again = run_in(project if how == "directory" else folder, project)(
-        "snakemake", "figures/exactness.png", target, "--cores", "2", *options
-    )
-    assert jobs_of(again) == []
-    if how != "inside":
-        assert not (project / "results").exists()
-        # A folder with a configuration of its own is run with that one.
-        shutil.copytree(SMOKE, folder / "config")
-        (folder / "config/config.yaml").write_text("experiments: [boundary]\nfigures: []\n")
-        dry = run_in(project if how == "directory" else folder, project)(
-            "snakemake", "results/claims.json", "--cores", "2", "--dry-run", *options
-        )
-        assert "boundary" in dry.stdout + dry.stderr
-        assert "matrix" not in dry.stdout + dry.stderr
 
 
 def test_an_unwritable_home_is_no_obstacle(project):

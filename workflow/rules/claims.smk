@@ -1,4 +1,5 @@
 rule judge_claims:
+    """Judge every claim from the tables, each with its negative control."""
     input:
         **inputs_of("judge_claims", **judged_tables()),
     output:
@@ -8,11 +9,10 @@ rule judge_claims:
         "logs/judge_claims.log",
     benchmark:
         "results/benchmarks/judge_claims.tsv"
-    """Judge every claim from the tables, each with its negative control."""
     localrule: True
     conda:
         ENVIRONMENT
     shell:
         "job python {input.script:q} {output.json}"
         " --sharpness {input.sharpness} --escape {input.escape}"
-        " --bottleneck {input.bottleneck} --studies {input.studies} &> {log}"
+        " --bottleneck {input.bottleneck} --studies {input.studies} &> {log:q}"

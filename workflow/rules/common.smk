@@ -32,8 +32,12 @@ shell.prefix(
 # Absolute where the workflow lies in a folder, whose name may hold braces; else beside the rules.
 ENVIRONMENT = "../envs/replication.yaml"
 if PROJECT is not None:
-    ENVIRONMENT = braced((PROJECT / "workflow" / "envs" / "replication.yaml").absolute())
+    ENVIRONMENT = braced(
+        (PROJECT / "workflow" / "envs" / "replication.yaml").absolute()
+    )
 
+# Patterns and places that several rules name; replicas share the file of their experiment.
+EXPERIMENT = str(CONFIG / "experiments" / "{experiment}.yaml")
 MINIMIZERS = "results/minimizers/{experiment}{replica}.safetensors"
 TRAJECTORIES = "results/escape/{experiment}{replica}.trajectories.parquet"
 CLAIMS, LEDGER = "results/claims.json", "results/claims.md"
@@ -122,35 +126,19 @@ def scripts_folder():
     return folder
 
 
-def script(rule):
-    """The script of a rule, which lies beside the workflow and not in the working directory.
-
-    A function and no pattern: braces in the folder's name are no wildcards.
-    """
-    return lambda wildcards: str(SCRIPTS / f"{rule}.py")
-
-
 def inputs_of(rule, **further):
     """The inputs of a job by a script: the files that it reads, the script itself, the oldest folder."""
-    return {**further, "script": script(rule), "age": OLDEST}
+    return {**further, "script": str(SCRIPTS / f"{rule}.py"), "age": OLDEST}
 
 
 def inputs_of_stage(rule, **further):
     """The same for a stage on the minimizers of one experiment."""
-    read = {"experiment": experiment_file, "minimizers": MINIMIZERS}
-    return inputs_of(rule, **read, **further)
-
-
-def experiment_file(wildcards):
-    """The file of the experiment that a job is of, replicas included."""
-    return str(CONFIG / "experiments" / f"{wildcards.experiment}.yaml")
+    return inputs_of(rule, experiment=EXPERIMENT, minimizers=MINIMIZERS, **further)
 
 
 def experiment_files():
     """The files of all experiments of the configuration."""
-    return [
-        str(CONFIG / "experiments" / f"{name}.yaml") for name in config["experiments"]
-    ]
+    return expand(EXPERIMENT, experiment=config["experiments"])
 
 
 def with_section(section):

@@ -16,6 +16,14 @@ if isinstance(RULES, LocalSourceFile):
     PROJECT = Path(
         os.path.relpath(RULES.join("../..").get_path_or_uri(secret_free=True))
     )
+# Inputs of rules are patterns, in which braces are wildcards: a folder with such a name is named by a link.
+if "{" in str(PROJECT):
+    LINK = Path(".snakemake/project")
+    if LINK.resolve() != PROJECT.resolve():
+        LINK.parent.mkdir(exist_ok=True)
+        LINK.unlink(missing_ok=True)
+        LINK.symlink_to(PROJECT.absolute())
+    PROJECT = LINK
 
 # A folder that has no configuration of its own takes the project's: only results are written there.
 CONFIG = Path("config")

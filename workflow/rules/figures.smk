@@ -1,4 +1,5 @@
 rule render_figure:
+    """Draw one figure from cached tables; nothing is computed again."""
     input:
         unpack(figure_tables),
         **inputs_of("render_figure"),
@@ -14,7 +15,6 @@ rule render_figure:
         "logs/render_figure/{figure}.log",
     benchmark:
         "results/benchmarks/render_figure/{figure}.tsv"
-    """Draw one figure from cached tables; nothing is computed again."""
     localrule: True
     conda:
         ENVIRONMENT
@@ -26,7 +26,7 @@ rule render_figure:
         formats=" ".join(figure_style("formats")),
     shell:
         "job python {input.script:q} {wildcards.figure} {params.stem} {params.options}"
-        " --width {params.width} --palette {params.palette} --formats {params.formats} &> {log}"
+        " --width {params.width} --palette {params.palette} --formats {params.formats} &> {log:q}"
 
 
 rule render_animation:
@@ -44,4 +44,4 @@ rule render_animation:
         ENVIRONMENT
     shell:
         "job python {input.script:q} {output} --trajectories {input.trajectories}"
-        " --landscape {input.landscape} &> {log}"
+        " --landscape {input.landscape} &> {log:q}"

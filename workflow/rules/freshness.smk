@@ -10,7 +10,7 @@ from dmf_sharpness.claims.ledger import read_ledger, to_verdict
 def jobs_of_experiment(name):
     """The jobs on an experiment: outputs, rule, what further names its code, inputs, options."""
     experiment = EXPERIMENTS[name]
-    file = str(CONFIG / "experiments" / f"{name.partition('.')[0]}.yaml")
+    file = EXPERIMENT.format(experiment=name.partition(".")[0])
     minimizers = f"results/minimizers/{name}.safetensors"
     trajectories = f"results/escape/{name}.trajectories.parquet"
     inputs = [file, minimizers]
@@ -57,8 +57,8 @@ def set_back_what_is_not_current():
     of its origin is compared instead; whatever is older than its inputs Snakemake then makes anew, and
     keeps until it has the new one.
 
-    Nor does Snakemake miss a file that only leads to a target which is newer than all that is there.
-    So the outputs of a job are set back together, and the verdict with whatever it comes after.
+    Snakemake also does not make a missing file anew if the target that it leads to is there and newer than
+    everything else. So the outputs of a job are set back together, and the verdict with whatever comes before it.
     """
     for name in EXPERIMENTS:
         for job in jobs_of_experiment(name):

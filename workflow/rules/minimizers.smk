@@ -1,7 +1,7 @@
 rule generate_minimizers:
     """Make the minimizers that an experiment asks for."""
     input:
-        **inputs_of("generate_minimizers", experiment=experiment_file),
+        **inputs_of("generate_minimizers", experiment=EXPERIMENT),
     output:
         ensure(update(MINIMIZERS), non_empty=True),
     log:
@@ -16,4 +16,4 @@ rule generate_minimizers:
     params:
         replica=replica_option,
     shell:
-        "job python {input.script:q} {input.experiment:q} {output} {params.replica} &> {log}"
+        "job python {input.script:q} {input.experiment:q} {output} {params.replica} &> {log:q}"

@@ -1,4 +1,5 @@
 rule render_report:
+    """The ledger and the figures as one HTML file that needs nothing else."""
     input:
         **inputs_of(
             "render_report",
@@ -10,7 +11,6 @@ rule render_report:
         ensure(update(REPORT), non_empty=True),
     log:
         "logs/render_report.log",
-    """The ledger and the figures as one HTML file that needs nothing else."""
     localrule: True
     conda:
         ENVIRONMENT
@@ -21,10 +21,11 @@ rule render_report:
     shell:
         "job python {input.script:q} {input.claims} {output} --figures {input.figures}"
         " --experiments {input.experiments:q} --config {params.config:q}"
-        " --tables {params.tables} &> {log}"
+        " --tables {params.tables} &> {log:q}"
 
 
 rule check_verdict:
+    """Whether every claim holds and every control fails; last, after everything is written."""
     input:
         **inputs_of(
             "check_verdict", claims=CLAIMS, figures=figure_files(), report=REPORT
@@ -33,11 +34,10 @@ rule check_verdict:
         VERDICT,
     log:
         "logs/check_verdict.log",
-    """Whether every claim holds and every control fails; last, after everything is written."""
     localrule: True
     conda:
         ENVIRONMENT
     shell:
         # The verdict into its file; into the log, which is shown, only if it is against the paper.
-        "job python {input.script:q} {input.claims} > {output} 2> {log}"
-        " || {{ cat {output} >> {log}; exit 1; }}"
+        "job python {input.script:q} {input.claims} > {output} 2> {log:q}"
+        " || {{ cat {output} >> {log:q}; exit 1; }}"

@@ -18,7 +18,7 @@ rule evaluate_sharpness:
     params:
         replica=replica_option,
     shell:
-        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output} {params.replica} &> {log}"
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output} {params.replica} &> {log:q}"
 
 
 use rule evaluate_sharpness as measure_bottleneck with:
@@ -56,7 +56,7 @@ rule simulate_escape:
     params:
         replica=replica_option,
     shell:
-        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output.runs} {params.replica} &> {log}"
+        "job python {input.script:q} {input.experiment:q} {input.minimizers} {output.runs} {params.replica} &> {log:q}"
 
 
 rule map_landscape:
@@ -81,7 +81,7 @@ rule map_landscape:
         replica=replica_option,
     shell:
         "job python {input.script:q} {input.experiment:q} {input.minimizers} {input.trajectories}"
-        " {output} {params.replica} &> {log}"
+        " {output} {params.replica} &> {log:q}"
 
 
 rule run_study:
@@ -106,4 +106,4 @@ rule run_study:
         replica=replica_option,
     shell:
         "job python {input.script:q} {input.experiment:q} {input.minimizers} {output} {wildcards.study}"
-        " {params.replica} &> {log}"
+        " {params.replica} &> {log:q}"

@@ -125,7 +125,7 @@ def _name_of(source: Path) -> str:
 def code_digest(*roots: Path) -> str:
     """A digest of files and of all that they import from our package, as at the start of this process."""
     digest = hashlib.sha256()
-    for source in _sources(roots):
+    for source in sorted(_sources(roots), key=_name_of):
         digest.update(f"{_name_of(source)} {len(_bytes_at_start(source))};".encode())
         digest.update(_bytes_at_start(source))
     return digest.hexdigest()[:16]
