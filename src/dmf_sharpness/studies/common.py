@@ -132,6 +132,7 @@ def settle(
     steps: int,
     observe_every: int = 10,
     directions: Tensor | None = None,
+    landed_only: bool = False,
 ) -> Settled:
     """Run gradient descent from points beside minimizers until it ends, and name the outcomes.
 
@@ -143,6 +144,7 @@ def settle(
         steps: The largest number of steps.
         observe_every: The number of steps between two observations of the distance.
         directions: Directions to project the displacement on, ``(R, P, N)``.
+        landed_only: Leave ``end_ratio`` NaN for runs that are still settling.
     """
     centre, problem = sites.centre[index], sites.problem.chosen(index)
     run = gradient_descent(
@@ -164,8 +166,9 @@ def settle(
     radius = torch.maximum(torch.linalg.vector_norm(shift, dim=1), floor)
     outcome, period = classify(run, radius, farthest, last, problem, step_size)
     landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
-    close = run.loss <= CLOSE_LOSS * problem.target.square().sum((-2, -1))
-    landed |= close & torch.tensor([o is EscapeOutcome.UNDECIDED for o in outcome])
+    if not landed_only:
+        close = run.loss <= CLOSE_LOSS * problem.target.square().sum((-2, -1))
+        landed |= close & torch.tensor([o is EscapeOutcome.UNDECIDED for o in outcome])
     end_ratio = np.full(len(outcome), np.nan)
     if bool(landed.any()):
         value = torch.as_tensor(

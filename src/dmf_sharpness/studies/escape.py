@@ -15,6 +15,7 @@ from dmf_sharpness.descent.outcomes import ESCAPE_FACTOR, EscapeOutcome
 from dmf_sharpness.descent.run import Trajectory
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import EscapeSpec
+from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.studies.common import crossed, growth_per_step, settle, sites_of
 from dmf_sharpness.studies.landscape import flattening_directions
 
@@ -47,8 +48,9 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
         has no closed form).
     """
     chosen = _evenly(len(ensemble.kinds), spec.minimizers)
-    sites = sites_of(ensemble.chosen(chosen))
-    slopes = flattening_directions(sites.factors(), sites.problem)
+    here = ensemble.chosen(chosen)
+    sites = sites_of(here)
+    slopes = flattening_directions(here.factors, here.problem)
     number, ratio, radius = crossed(torch.arange(len(chosen)), spec.step_ratios, spec.radii)
     index = number.long()
     step_size = 2 * ratio / sites.closed_form[index]
@@ -60,6 +62,7 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
         spec.steps,
         observe_every=1,
         directions=torch.stack([sites.top, slopes], dim=1)[index],
+        landed_only=True,
     )
     path = end.run.observed
     norm = torch.linalg.vector_norm(sites.centre[index], dim=1)
@@ -80,10 +83,17 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
         distance=end.last,
         growth=growth_per_step(path.projections[:, :, 0], norm),
         predicted_growth=(1 - 2 * ratio).abs().numpy(),
-        end_ratio=np.where(end.outcome == "landed", end.end_ratio, np.nan),
-        flat_sharpness=sites.flat[index].numpy(),
+        end_ratio=end.end_ratio,
+        flat_sharpness=_flat_sharpness(ensemble)[chosen[index.numpy()]],
     )
     return Escapes(table, path)
+
+
+def _flat_sharpness(ensemble: Ensemble) -> np.ndarray:
+    """``λ_flat`` of each minimizer's target; NaN with inputs, where it has no closed form."""
+    if ensemble.input_root is not None:
+        return np.full(len(ensemble.kinds), np.nan)
+    return np.asarray(flat_sharpness(ensemble.target, ensemble.depth))
 
 
 def _evenly(count: int, most: int) -> np.ndarray:
