@@ -76,6 +76,14 @@ def test_the_command_line_may_set_replicas(project):
     assert "Traceback" not in said
 
 
+def test_a_damaged_benchmark_names_the_command_that_makes_it(tmp_path):
+    damaged = tmp_path / "benchmark.parquet"
+    damaged.write_bytes(b"PAR1")
+    said = run_script("render_figure", "benchmark", tmp_path / "x", "--benchmark", damaged)
+    assert said.error.startswith(f"{damaged}: not a readable Parquet file")
+    assert said.error.endswith("; run make bench again")
+
+
 def test_claims_are_not_judged_from_nothing(tmp_path):
     said = run_script("judge_claims", tmp_path / "c.json")
     assert said.error == "--sharpness, --escape, --bottleneck, --studies: expected tables, got none"
