@@ -1,1 +1,1 @@
-"""An experiment file, checked, and the ensemble of minimizers that it asks for."""
+"""Experiment files, their checks, and the ensembles of minimizers that they ask for."""

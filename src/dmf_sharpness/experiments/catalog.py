@@ -1,9 +1,9 @@
-"""The studies and the figures that there are, as their own modules declare them.
+"""The catalog of all studies and figures, read from the declarations in their modules.
 
-A study says in ``STUDY = StudyOptions(…)`` which options it needs and takes, a figure in ``FIGURE =
-FigureInputs(…)`` which tables it draws, what it asks of the experiments, and its caption. These statements
-are read and the modules are not imported: every Snakemake process asks for them, and the modules need
-PyTorch or Matplotlib. That is why a declaration holds literals alone.
+A study declares in ``STUDY = StudyOptions(…)`` which options it needs and takes. A figure declares in
+``FIGURE = FigureInputs(…)`` which tables it draws, what it asks of the experiments, and its caption. Every
+Snakemake process needs these declarations, but importing the modules would load PyTorch or Matplotlib. So
+the statements are parsed and the modules are not imported, which is why a declaration may only hold literals.
 """
 
 import ast
@@ -20,9 +20,9 @@ from dmf_sharpness.experiments import options
 
 PACKAGE = Path(__file__).parents[1]
 TABLES = ("sharpness", "bottleneck", "escape", "trajectories", "landscape", "benchmark")
-"""Kinds of artifacts that a figure may draw, besides ``studies/<name>``."""
+"""A figure may draw artifacts of these kinds, and the tables of studies, ``studies/<name>``."""
 PROPERTIES = ("factorization", "several radii")
-"""Further properties that a figure may ask of its experiments; ``experiment.py`` says what they are."""
+"""A figure may ask for experiments with one of these properties, which ``experiment.py`` defines."""
 
 _TEXTS = tuple[str, ...]
 _TYPES: dict[object, str] = {_TEXTS: "a tuple of texts", bool: "True or False"}
@@ -35,11 +35,11 @@ class StudyOptions:
     """The options of a study, which are the keys of its section in an experiment file.
 
     Attributes:
-        needs: Options that it cannot do without, of those in :mod:`dmf_sharpness.experiments.options`.
-        takes: Options that it takes besides.
-        one_value: Lists among them of which it uses one value.
-        on_data: Whether it runs on data, too, where the flat limit has no closed form.
-        leaves: Whether its runs leave the minimizers, which takes step ratios above 1.
+        needs: The required options, of those in :mod:`dmf_sharpness.experiments.options`.
+        takes: The options that may be left out.
+        one_value: Options that are lists, but must hold a single value in this study.
+        on_data: Whether the study can also run on data, where ``λ_flat`` has no closed form.
+        leaves: Whether its runs leave the minimizers, for which all step ratios must be above 1.
     """
 
     needs: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class StudyOptions:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """All that a section of this study may hold."""
+        """All options that a section of this study may hold."""
         return (*self.needs, *self.takes)
 
 
@@ -59,10 +59,10 @@ class FigureInputs:
     """The inputs of a figure and its caption.
 
     Attributes:
-        tables: Kinds of artifacts that it draws, of :data:`TABLES`; ``studies/landing`` is the table of
-            a study.
-        caption: What it shows, with the numbers of the ledger as ``{C2.value}`` and ``{C2.n}``.
-        of: Some further property of the experiments, one of :data:`PROPERTIES`.
+        tables: The kinds of artifacts that it draws, of :data:`TABLES`; ``studies/landing`` is the table of
+            the study ``landing``.
+        caption: The caption, in which ``{C2.value}`` and ``{C2.n}`` stand for numbers of the ledger.
+        of: A further property that the experiments must have, one of :data:`PROPERTIES`, or None.
     """
 
     tables: tuple[str, ...]
@@ -120,11 +120,11 @@ def _declared(
     form: type[Declared],
     problems_of: Callable[[Declared], Iterator[str]],
 ) -> dict[str, Declared]:
-    """What the modules of a folder declare, by the name of the module.
+    """The declarations in the modules of a folder, by the name of the module.
 
     Raises:
-        UserError: A declaration is no call of the form with literals, or one of these is not known; the
-            message names the file and the key.
+        UserError: A declaration does not have the right form, or holds something other than literals, or an
+            unknown name; the message names the file and the key.
     """
     start = re.compile(rf"^{constant}\b *[:=]", re.MULTILINE)
     found = {}
@@ -148,7 +148,7 @@ def _declared(
 
 
 def _first_statement(text: str) -> ast.stmt | None:
-    """The statement that a text begins with: to parse the whole module would take ten times as long."""
+    """The first statement of a text; to parse the whole module would take ten times as long."""
     lines = text.splitlines()
     for count in range(1, len(lines) + 1):
         try:
@@ -159,7 +159,7 @@ def _first_statement(text: str) -> ast.stmt | None:
 
 
 def _literals(statement: ast.stmt | None, form: type[Declared]) -> dict[str, Any] | None:
-    """The keyword arguments of ``NAME = Form(key=literal, …)``; None if the statement is another."""
+    """The keyword arguments of ``NAME = Form(key=literal, …)``; None for any other statement."""
     match statement:
         case ast.Assign(value=ast.Call(func=ast.Name(id=name), args=[], keywords=keywords)):
             with suppress(ValueError):
@@ -169,7 +169,7 @@ def _literals(statement: ast.stmt | None, form: type[Declared]) -> dict[str, Any
 
 
 def _form_problems(given: Mapping[str, object], form: type[Declared]) -> Iterator[str]:
-    """What the arguments of a declaration lack, or have of another type."""
+    """Faults of a declaration: unknown or missing arguments, and arguments of a wrong type."""
     known = {field.name: field for field in fields(form)}
     for key, value in given.items():
         if key not in known:

@@ -1,6 +1,6 @@
-"""What is wrong with a configuration or an experiment file: the key, expected, got, in one line.
+"""Checks of the configuration and of experiment files; a fault is one line, ``key: expected …, got …``.
 
-Every Snakemake process reads the experiment files, so this module imports no torch.
+This module imports no torch, because every Snakemake process reads the experiment files.
 """
 
 import copy
@@ -18,14 +18,14 @@ from dmf_sharpness.experiments.options import LISTS, study_schema
 
 SCHEMAS = Path(__file__).with_name("schemas")
 MOST_PARAMETERS = 10_000
-"""Every minimizer is held against its dense Hessian, which at that many parameters takes 800 MB."""
+"""A network may have this many parameters, because its dense Hessian is computed, which then takes 800 MB."""
 MOST_NUMBERS = 2_000_000_000
-"""What a stage may have to hold at once: 16 GB."""
+"""A stage may hold this many numbers in memory at once, which take 16 GB."""
 
 
 @cache
 def config_schema() -> Schema:
-    """The schema of the configuration, with the figures that there are."""
+    """The schema of the configuration, in which ``figures`` accepts the figures of the catalog."""
     schema = copy.deepcopy(dict(read_schema(SCHEMAS / "config.yaml")))
     drawn = [name for name, figure in catalog.figures().items() if "benchmark" not in figure.tables]
     schema["properties"]["figures"]["items"] = {"enum": drawn}
@@ -34,7 +34,7 @@ def config_schema() -> Schema:
 
 @cache
 def experiment_schema() -> Schema:
-    """The schema of an experiment, with the studies that there are and the options that they take."""
+    """The schema of an experiment, in which ``studies`` accepts the studies of the catalog."""
     schema = copy.deepcopy(dict(read_schema(SCHEMAS / "experiment.yaml")))
     schema["$defs"] = {"study": study_schema()}
     studies = {name: {"$ref": "#/$defs/study"} for name in catalog.studies()}
@@ -43,10 +43,10 @@ def experiment_schema() -> Schema:
 
 
 def check_config(content: object) -> None:
-    """Check the pipeline's configuration by itself, apart from the experiments that it names.
+    """Check the pipeline's configuration by itself, without the experiments that it names.
 
     Raises:
-        UserError: What is wrong, ``key: expected …, got …``, without the file's name.
+        UserError: The configuration has a fault; the message does not name the file.
     """
     _raise_first(schema_problems(content, config_schema()))
     assert isinstance(content, Mapping)
@@ -56,10 +56,10 @@ def check_config(content: object) -> None:
 
 
 def check_experiment(content: object) -> None:
-    """Check what an experiment file holds, by its schema and by what a schema cannot say.
+    """Check the content of an experiment file, by its schema and by rules that a schema cannot express.
 
     Raises:
-        UserError: What is wrong, ``key: expected …, got …``, without the file's name.
+        UserError: The content has a fault; the message does not name the file.
     """
     _raise_first(schema_problems(content, experiment_schema()))
     assert isinstance(content, Mapping)
@@ -84,9 +84,11 @@ def _not_finite(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tup
 
 
 def _problems(content: Mapping[str, Any]) -> Iterator[str]:
-    """What a JSON schema cannot say."""
+    """Faults that a JSON schema cannot express, because they concern several keys at once."""
     for key, value in _not_finite(content):
         yield f"{key}: expected a finite number, got {value}"
+
+    # The target, by itself.
     target = content["target"]
     explicit = target["kind"] == "explicit"
     if ("singular_values" in target) != (target["kind"] == "spectrum"):
@@ -95,6 +97,8 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"target.singular_values: expected {expected} for kind {target['kind']!r}, got {got}"
     if target["kind"] not in ("gaussian", "spectrum") and target.get("count", 1) != 1:
         yield f"target.count: expected 1 for target.kind {target['kind']!r}, got {target['count']}"
+
+    # The networks, which must suit the target and the kinds of minimizers.
     kinds = [spec["kind"] for spec in content["minimizers"]]
     narrow = "bottlenecked" in kinds
     if narrow:
@@ -104,10 +108,14 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield from _network_problems(f"networks[{k}]", network, target["kind"], narrow, rank)
         yield from _boundary_problems(f"networks[{k}].widths", network["widths"], kinds)
         yield from _size_problems(f"networks[{k}]", network["widths"], content)
+
+    # Each study and each kind of minimizer.
     for name, study in content.get("studies", {}).items():
         yield from _study_problems(f"studies.{name}", name, study, target["kind"])
     for k, spec in enumerate(content["minimizers"]):
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
+
+    # The contour map, which shows recorded paths of the escape stage.
     if "landscape" in content and "escape" not in content:
         yield "landscape: expected with an escape section, whose paths it maps, got none"
     recorded = content.get("escape", {}).get("recorded")
@@ -118,7 +126,7 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) -> Iterator[str]:
-    """Widths that the constructions at the boundary of the flatness condition need."""
+    """Faults of widths that do not suit the kinds at the boundary of the flatness condition."""
     hidden = widths[1:-1]
     if "equal_sharp" in kinds and (len(set(hidden)) > 1 or hidden[0] <= widths[0]):
         yield (
@@ -135,7 +143,7 @@ def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) ->
 
 
 def _bottleneck_problems(content: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
-    """A bottleneck is an experiment of its own: what holds elsewhere does not hold there."""
+    """Faults of experiments with a bottleneck, in which other minimizers, runs and studies make no sense."""
     if set(kinds) != {"bottlenecked"}:
         yield f"minimizers: expected all or none of kind 'bottlenecked', got {kinds}"
     if content["target"]["kind"] != "gaussian":
@@ -187,7 +195,7 @@ def _network_problems(
 def _factor_problems(
     key: str, factors: Sequence[Sequence[Sequence[float]]], widths: Sequence[int]
 ) -> Iterator[str]:
-    """Explicit factors must fit their widths, and have a product that is not zero."""
+    """Faults of explicit factors, which must fit the widths and have a nonzero product."""
     for i, matrix in enumerate(factors):
         shape = (len(matrix), len(matrix[0]) if matrix else 0)
         if len({len(row) for row in matrix}) > 1:
@@ -210,7 +218,7 @@ def _factor_problems(
 
 
 def _size_problems(key: str, widths: Sequence[int], content: Mapping[str, Any]) -> Iterator[str]:
-    """What no machine holds is refused here, not by the operating system in the middle of a run."""
+    """Sizes that do not fit into memory, refused here because otherwise a job would die in the middle."""
     parameters = sum(a * b for a, b in itertools.pairwise(widths))
     if parameters > MOST_PARAMETERS:
         yield (
@@ -235,7 +243,7 @@ def _size_problems(key: str, widths: Sequence[int], content: Mapping[str, Any]) 
         for axis in LISTS:
             starts *= len(section.get(axis, [0]))
         starts *= section.get("repeats", 1)
-        # Some stages keep a few numbers for every step; most look every tenth.
+        # The escape stage keeps a few numbers of every step; most studies observe every tenth step.
         steps = section.get("steps", section.get("points", 1))
         numbers = starts * (4 * steps if name == "escape" else steps)
         if numbers > 10 * MOST_NUMBERS:

@@ -1,4 +1,4 @@
-"""The minimizers of an experiment: made from its file, stored, and read back."""
+"""The minimizers of an experiment: their construction, their file, and the ensembles that studies take."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from dmf_sharpness.network.factors import end_to_end
 from dmf_sharpness.network.problem import Problem
 
 KIND = "minimizers"
+"""Files of minimizers are artifacts of this kind."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Ensemble:
     """``B`` minimizers of one network.
 
     Attributes:
-        network: Its place in the experiment file, from 0.
+        network: The place of the network in the experiment file, from 0.
         widths: ``(d_0, …, d_L)``.
-        kinds: How each minimizer was made, ``B`` names.
+        kinds: The kind of each minimizer, ``B`` names.
         factors: ``W_i``, each ``(B, d_i, d_{i-1})``.
         target: ``T``, shape ``(B, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
         input_root: ``S``, shape ``(d_0, r)``; None in matrix factorization.
@@ -59,11 +60,11 @@ class Ensemble:
 
     @property
     def problem(self) -> Problem:
-        """What the minimizers minimize."""
+        """The problem that the minimizers solve, ``T`` and ``S``."""
         return Problem(self.target, self.input_root)
 
     def chosen(self, which: np.ndarray) -> "Ensemble":
-        """The minimizers of these numbers."""
+        """The ensemble of the minimizers with the given numbers."""
         return replace(
             self,
             kinds=tuple(self.kinds[b] for b in which),
@@ -72,11 +73,11 @@ class Ensemble:
         )
 
     def one(self, b: int) -> list[Tensor]:
-        """``[W_1 … W_L]`` of the minimizer of this number."""
+        """``[W_1 … W_L]`` of the minimizer with the given number."""
         return [W[b] for W in self.factors]
 
     def rows(self, minimizers: Sequence[int] | np.ndarray) -> pd.DataFrame:
-        """The columns with which every table of a study begins: the minimizer that a row is of.
+        """The first columns of every study's table, which identify the minimizer of a row.
 
         Args:
             minimizers: The number of the minimizer of each row.
@@ -96,7 +97,7 @@ class Ensemble:
 
 
 def regression_of(experiment: Experiment, network: int) -> Regression | None:
-    """The data that one network of an experiment trains on; None in matrix factorization."""
+    """The training data of one network of an experiment; None in matrix factorization."""
     if experiment.target.kind != "digits":
         return None
     return digits(experiment.networks[network].whitened)
@@ -141,8 +142,8 @@ def _one_minimizer(
 def generate(experiment: Experiment) -> Iterator[Ensemble]:
     """Make the minimizers that an experiment asks for, network by network.
 
-    Each minimizer has a seed of its own, ``(experiment's seed, network, target, kind, number)``:
-    adding one to the file changes none of the others.
+    Each minimizer has its own seed, ``(experiment's seed, network, target, kind, number)``, so that a new
+    one in the file changes none of the others.
     """
     for k, network in enumerate(experiment.networks):
         regression = regression_of(experiment, k)
@@ -181,10 +182,10 @@ def save(
     """Write the minimizers of an experiment as one safetensors file.
 
     Args:
-        path: Where to.
-        experiment: Of which the minimizers are.
-        ensembles: A network's minimizers each, in order.
-        origin: Further entries of the header, such as its lineage.
+        path: The file.
+        experiment: The experiment that the minimizers belong to.
+        ensembles: The minimizers of each network, in order.
+        origin: Further entries of the header, such as the lineage.
     """
     tensors: dict[str, Tensor] = {}
     networks = []
@@ -201,7 +202,7 @@ def save(
 
 
 def load(path: Path, experiment: Experiment) -> list[Ensemble]:
-    """Read the minimizers of an experiment, and make sure that they are of this experiment.
+    """Read the minimizers of an experiment, after a check that the file belongs to it.
 
     Raises:
         ArtifactError: The file is missing, damaged, or of another version of the experiment.

@@ -1,6 +1,6 @@
-"""An experiment file, parsed and validated into a frozen dataclass.
+"""Experiment files and the configuration, parsed and validated into frozen dataclasses.
 
-Every Snakemake process reads the experiment files, so this module imports no torch.
+This module imports no torch, because every Snakemake process reads the experiment files.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _log = logging.getLogger("dmf_sharpness")
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What the factors multiply to."""
+    """The target matrix, which is the product of the factors at a minimizer."""
 
     kind: str
     count: int = 1
@@ -36,7 +36,7 @@ class TargetSpec:
 
 @dataclass(frozen=True)
 class Network:
-    """Widths ``d_0 … d_L``; whitened inputs (of digits); the factors where the target is explicit."""
+    """A network: its widths ``d_0 … d_L``, whether inputs are whitened, and factors if they are explicit."""
 
     widths: tuple[int, ...]
     whitened: bool = False
@@ -45,7 +45,7 @@ class Network:
 
 @dataclass(frozen=True)
 class MinimizerSpec:
-    """A kind of minimizer and how many of it to make for each target."""
+    """A kind of minimizer, the number of such minimizers for each target, and the options of the kind."""
 
     kind: str
     count: int = 1
@@ -56,7 +56,7 @@ class MinimizerSpec:
     product_ratio: float | None = None
 
     def ratio_of(self, number: int) -> float:
-        """``λ_max / λ_flat`` of the prescribed minimizer of this number: spaced evenly in the logarithm."""
+        """``λ_max / λ_flat`` of the prescribed minimizer with this number, evenly spaced in the logarithm."""
         assert self.sharpness_ratio is not None
         if self.sharpness_ratio_to is None or self.count == 1:
             return self.sharpness_ratio
@@ -66,7 +66,7 @@ class MinimizerSpec:
 
 @dataclass(frozen=True)
 class EscapeSpec:
-    """Starts and step sizes of the gradient-descent runs."""
+    """The starts and step sizes of the runs of gradient descent in the escape stage."""
 
     minimizers: int
     step_ratios: tuple[float, ...]
@@ -81,12 +81,17 @@ class Experiment:
 
     Attributes:
         name: The file's name without ``.yaml``.
-        description: What it is for, one or two sentences.
-        seed: Seed of everything random in it.
-        studies: Studies of the escape, by name.
-        digest: SHA-256 of the parsed content: comments, layout and a seed written ``3.0`` do not count.
-        file_digest: The same, of the file: all replicas of an experiment share it.
-        landscape_points: Grid points along an axis of the contour map; None draws none.
+        description: The purpose of the experiment in one or two sentences.
+        seed: The seed of all random draws of the experiment, but those of the studies.
+        target: The target matrices.
+        networks: The networks.
+        minimizers: The kinds of minimizers, each with their number.
+        escape: The runs of the escape stage; None if there are none.
+        landscape_points: The number of grid points along an axis of the contour map; None for no map.
+        studies: The options of each study, by its name.
+        digest: The SHA-256 digest of the parsed content, which comments and layout do not change. A replica
+            has a digest of its own.
+        file_digest: The digest of the file's content, which all replicas of an experiment share.
     """
 
     name: str
@@ -103,12 +108,12 @@ class Experiment:
 
     @property
     def bottlenecked(self) -> bool:
-        """Whether its minimizers have a layer narrower than the target's rank, and so a residual."""
+        """Whether the minimizers have a layer narrower than the target's rank, and therefore a residual."""
         return all(spec.kind == "bottlenecked" for spec in self.minimizers)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The header entries that tie an artifact to this experiment."""
+        """The entries of an artifact's header that identify its experiment."""
         return {"experiment": self.name, "digest": self.digest, "seed": self.seed}
 
 
@@ -116,7 +121,7 @@ def read_experiment(path: Path) -> tuple[dict[str, Any], str]:
     """The checked content of an experiment file, and its digest.
 
     Raises:
-        UserError: As :func:`load_experiment`.
+        UserError: As in :func:`load_experiment`.
     """
     content = with_integers(read_yaml(path), experiment_schema())
     try:
@@ -131,11 +136,11 @@ def load_experiment(path: Path, replica: int = 1) -> Experiment:
 
     Args:
         path: The file.
-        replica: From 2 on, the same experiment drawn anew, see :func:`drawn_anew`.
+        replica: The number of the replica; 1 is the experiment itself, see :func:`drawn_anew` for others.
 
     Raises:
-        UserError: The file is missing, is no YAML, or asks for what cannot be had; the message is
-            one line with the file, the key, what was expected and what was given.
+        UserError: The file is missing, is no YAML, or asks for something impossible. The message is one
+            line with the file, the key, what was expected and what was given.
     """
     content, digest = read_experiment(path)
     lineage.record(path, digest)
@@ -169,7 +174,7 @@ def load_experiment(path: Path, replica: int = 1) -> Experiment:
 
 
 def drawn_anew(experiment: Experiment, replica: int) -> Experiment:
-    """The same experiment from other seeds: the replica of this number, 2 or more, ``<name>.r<number>``."""
+    """A replica, ``<name>.r<number>``: the same experiment with other seeds; numbers begin with 2."""
 
     def another(seed: int) -> int:
         return int(hashlib.sha256(f"{seed} {replica}".encode()).hexdigest()[:12], 16)
@@ -189,12 +194,12 @@ def drawn_anew(experiment: Experiment, replica: int) -> Experiment:
 def load_config(
     config: Mapping[str, Any], path: Path, folder: Path | None = None
 ) -> dict[str, Experiment]:
-    """Validate the pipeline's configuration and load the experiments it names, with their replicas.
+    """Validate the pipeline's configuration, and load the experiments that it names with their replicas.
 
     Args:
-        config: The parsed configuration, as Snakemake hands it over.
-        path: The file it came from, for messages.
-        folder: Where the experiments are; None for ``experiments/`` beside the file.
+        config: The parsed configuration, as Snakemake passes it.
+        path: The file of the configuration, for messages.
+        folder: The folder of the experiments; None for ``experiments/`` beside the file.
 
     Raises:
         UserError: The configuration or one of its experiments is not valid.
@@ -232,7 +237,7 @@ def load_config(
 
 
 Need = tuple[str, Callable[[Experiment], bool]]
-"""What is asked of at least one experiment: in words, and as a condition."""
+"""A need is a condition that at least one experiment must meet: its words in messages, and its test."""
 
 
 def _is_factorization(experiment: Experiment) -> bool:
@@ -255,7 +260,7 @@ TABLES: dict[str, Need] = {
     "trajectories": ("with escape.recorded", _is_recorded),
     "landscape": ("with a landscape section", lambda e: e.landscape_points is not None),
 }
-"""The experiments that have each kind of table; those of the studies are beside them."""
+"""A kind of table needs an experiment like this; the table of a study needs one with that study."""
 PROPERTIES: dict[str, Need] = {
     "factorization": ("of matrix factorization, not bottlenecked", _is_factorization),
     "several radii": (
@@ -263,11 +268,11 @@ PROPERTIES: dict[str, Need] = {
         lambda e: _is_recorded(e) and _has_several_radii(e),
     ),
 }
-"""Further properties that a figure may ask of the experiments that it draws."""
+"""A figure may ask that one of its experiments has such a property."""
 
 
 def needs_of(figure: catalog.FigureInputs) -> list[Need]:
-    """Everything that a figure asks of the experiments: for each need one must be there."""
+    """The needs of a figure; for each of them the configuration must have an experiment that meets it."""
     needs = [] if figure.of is None else [PROPERTIES[figure.of]]
     for table in figure.tables:
         _, _, study = table.partition("studies/")

@@ -1,7 +1,7 @@
 """The options of studies: their types, ranges, defaults and meaning.
 
-This is the only place to add one. The schema of experiment files takes its part on studies from here, and
-which study takes which option the studies say themselves
+A new option is added here and nowhere else: the schema of experiment files takes its part on studies from
+this module. Each study declares itself which options it takes
 (:class:`dmf_sharpness.experiments.catalog.StudyOptions`).
 """
 
@@ -16,7 +16,7 @@ _LIST = tuple[float, ...]
 
 
 def _option(default: Default, description: str, **limits: float) -> Default:
-    """A field with what a JSON schema says of it; for a list, of each number in it."""
+    """A field with its entries in the JSON schema; the limits of a list apply to each of its numbers."""
     return field(default=default, metadata={"description": description, "limits": limits})
 
 
@@ -24,10 +24,10 @@ def _option(default: Default, description: str, **limits: float) -> Default:
 class StudySpec:
     """The options of one study (:mod:`dmf_sharpness.studies`).
 
-    Those that it has no use for keep their defaults.
+    Options that the study does not use keep their defaults.
     """
 
-    steps: int = _option(0, "Most steps of a run.", minimum=1, maximum=10**9)
+    steps: int = _option(0, "The largest number of steps of a run.", minimum=1, maximum=10**9)
     points: int = _option(0, "Points along a path.", minimum=2, maximum=100_000)
     path_length: float = _option(
         0.0, "The end of the range of t along a path.", exclusiveMinimum=0, maximum=1e6
@@ -36,7 +36,7 @@ class StudySpec:
         (), "Values of c = η λ_max / 2; 1 is the limit of stability.", minimum=1e-6, maximum=1e6
     )
     radii: tuple[float, ...] = _option(
-        (), "Distances of the starts from the minimizer; 0 leaves it to rounding.",
+        (), "Distances of the starts from the minimizer; 0 starts at the minimizer itself.",
         minimum=0, maximum=1e6,
     )  # fmt: skip
     momenta: tuple[float, ...] = _option(
@@ -46,7 +46,7 @@ class StudySpec:
         (), "Values at which a relative spectral product is held.", minimum=1e-6, maximum=1e6
     )
     regularizations: tuple[float, ...] = _option(
-        (), "Values of μ over the threshold μ* of collapse.", minimum=1e-6, maximum=1e6
+        (), "Values of μ in units of μ*, the threshold of collapse.", minimum=1e-6, maximum=1e6
     )
     repeats: int = _option(
         1, "Random starts per minimizer and step ratio.", minimum=1, maximum=100_000
@@ -55,9 +55,9 @@ class StudySpec:
 
 
 NAMES = tuple(option.name for option in fields(StudySpec))
-"""All options."""
+"""This tuple names all options."""
 LISTS = tuple(option.name for option in fields(StudySpec) if option.type == _LIST)
-"""Those that are lists: a study runs with every value."""
+"""These options are lists; a study runs with every value in them."""
 
 
 @cache
@@ -70,6 +70,6 @@ def study_schema() -> dict[str, Any]:
             number = {"type": "number", **limits}
             one = {"type": "array", "minItems": 1, "uniqueItems": True, "items": number}
         else:
-            one = {"type": _TYPES[option.type], **limits}  # type: ignore[index]  # a class, not its name
+            one = {"type": _TYPES[option.type], **limits}  # type: ignore[index]  # types here are classes, never names
         properties[option.name] = {"description": described, **one}
     return {"type": "object", "additionalProperties": False, "properties": properties}

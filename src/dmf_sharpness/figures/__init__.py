@@ -1,1 +1,1 @@
-"""The figures: one module each, ``draw(tables) -> Figure``. They read tables and compute nothing."""
+"""The figures: each module has ``draw(tables) -> Figure``, which reads tables and computes nothing."""

@@ -1,4 +1,4 @@
-"""The contour figure as it comes about: gradient descent leaves the minimizer, swings, and settles."""
+"""The contour figure as an animation: gradient descent leaves the minimizer, oscillates, and settles."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from dmf_sharpness.figures import contour, style
 from dmf_sharpness.figures.tables import Tables
 
 FRAMES, HELD = 110, 20
-"""Frames over the logarithm of the steps, and how many the last one stays."""
+"""The animation has this many frames, and then shows the last one for so many more."""
 FRAME_RATE = 12
+"""The animation shows this many frames per second."""
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One run: its steps, and the lines that show it."""
+    """One run: its steps, and the lines that show it in both panels."""
 
     steps: np.ndarray
     plane: np.ndarray
@@ -40,10 +41,10 @@ class _Run:
 
 
 def animate(tables: Tables) -> FuncAnimation:
-    """Left, the iterates on the contour map; right, their distance from the minimizer.
+    """An animation with the iterates on the contour map (left) and their distance from the minimizer (right).
 
-    The frames are evenly spaced in the logarithm of the number of steps: the swings take some tens of
-    them, to settle takes thousands.
+    The frames are evenly spaced in the logarithm of the number of steps, because the oscillation takes tens
+    of steps, but settling takes thousands.
     """
     paths = contour.shown_paths(tables)
     figure = style.new_figure(columns=2, wide=True, ratio=0.85)
@@ -105,7 +106,7 @@ def _run(path: pd.DataFrame, colour: object, label: str, panels: tuple[Axes, Axe
 
 
 def add_comment(path: Path, text: str) -> None:
-    """Put a comment of at most 255 characters into a GIF, as the last block before its end."""
+    """Write a comment of at most 255 characters into a GIF, as the last block before its end."""
     content = path.read_bytes()
     assert content.endswith(b"\x3b")
     block = text.encode("ascii")

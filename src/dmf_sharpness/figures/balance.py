@@ -21,11 +21,11 @@ FIGURE = FigureInputs(
 )
 
 FLOOR = 1e-16
-"""Imbalance of balanced minimizers is rounding; a smaller one is drawn here."""
+"""Smaller imbalances, which are rounding errors, are drawn at this value."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Flat minimizers can be far apart in Frobenius norm; beyond depth 2 some are unbalanced in both."""
+    """Spectral imbalance against Frobenius imbalance; flat minimizers above may be unbalanced in both."""
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     flat = table.excess.abs() <= EXACT
     equal = table.spectral_imbalance <= style.ROUNDING

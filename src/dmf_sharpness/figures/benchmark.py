@@ -1,4 +1,4 @@
-"""Seconds for one sharpness and its error against the number of parameters, a line per tool."""
+"""The time for one sharpness and its error against the number of parameters, a line per tool."""
 
 from typing import Any
 
@@ -14,15 +14,16 @@ FIGURE = FigureInputs(
 )
 
 ROUNDING = 1e-16
-"""Where an error of exactly zero is drawn."""
+"""An error of exactly zero is drawn at this value."""
 MARKERS = "os^vDP<>"
+"""Each tool has one of these markers."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Medians above, relative errors below; hollow markers where that is above 1e-8.
+    """Median times above, relative errors below; markers are hollow where the error is above 1e-8.
 
-    Networks with narrow ends on the left, square ones on the right: their sharpness takes different
-    methods, and times of one size are far apart.
+    Networks with narrow ends are on the left and square ones on the right, because different methods compute
+    their sharpness, and the times differ widely at the same number of parameters.
     """
     table = tables.benchmark
     table = table[(table.status == "ok") & ~table.widths.str.contains("×")]
@@ -40,7 +41,7 @@ def draw(tables: Tables) -> Figure:
             part = shown[shown.tool == tool].sort_values("parameters")
             width, order = (1.8, 5) if tool == OURS else (0.7, 2)
             errors = part.error.clip(lower=ROUNDING)
-            # Where nothing else could be run to compare with the error is not known.
+            # The error is NaN, and the marker is filled, if no other tool could be run to compare with.
             faces = ["white" if error > ACCURATE else colour for error in part.error]
             for axes, values in ((above, part.seconds), (below, errors)):
                 axes.plot(part.parameters, values, color=colour, zorder=order, linewidth=width)

@@ -1,4 +1,4 @@
-"""The benchmark of the engine as Markdown: in short for the README, and tool by tool."""
+"""The benchmark of the sharpness as Markdown: a short table for the README, and a table of all tools."""
 
 import math
 from typing import Any
@@ -6,17 +6,18 @@ from typing import Any
 import pandas as pd
 
 OURS = "dmf_sharpness"
+"""This package has this name among the tools."""
 ACCURATE = 1e-8
-"""Relative error up to which a tool is called accurate."""
+"""A tool counts as accurate up to this relative error."""
 
 
 def to_short_markdown(table: pd.DataFrame) -> str:
-    """A row for each problem: our time and error, and the fastest of the accurate tools.
+    """A table with a row for each problem: our time and error, and the fastest of the accurate tools.
 
     Args:
-        table: Columns ``widths``, ``parameters``, ``tool``, ``status``, ``seconds``,
-            ``cpu_seconds``, ``error``,
-            ``residual`` and ``ratio``; ``memory`` where it was measured.
+        table: A row per problem and tool with the columns ``widths``, ``parameters``, ``tool``, ``status``,
+            ``seconds``, ``cpu_seconds``, ``error``, ``residual``, ``ratio``, and ``memory`` if it was
+            measured.
     """
     lines = [
         "| widths | parameters | this engine | relative error | fastest accurate tool | ratio |",
@@ -37,7 +38,7 @@ def to_short_markdown(table: pd.DataFrame) -> str:
         stopped = [row for row in others if row["status"] == "stopped"]
         fastest, ratio = "–", "–"
         if right or stopped:
-            # Without an accurate answer in time, how long the tools had.
+            # If no tool gave an accurate answer in time, the time limit is a lower bound.
             bound = "" if right else "> "
             best = min(right or stopped, key=lambda row: float(row["seconds"]))
             fastest = f"{best['tool']}, {bound}{_time(best['seconds'])}"
@@ -48,7 +49,7 @@ def to_short_markdown(table: pd.DataFrame) -> str:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A row for each tool and problem: time, its ratio to ours, error."""
+    """A table with a row for each tool and problem: its time, the ratio to our time, and its error."""
     lines = [
         "| widths | parameters | tool | repeats | time | processor time | ratio | relative error |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",

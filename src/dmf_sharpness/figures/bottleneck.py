@@ -1,4 +1,4 @@
-"""How far the exact expression falls short behind a bottleneck, network by network."""
+"""The error of the closed form behind a bottleneck, network by network."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,13 +22,13 @@ FIGURE = FigureInputs(
 )
 
 SMALLEST = float(np.finfo(np.float64).eps) / 2
-"""Where an excess of zero is drawn."""
+"""An excess of zero is drawn at this value."""
 
 
 def draw(tables: Tables) -> Figure:
-    """The excess of the true sharpness, a row of dots per network, a colour per depth.
+    """The relative excess of the true sharpness over the closed form, a row per network, a colour per depth.
 
-    Hollow dots: the true sharpness is below the expression.
+    Dots are hollow where the true sharpness is below the closed form.
     """
     table = tables.bottleneck
     networks = table.drop_duplicates("widths").sort_values(["depth", "tight_ends", "widths"])

@@ -1,4 +1,4 @@
-"""Where the flatness condition stops: equal products of a wrong value; flat without equal products."""
+"""The boundary of the flatness condition: equal products but not flat, and flat without equal products."""
 
 from typing import Any
 
@@ -27,11 +27,11 @@ FIGURE = FigureInputs(
 )
 
 FLOOR = 1e-16
-"""Excess of flat minimizers is rounding; a smaller one is drawn here."""
+"""Smaller excesses, which are rounding errors, are drawn at this value."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Left, not sufficient with another value; right, not necessary from three matrix factors on."""
+    """Left, equal products of a wrong value are not sufficient; right, they are not necessary."""
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     figure, (left, right) = style.new_panels(2, ratio=0.72)
     palette = style.depth_colours(table.depth)
@@ -42,7 +42,7 @@ def draw(tables: Tables) -> Figure:
     for depth in sorted(int(depth) for depth in equal.depth.unique()):
         rows = equal[equal.depth == depth]
         left.scatter(
-            # Smaller for deeper, so that dots on each other are all seen.
+            # Deeper networks get smaller dots, so that dots at the same place are all visible.
             1 + rows.spectral_imbalance,
             1 + rows.excess,
             color=[palette[depth]],

@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"(?<!\^)\{([^{}]*)\}")
 
 
 def figures_of(claim: str) -> list[str]:
-    """The figures that bear on a claim: those whose captions name it."""
+    """The figures that show a claim, which are those whose captions name it."""
     return [
         name
         for name, figure in catalog.figures().items()

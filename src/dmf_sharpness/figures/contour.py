@@ -1,4 +1,4 @@
-"""The loss around a minimizer, and gradient descent that leaves it or does not."""
+"""The loss around a minimizer, with runs of gradient descent that leave it or return to it."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ FIGURE = FigureInputs(
 )
 
 VISIBLE = 1e-3
-"""Displacements below this are all one point on the map."""
+"""Displacements below this cannot be told from zero on the map."""
 
 
 def draw(tables: Tables) -> Figure:
@@ -34,7 +34,7 @@ def draw(tables: Tables) -> Figure:
     figure = style.new_figure(ratio=0.95)
     axes = figure.subplots()
     draw_landscape(axes, tables)
-    # The widest first, so that the narrower fans stay visible.
+    # The runs that oscillate most widely are drawn first, so that they do not cover the others.
     for ratio, colour in reversed(colours.items()):
         _draw_path(axes, paths[paths.step_ratio == ratio].sort_values("step"), colour)
     mark_minimizer(axes)
@@ -64,13 +64,13 @@ def draw(tables: Tables) -> Figure:
 
 
 def shown_paths(tables: Tables) -> pd.DataFrame:
-    """The runs that start nearest to the first network's minimizer."""
+    """The recorded runs of the first network that start nearest to its minimizer."""
     paths = tables.trajectories
     return paths[(paths.network == paths.network.iloc[0]) & (paths.radius == paths.radius.min())]
 
 
 def mark_minimizer(axes: Axes) -> None:
-    """A star where the runs start."""
+    """Draw a star at the minimizer, beside which the runs start."""
     axes.plot(
         0,
         0,
@@ -85,7 +85,7 @@ def mark_minimizer(axes: Axes) -> None:
 
 
 def draw_landscape(axes: Axes, tables: Tables) -> None:
-    """Contours of the loss, white in the valley of the minimizers."""
+    """Draw the contours of the loss, white in the valley of the minimizers."""
     x, y = tables.landscape["along_top"], tables.landscape["along_flattening"]
     loss = tables.landscape["loss"]
     floor, ceiling = np.quantile(loss, 0.03), loss.max()
@@ -102,7 +102,7 @@ def draw_landscape(axes: Axes, tables: Tables) -> None:
 
 
 def _draw_path(axes: Axes, path: pd.DataFrame, colour: object) -> None:
-    """Every iterate as a dot, the first visible swings joined, the last iterate ringed."""
+    """Draw every iterate as a dot, join the first visible ones by lines, and ring the last one."""
     axes.plot(
         path.along_top,
         path.along_flattening,

@@ -18,11 +18,11 @@ FIGURE = FigureInputs(
 )
 
 SMALLEST = float(np.finfo(np.float64).eps) / 4
-"""Where a relative difference of zero is drawn."""
+"""A relative difference of zero is drawn at this value."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Both values over all minimizers; beneath, their relative difference and the tolerance."""
+    """Above, both values at all minimizers; below, their relative difference and the tolerance."""
     table = tables.sharpness.sort_values("depth")
     palette = style.depth_colours(table.depth)
     colours = [palette[depth] for depth in table.depth]

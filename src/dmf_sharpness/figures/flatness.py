@@ -1,4 +1,4 @@
-"""Sharpness excess against spectral imbalance, where balance is necessary and sufficient."""
+"""Excess sharpness against spectral imbalance, at depth 2 and for scalars, where only balance is flat."""
 
 import numpy as np
 import pandas as pd
@@ -26,12 +26,13 @@ FIGURE = FigureInputs(
 )
 
 FLOOR = 1e-16
-"""Excess and imbalance of flat minimizers are rounding; smaller ones are drawn here."""
+"""Smaller excesses and imbalances, which are rounding errors, are drawn at this value."""
 FLAT_BAND = 1e-13
+"""Minimizers in the shaded band below this excess are flat to rounding."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Depth 2 and deep scalars: no minimizer lies below the least excess its imbalance allows."""
+    """A panel for depth 2 and one for scalars, with the least excess that an imbalance allows as a line."""
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     scalar = table.widths.str.match(r"1-.*-1$")
     figure, (left, right) = style.new_panels(2, ratio=0.7, sharey=True, sharex=True)
@@ -46,7 +47,7 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, title: str) -> None:
     for depth, colour in style.depth_colours(table.depth).items():
         rows = table[table.depth == depth]
         bound = least_excess(1 + x, depth)
-        # 1 + x loses the digits of a small x; there the bound is its leading term.
+        # For small x the sum 1 + x loses digits of x, so the leading term of the bound is used.
         bound = np.where(x < 1e-4, 2 * x**2 / (depth - 1), bound)
         axes.plot(x, bound, color=colour, linewidth=0.7, zorder=1)
         axes.scatter(

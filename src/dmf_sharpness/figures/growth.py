@@ -1,4 +1,4 @@
-"""Loss and distance against iteration: the linear phase, and what is predicted for it."""
+"""Loss and distance against iteration, with the growth that is predicted for the linear phase."""
 
 from typing import Any
 
@@ -70,13 +70,13 @@ def draw(tables: Tables) -> Figure:
 
 
 def _horizon(paths: pd.DataFrame) -> float:
-    """A little past the step at which the run from the least radius has left."""
+    """The end of the horizontal axis, a little past the step at which the slowest run has left."""
     left = paths[paths.distance > 1e-3]
     return 1.35 * float(left.groupby("radius").step.min().max())
 
 
 def _draw_pair(pair: np.ndarray, path: pd.DataFrame, colour: object, label: str) -> None:
-    """Loss above and distance below, each with its prediction from the first iterate on."""
+    """Draw the loss above and the distance below, each with its prediction from the first iterate on."""
     for axes, column, power in ((pair[0], "loss", 2), (pair[1], "distance", 1)):
         values = path[column]
         axes.plot(path.step, values.where(values > 0), color=colour, label=label, linewidth=0.9)
@@ -85,7 +85,7 @@ def _draw_pair(pair: np.ndarray, path: pd.DataFrame, colour: object, label: str)
 
 
 def _draw_prediction(axes: Axes, step: pd.Series, values: pd.Series, power: int) -> None:
-    """Where the linear phase can be: above rounding, below the size of the minimizer."""
+    """Draw the prediction where the phase can be linear: above rounding and below the minimizer's size."""
     shown = (values < 1) & (values > 1e-15**power)
     axes.plot(
         step[shown], values[shown], color=style.THEORY, linestyle=":", linewidth=0.9, zorder=3

@@ -1,4 +1,4 @@
-"""Where gradient descent lands: all landings on one curve, and where the law stops being right."""
+"""The landings of gradient descent: all of them on the curve of the landing law, and the law's error."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ FIGURE = FigureInputs(
 )
 
 WINDOW = (-6.0, 1.0)
-"""Scaled excess ``2ãδ`` that is shown; the law has no landing from 1 on."""
+"""The figure shows this range of the scaled excess ``2ãδ``; from 1 on the law predicts no landing."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Left, the landings in the law's own units; right, the error of the prediction."""
+    """Left, the landings in the units of the law; right, the error of the prediction."""
     runs = tables.studies["landing"]
     runs = runs[(runs.outcome == "landed") & (runs.second_ratio < 1) & ~(runs.flat_ratio >= 1)]
-    runs = runs.sort_values("excess", ascending=False)  # the nearest to the limit of the law on top
+    runs = runs.sort_values("excess", ascending=False)  # small excesses are drawn last, on top
     figure, (left, right) = style.new_panels(2, ratio=0.7)
     norm = _logarithmic(runs.excess)
     w_0 = 2 * runs.refined * runs.excess
@@ -67,7 +67,7 @@ def draw(tables: Tables) -> Figure:
             else {"color": "0.75"}
         )
         right.scatter(reach, error, s=size, marker=marker, linewidths=0.3, rasterized=True, **face)
-        # A colour of the middle in the legend, whatever run comes first.
+        # The legend shows a medium colour; otherwise it would show that of whichever run comes first.
         colour = style.excess_colours()(0.6) if marker == "o" else "0.75"
         right.plot([], [], marker, color=colour, markersize=3, label=label)
     right.axhline(0.02, color=style.THEORY, linestyle=":", linewidth=0.8)
@@ -94,7 +94,7 @@ def _logarithmic(values: object) -> LogNorm:
 
 def _draw_curve(axes: Axes) -> None:
     w = np.linspace(*WINDOW, 400)[:-1]
-    # With a = w and δ = 1/2: w_0 = w, and w_e = 2w (c_end − 1).
+    # The curve of w_e against w_0: for a = w and δ = 1/2 these are w and 2w (c_end − 1).
     w_e = 2 * w * (landing_curve(w, np.full_like(w, 1.5)) - 1)
     axes.plot(
         w, w_e, color=style.THEORY, zorder=3, label=r"law: $(w_e - 1)e^{w_e} = (w_0 - 1)e^{w_0}$"

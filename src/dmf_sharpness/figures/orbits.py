@@ -1,4 +1,4 @@
-"""Beyond the limit of the flattest minimizer: orbits in the top singular subspace, and what balances."""
+"""Orbits beyond ``2/λ_flat``: the balance of the layers, and the subspace of the oscillation."""
 
 import numpy as np
 import pandas as pd
@@ -22,13 +22,15 @@ FIGURE = FigureInputs(
 )
 
 FLOOR = 1e-16
-"""Where a gap of nothing, or of rounding, is drawn."""
+"""Smaller gaps, which are rounding errors, are drawn at this value."""
 LINES = {"identity": "-", "minimizer": "--"}
+"""Each kind of start has this style of line."""
 STARTS = {"identity": "from 0.1 times the identity", "minimizer": "from beside a minimizer"}
+"""The legend describes each kind of start like this."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Left, the gap between the layers along the top path; right, where the oscillation takes place."""
+    """Left, the gap between the layers along the top path; right, the variance in the top subspaces."""
     table = tables.studies["orbits"]
     bounded = table[table.ended == 0]
     figure, (left, right) = style.new_panels(2, ratio=0.7)
@@ -65,7 +67,7 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, colours: dict[float, object]) ->
 
 
 def _draw_subspaces(axes: Axes, runs: pd.DataFrame, colours: dict[float, object]) -> None:
-    """The share of an orbit's variance in the span of the target's first, and first two, singular pairs."""
+    """Draw the share of an orbit's variance in the span of the target's first one and two singular pairs."""
     runs = runs[runs.flat_ratio > 1]
     ratios = sorted(runs.flat_ratio.unique())
     for k, ratio in enumerate(ratios):

@@ -1,4 +1,4 @@
-"""Sharpness along paths through the set of minimizers: exact, the flat limit, and the bounds."""
+"""Sharpness along paths through the set of minimizers, with the value at flat ones and the bounds."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ FIGURE = FigureInputs(
 
 
 def draw(tables: Tables) -> Figure:
-    """A panel per network; all paths, and the bounds of one of them."""
+    """A panel per network with all paths and the bounds of one of them."""
     table = tables.studies["paths"]
     networks = table.drop_duplicates(["experiment", "network"])[["experiment", "network"]]
     figure, panels = style.new_panels(len(networks), ratio=1.15, sharey=True)
@@ -52,7 +52,7 @@ def _draw_panel(axes: Axes, table: pd.DataFrame) -> None:
             zorder=3,
             label=None if k else "dense Hessian",
         )
-    # Of the path whose bounds are farthest apart from its values.
+    # The bounds are drawn for the path on which the upper bound is farthest from the sharpness.
     widest = max(paths, key=lambda rows: float((rows.upper / rows.sharpness).max()))
     axes.fill_between(
         widest.t,

@@ -32,7 +32,7 @@ OUTCOMES = {
 
 
 def draw(tables: Tables) -> Figure:
-    """The commonest outcome of the starts of each cell, with the two predicted borders."""
+    """A panel per depth with the commonest outcome in each cell and the two predicted borders."""
     runs = tables.studies["phase"]
     depths = sorted(runs.depth.unique())
     figure, panels = style.new_panels(len(depths), ratio=0.9, sharex=True, sharey=True)
@@ -107,14 +107,14 @@ def _draw_panel(axes: Axes, runs: pd.DataFrame) -> None:
 
 
 def _divergence_border(runs: pd.DataFrame) -> pd.Series:
-    """The least step ratio from which at least half of the starts diverge, by sharpness."""
+    """The least step ratio at which at least half of the starts diverge, for each sharpness."""
     share = (runs.outcome == "diverged").groupby([runs.sharpness_ratio, runs.step_ratio]).mean()
     often = share[share >= 0.5].reset_index()
     return often.groupby("sharpness_ratio").step_ratio.min()
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
-    """Borders of the cells, halfway between their centres in the logarithm."""
+    """The borders of the cells, halfway between their centres in the logarithm."""
     logs = np.log(centres)
     inner = (logs[1:] + logs[:-1]) / 2
     return np.exp(np.concatenate([[2 * logs[0] - inner[0]], inner, [2 * logs[-1] - inner[-1]]]))

@@ -1,4 +1,4 @@
-"""The handwritten digits: where runs go whose Hessian has eigenvalues of every size."""
+"""Runs on handwritten digits, whose Hessian has eigenvalues of every size, against three predictions."""
 
 import numpy as np
 from matplotlib.figure import Figure

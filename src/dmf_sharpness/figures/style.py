@@ -1,7 +1,7 @@
-"""How all figures look: sizes and fonts of an ICML page, one colour for one quantity.
+"""The style of all figures: sizes and fonts of an ICML page, and one colour for one quantity.
 
-A figure's module says what it draws; the width, the palette and the formats are the user's, from
-``config/config.yaml``, and hold inside :func:`applied`.
+The module of a figure decides what is drawn. The user chooses the width, the palette and the formats in
+``config/config.yaml``; inside of :func:`applied` they are in force.
 """
 
 import json
@@ -27,32 +27,33 @@ from tueplots import bundles, figsizes
 from dmf_sharpness.artifacts.lineage import marker
 from dmf_sharpness.artifacts.store import atomic_path
 
-# Same bytes from run to run: no creation date, no random identifiers.
+# A fixed creation date and no random identifiers, so that the files are the same from run to run.
 os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
 
 STABLE = "C0"
-"""Flat, stable, returning. The colours are those of the palette at the time of drawing."""
+"""Flat minimizers and returning runs have this colour, the first of the palette in force when it is drawn."""
 UNSTABLE = "C1"
-"""Unbalanced, unstable, tolerances."""
+"""Unbalanced minimizers, escaping runs and tolerances have this colour, the second of the palette."""
 THEORY = "0.15"
-"""Colour of what is predicted."""
+"""Predictions have this colour."""
 OTHER = "0.65"
-"""Colour of what is there for comparison."""
+"""Things that are drawn for comparison have this colour."""
 ROUNDING = 1e-10
-"""Imbalance up to which minimizers are drawn as balanced."""
+"""Minimizers with an imbalance up to this are drawn as balanced."""
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by what they stand for.
+    """The colours of a palette, by their meaning.
 
     Attributes:
-        cycle: Categories, apart for the colour-blind; the first is ``STABLE``, the second ``UNSTABLE``.
-        depth: Colour map of depths.
-        below: Colour map of step ratios below the stability limit.
-        above: Colour map of step ratios above it, and of the excess.
-        radius: Colour map of starting radii.
-        outcomes: What becomes of a run, from order to chaos: lightness tells neighbours apart.
+        cycle: Colours of categories, which colour-blind people can tell apart; the first is ``STABLE``, the
+            second ``UNSTABLE``.
+        depth: The colour map of depths.
+        below: The colour map of step ratios below the limit of stability.
+        above: The colour map of step ratios above it, and of the excess.
+        radius: The colour map of starting radii.
+        outcomes: The colour of each outcome of a run; neighbours in the phase diagram differ in lightness.
     """
 
     cycle: tuple[str, ...]
@@ -64,7 +65,7 @@ class Palette:
 
 
 PALETTES = {
-    # Okabe and Ito's colours, in an order of ours.
+    # The colours of Okabe and Ito, in another order.
     "colorblind": Palette(
         ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A5230"),
         "viridis",
@@ -100,11 +101,11 @@ PALETTES = {
 
 @dataclass(frozen=True)
 class Style:
-    """What a user may choose without anything being computed again.
+    """The settings that a user may change; the figures are then drawn again, but nothing is computed again.
 
     Attributes:
-        width: ``own``: each figure as wide as it was laid out; ``column``, ``text``: all as wide as
-            a column or the text of a page. Panels that no longer fit beside each other are stacked.
+        width: ``own`` keeps the width of each figure; ``column`` and ``text`` make all figures as wide as a
+            column or the text of a page. Panels that do not fit beside each other are stacked.
         palette: A name in ``PALETTES``.
     """
 
@@ -113,7 +114,7 @@ class Style:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Matplotlib's settings."""
+        """The settings of Matplotlib."""
         return {
             **bundles.icml2024(usetex=False),
             "font.family": "serif",
@@ -135,7 +136,7 @@ class Style:
             "legend.columnspacing": 1.0,
             "savefig.dpi": 300,
             "pdf.fonttype": 42,
-            "svg.hashsalt": "dmf-sharpness",  # else element names are random
+            "svg.hashsalt": "dmf-sharpness",  # without it element names are random
         }
 
 
@@ -144,7 +145,7 @@ _current: ContextVar[Style] = ContextVar("style", default=Style())  # noqa: B039
 
 @contextmanager
 def applied(style: Style) -> Iterator[None]:
-    """Draw in this style inside the block, whatever the reader's own matplotlibrc says."""
+    """A block in which everything is drawn in this style, whatever the user's own matplotlibrc says."""
     token = _current.set(style)
     try:
         with mpl.style.context(["default", style.settings]):
@@ -154,24 +155,28 @@ def applied(style: Style) -> Iterator[None]:
 
 
 def palette() -> Palette:
-    """The colours of the present style."""
+    """The palette of the style in force."""
     return PALETTES[_current.get().palette]
 
 
 def is_wide(own: bool) -> bool:
-    """Whether a figure goes across the text, given whether it would of its own."""
+    """Whether a figure is as wide as the text.
+
+    Args:
+        own: Whether it is so by its own layout, which the style may override.
+    """
     width = _current.get().width
     return own if width == "own" else width == "text"
 
 
 def new_figure(rows: int = 1, columns: int = 1, wide: bool = False, ratio: float = 0.72) -> Figure:
-    """An empty figure, one column of an ICML page across or (``wide``) both.
+    """An empty figure, as wide as one column of an ICML page or, with ``wide``, as both.
 
     Args:
-        rows: Rows of panels, which set the height.
-        columns: Columns of panels.
-        wide: Across both columns, if the style leaves it to the figure.
-        ratio: Height of a panel over its width.
+        rows: The number of rows of panels, which sets the height.
+        columns: The number of columns of panels.
+        wide: Whether it is as wide as both columns; the style may override this.
+        ratio: The height of a panel over its width.
     """
     sizes = figsizes.icml2024_full if is_wide(wide) else figsizes.icml2024_half
     size = sizes(nrows=rows, ncols=columns, height_to_width_ratio=ratio)["figure.figsize"]
@@ -179,12 +184,12 @@ def new_figure(rows: int = 1, columns: int = 1, wide: bool = False, ratio: float
 
 
 def new_panels(count: int, ratio: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of panels beside each other across the text, or as many as fit into a column.
+    """A figure with panels beside each other, as wide as the text; in one column they are stacked.
 
     Args:
-        count: How many panels.
-        ratio: Height of a panel over its width.
-        options: For ``Figure.subplots``, such as ``sharey``.
+        count: The number of panels.
+        ratio: The height of a panel over its width.
+        options: Options of ``Figure.subplots``, such as ``sharey``.
     """
     across = count if is_wide(True) else max(1, count // 2)
     rows = ceil(count / across)
@@ -204,7 +209,7 @@ def label_rows(panels: Sequence[Axes], text: str) -> None:
 
 
 def decades(axes: Axes, which: Literal["x", "y", "both"] = "both", count: int = 6) -> None:
-    """Ticks at powers of ten only, at most ``count`` on a logarithmic axis."""
+    """Put ticks on a logarithmic axis at powers of ten only, at most ``count`` of them."""
     for name in "xy" if which == "both" else which:
         axis = axes.xaxis if name == "x" else axes.yaxis
         axis.set_major_locator(LogLocator(numticks=count))
@@ -212,7 +217,7 @@ def decades(axes: Axes, which: Literal["x", "y", "both"] = "both", count: int = 
 
 
 def ratio_colours(step_ratios: object) -> dict[float, Any]:
-    """A colour for each step ratio: blues below 1, yellow to dark red above, apart in grey too."""
+    """A colour for each step ratio: blue below 1, yellow to dark red above; they differ in grey, too."""
     ratios = sorted(float(c) for c in np.unique(np.asarray(step_ratios)))
     stable = [c for c in ratios if c < 1]
     unstable = [c for c in ratios if c >= 1]
@@ -222,31 +227,31 @@ def ratio_colours(step_ratios: object) -> dict[float, Any]:
 
 
 def excess_colours() -> Colormap:
-    """The colour map of how far a step ratio is above 1, without the lightest shades."""
+    """The colour map of the excess of a step ratio above 1, without the lightest shades."""
     shades = mpl.colormaps[palette().above](np.linspace(0.25, 1, 256))
     return LinearSegmentedColormap.from_list("excess", shades)
 
 
 def depth_colours(depths: object) -> Mapping[int, Any]:
-    """A colour for each depth, the same in every figure: over the logarithm, 2 to 20."""
+    """A colour for each depth, the same in every figure: evenly over the logarithm of the depths 2 to 20."""
     values = sorted(int(depth) for depth in np.unique(np.asarray(depths)))
     shades = mpl.colormaps[palette().depth]
     return {depth: shades(0.9 * np.log10(depth / 2)) for depth in values}
 
 
 def tool_colours(count: int) -> list[Any]:
-    """As many colours as there are tools to compare, dark for the first."""
+    """A colour for each of ``count`` tools; the first is that of ``UNSTABLE``, to stand out."""
     return [UNSTABLE, *_shades("crest", max(count - 1, 0))]
 
 
 def _shades(name: str, count: int) -> list[Any]:
-    import seaborn as sns  # here, for it takes a second, which not every figure needs to wait
+    import seaborn as sns  # imported here, because it takes a second and few figures need it
 
     return list(sns.color_palette(name, count))
 
 
 def power_of_ten(value: float) -> str:
-    """``1e-9`` as ``$10^{-9}$``, other numbers with the leading factor."""
+    """A number in TeX: ``$10^{-9}$`` for ``1e-9``, and with a leading factor for other numbers."""
     exponent = floor(log10(value) + 1e-9)
     factor = value / 10**exponent
     lead = "" if abs(factor - 1) < 1e-6 else rf"{factor:.2g} \cdot "
@@ -261,20 +266,20 @@ def render(
     source: str = "",
     lineage: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Draw, and write ``stem.png`` and the further formats, each file whole or not at all.
+    """Draw a figure, and write ``stem.png`` and further formats, each file completely or not at all.
 
     Args:
-        draw: Makes the figure, in the style.
+        draw: A function that draws the figure.
         stem: The path without a suffix.
-        style: Width and palette.
-        formats: ``pdf``, ``svg``; PNG is always written.
-        source: The artifacts that are drawn; it goes into the metadata of the files.
-        lineage: What the figure was made from (:mod:`dmf_sharpness.artifacts.lineage`); it goes there, too.
+        style: The width and the palette; None for the defaults.
+        formats: Further formats, ``pdf`` or ``svg``; PNG is always written.
+        source: The names of the artifacts that are drawn, for the metadata of the files.
+        lineage: The lineage of the figure (:mod:`dmf_sharpness.artifacts.lineage`), for the metadata, too.
 
     Returns:
         The files written.
     """
-    # Without what would differ from run to run.
+    # The metadata contain no time and no version, which would differ from run to run.
     mark = "" if lineage is None else marker(lineage)
     metadata: dict[str, dict[str, Any]] = {
         "pdf": {"CreationDate": None, "Subject": source, "Keywords": mark},

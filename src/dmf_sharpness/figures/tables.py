@@ -1,4 +1,4 @@
-"""What a figure may read: the tables of all experiments, and the contour map."""
+"""The input of the figures: the tables of all experiments, and the contour map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dmf_sharpness.errors import UserError
 
 @dataclass(frozen=True)
 class Tables:
-    """Artifacts of the earlier stages; an empty table where a figure needs none.
+    """The artifacts of the earlier stages; a table that the figure does not need is empty.
 
     Attributes:
         sharpness: A row per minimizer.
@@ -25,7 +25,7 @@ class Tables:
         escape: A row per run of gradient descent.
         trajectories: A row per step of a recorded run.
         landscape: ``along_top`` ``(A,)``, ``along_flattening`` ``(B,)`` and ``loss`` ``(B, A)``.
-        studies: The tables of each study of the escape, by its name.
+        studies: The table of each study, by the name of the study.
     """
 
     sharpness: pd.DataFrame
@@ -66,12 +66,12 @@ def check_drawn(tables: Tables, names: Sequence[str]) -> None:
     """Make sure that there is something to draw.
 
     Args:
-        tables: What was read.
-        names: What is needed of it, as a figure's
-        :class:`dmf_sharpness.experiments.catalog.FigureInputs` has them.
+        tables: The artifacts that were read.
+        names: The artifacts that the figure needs, as the attribute ``tables`` of its
+            :class:`dmf_sharpness.experiments.catalog.FigureInputs` names them.
 
     Raises:
-        UserError: Something is missing, or has no rows; the message names the option that gives it.
+        UserError: One is missing or has no rows; the message names the option that gives it.
     """
     for name in names:
         option, _, study = name.partition("/")
@@ -85,10 +85,12 @@ def check_drawn(tables: Tables, names: Sequence[str]) -> None:
 
 @contextmanager
 def refused_if_not_drawable(output: Path) -> Iterator[None]:
-    """Make one line of what only drawing shows, such as a phase diagram of one step ratio.
+    """A block in which an error of drawing becomes an error of one line.
+
+    Some faults show only in drawing, for instance that a phase diagram has a single step ratio.
 
     Raises:
-        UserError: What the block raises for numbers that it cannot draw.
+        UserError: The block cannot draw the numbers that it was given.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""When: the measured threshold of every minimizer, of each method, against the flatness it does not need."""
+"""The measured threshold of every minimizer and method, against the sharpness relative to ``λ_flat``."""
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,7 +23,7 @@ MARKERS = {False: "o", True: "D"}
 
 
 def draw(tables: Tables) -> Figure:
-    """``ηλ_max`` at the threshold against ``λ_max/λ_flat``; the digits, which have no such ratio, aside."""
+    """``ηλ_max`` at the threshold against ``λ_max/λ_flat``; at the right the digits without ``λ_flat``."""
     table = tables.studies["threshold"]
     figure = style.new_figure(ratio=0.85)
     axes, aside = figure.subplots(1, 2, sharey=True, width_ratios=(8, 1))

@@ -1,4 +1,4 @@
-"""How fast and from where: thresholds, escape times against the radius, and starts of every kind."""
+"""Escape times: against the radius of the start, and for starts of every kind."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,11 +28,11 @@ STARTS = {
     "stable": ("stable manifold", "--"),
     "exact": ("the minimizer", ":"),
 }
-"""Kinds of starts: name and line, so that those of one group are told apart in grey, too."""
+"""Each kind of start has a name and a style of line, so that similar kinds can be told apart in grey."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Left, measured times and the predicted slope; right, what share of the starts has left, and when."""
+    """Left, measured times and the predicted slope; right, the share of starts that have left over time."""
     figure, (left, right) = style.new_panels(2, ratio=0.7)
     _draw_times(left, tables)
     _draw_starts(right, tables)
@@ -40,7 +40,7 @@ def draw(tables: Tables) -> Figure:
 
 
 def _draw_times(axes: Axes, tables: Tables) -> None:
-    """The time left to the level, times the predicted rate: one line for all minimizers."""
+    """Draw the escape times in units of the predicted rate, which gives one line for all minimizers."""
     runs = tables.studies["timing"]
     runs = runs[(runs.second_ratio < 1) & (runs.direction == "top")]
     colours = style.ratio_colours(runs.step_ratio)
@@ -81,7 +81,7 @@ def _draw_times(axes: Axes, tables: Tables) -> None:
 
 
 def _draw_starts(axes: Axes, tables: Tables) -> None:
-    """Cumulative share of the starts that have left, in units of the time that rounding needs."""
+    """Draw the share of starts that have left, over the time in units of what rounding needs to grow."""
     runs = tables.studies["starts"]
     span = np.log(1e-3 / 2**-52) / np.log(2 * runs.step_ratio - 1)
     time = runs.escape_time / span
