@@ -20,6 +20,7 @@ from dmf_sharpness.network.curvature import Grams, apply_curvature, layer_grams,
 from dmf_sharpness.network.factors import Factors, widths
 
 Triple = tuple[Tensor, Tensor, Tensor]
+"""The matrices ``X``, ``R`` and ``P`` of the iteration, or their images; shape ``(B, d_L, d_0)`` each."""
 STEPS = 60
 """The largest number of steps of the iteration."""
 POWER_STEPS = 4

@@ -109,7 +109,7 @@ def eigenmatrix_residual(
 
 
 SWEPT_COLUMNS, TAIL = 256, 1e-2
-"""How much of a low-rank defect is multiplied by the layers; the rest enters the residual as a bound.
+"""The part of a low-rank defect that is multiplied by the layers; the rest is only bounded.
 
 Up to 256 singular directions of the defect are always multiplied by the layers. More of them are,
 as long as the remaining ones have a norm above this fraction of the whole.

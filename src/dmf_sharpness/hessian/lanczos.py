@@ -98,6 +98,7 @@ def top_eigenvectors(
 
 
 def _by_matrix(apply: Operator, start: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """:func:`top_eigenvectors` for an operator of small order, as a matrix and by LAPACK."""
     basis = torch.eye(start.numel(), dtype=start.dtype, device=start.device)
     columns = [apply(column.reshape(start.shape)).reshape(-1) for column in basis]
     matrix = torch.stack(columns)
@@ -118,6 +119,7 @@ def _coordinates(start: Tensor, count: int, value: float) -> tuple[Tensor, Tenso
 def _arpack(
     apply: Operator, start: Tensor, count: int, tolerance: float, krylov: int
 ) -> tuple[Tensor, Tensor]:
+    """:func:`top_eigenvectors` without the check for multiple eigenvalues."""
     order = start.numel()
     largest = float(apply(start).abs().amax())
     if not 0 < largest < torch.inf:

@@ -55,6 +55,7 @@ from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import Scaled, at_safe_scale, plain, times_power
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
+"""The names of the methods in the table above; ``auto`` chooses one of the others."""
 
 DENSE_ORDER = 256
 """Up to this ``d_0 d_L`` a dense eigenproblem is faster than an iteration."""
@@ -170,6 +171,7 @@ def sharpness(
 def _solved(
     factors: Factors, root: Tensor | None, method: Method, tolerance: float | None
 ) -> Sharpness:
+    """The result for factors of ordinary size, whose computation does not leave the range of float64."""
     chosen = _choose(factors, tolerance) if method == "auto" else method
     batch = factors[0].shape[:-2]
     if chosen in _ITERATIVE and batch:
@@ -211,10 +213,13 @@ _DIRECT: dict[str, Callable[[Factors, Tensor | None], TopPair]] = {
     "dense": closed_forms.dense,
     "batched": batched_top_pair,
 }
+"""The methods that solve a whole batch at once."""
 _ITERATIVE = ("lanczos", "low-rank")
+"""The methods that solve one minimizer at a time."""
 
 
 def _choose(factors: Factors, tolerance: float | None) -> Method:
+    """The method that ``auto`` stands for, by depth, widths, size of the batch and tolerance."""
     sizes = widths(factors)
     d_0, d_L = sizes[0], sizes[-1]
     if len(factors) == 1:
@@ -240,6 +245,7 @@ def _whole_bytes(factors: Factors) -> int:
 
 
 def _solver(method: str, factors: Factors) -> Callable[[Factors, Tensor | None], TopPair]:
+    """The direct solver of a method, which has to fit the depth and the widths."""
     depth, ends = len(factors), (widths(factors)[0], widths(factors)[-1])
     fits = {"scalar": ends == (1, 1), "depth-1": depth == 1, "depth-2": depth == 2}
     if not fits.get(method, True):
@@ -253,6 +259,7 @@ def _solver(method: str, factors: Factors) -> Callable[[Factors, Tensor | None],
 def _direct_result(
     factors: Factors, root: Tensor | None, top: TopPair, method: str, tolerance: float
 ) -> Sharpness:
+    """The result for the eigenpair of a direct solver, with its residual."""
     size = sum(W.shape[-1] * W.shape[-2] for W in factors)
     if top.value.ndim == 0 and size > DIRECT_PARAMETERS:
         found = eigenmatrix_residual(factors, top.eigenmatrix, float(top.value), root)
@@ -283,6 +290,7 @@ def _second_of_direct(found: Tensor | None, factors: Factors, root: Tensor | Non
 def _lanczos(
     factors: Factors, root: Tensor | None, tolerance: float, start: Tensor | None = None
 ) -> Sharpness:
+    """The result of a Lanczos iteration on ``(d_L, d_0)`` matrices, from a random or a given start."""
     if start is None:
         shape = chain(factors, root).shape
         start = gaussian(shape, 0, factors[0].device)
@@ -319,6 +327,7 @@ def _second_by_deflation(
 
 
 def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
+    """The result of the low-rank iteration."""
     layers = chain(factors, root)
     try:
         pair = largest_curvature(layers, tolerance)

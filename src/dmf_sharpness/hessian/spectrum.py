@@ -179,6 +179,7 @@ def hessian_eigenvectors(
 def _top_eigenpairs(
     factors: Factors, root: Tensor | None, count: int | None, tolerance: float
 ) -> tuple[Tensor, Tensor]:
+    """The top eigenvalues ``(K,)`` of ``2 J Jᵀ``, with eigenmatrices ``(K, d_L, d_0)``; None asks for all."""
     d_0, d_L = factors[0].shape[-1], factors[-1].shape[-2]
     order = d_0 * d_L
     if count is None or order <= DENSE_ORDER or 4 * count > order:
@@ -271,6 +272,7 @@ def _of_grams(
 
 
 def _whole_grams(factors: Factors, root: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """The pairs ``(L_iL_iᵀ, (R_iS)ᵀ(R_iS))`` of all layers, identities written out."""
     d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
     return [
         (identity(d_L, factors) if A is None else A, identity(d_0, factors) if B is None else B)

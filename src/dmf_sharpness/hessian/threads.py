@@ -77,6 +77,7 @@ class _SharedLimit:
 
 
 _limit = _SharedLimit()
+"""The single limit of this process."""
 
 
 @contextmanager

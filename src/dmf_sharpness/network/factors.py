@@ -76,6 +76,7 @@ def measured_factors(factors: object, name: str = "factors") -> tuple[list[Tenso
 
 
 def _checked_factor(W: object, i: int, name: str) -> Tensor:
+    """``W_i`` if it is a float64 matrix with positive widths; that it is finite is not checked."""
     if not isinstance(W, Tensor):
         raise TypeError(f"{name}: expected W_{i} to be a tensor, got {type(W).__name__}")
     if W.dtype != torch.float64:
