@@ -1,1 +1,1 @@
-"""The kernels in C and their loading; without them PyTorch does the same, more slowly."""
+"""The compiled kernels, written in C, and their loading; PyTorch replaces them where they are missing."""

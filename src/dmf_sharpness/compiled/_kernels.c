@@ -1,23 +1,22 @@
 /* Gradient descent on many small matrix factorizations at once.
  *
- * Eight runs lie side by side in the lanes of one vector, and every vector operation does the same
- * for each: the layout is (block of 8 runs, matrix entry, run). So the small matrices of a run need
- * no vectorization of their own, no lane is ever empty whatever the widths are, and the arithmetic
- * of a run does not depend on which runs are its neighbours.
- *
- * A block goes through all steps of a call before the next block is touched: it stays in the cache.
+ * Eight runs form a block, and lie side by side in the lanes of a vector (see _lanes.h). All
+ * steps of a call are done for one block before the next one, so that the data of the block stay in
+ * the cache.
  */
 #include "_lanes.h"
 
 #include <float.h>
 
-/* The digest of the sources that this library was built from: the caller compares it with those at hand. */
+/* The digest of the sources from which this library was built. The caller compares it with the
+ * digest of the sources beside the library. */
 #ifndef DMF_SOURCES
 #define DMF_SOURCES ""
 #endif
 const char *source_digest(void) { return DMF_SOURCES; }
 
-/* W ← W − η A B, and what momentum makes of it. */
+/* The update W ← W − η A B of plain gradient descent, and below the same with the two kinds of
+ * momentum. */
 CLONES static void descend_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
                                  int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
                                  int64_t b_column, lanes *W, const update *u, int64_t offset)
@@ -39,7 +38,7 @@ CLONES static void nesterov_along(int64_t rows, int64_t columns, int64_t depth, 
     product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, W, NESTEROV, u, offset);
 }
 
-/* Residual in place of the product, and its sum of squares. */
+/* P ← P − T, the residual, and its sum of squares, the loss. */
 CLONES static void subtract_target(int64_t n, lanes *P, const lanes *T, lanes *loss)
 {
     lanes sum = {0};
@@ -50,13 +49,15 @@ CLONES static void subtract_target(int64_t n, lanes *P, const lanes *T, lanes *l
     *loss = sum;
 }
 
+/* P ← 2 P. */
 CLONES static void scale_by_two(int64_t n, lanes *P)
 {
     for (int64_t i = 0; i < n; i++)
         P[i] += P[i];
 }
 
-/* At step 0: a limit of at least so many times the loss, and finite, so that an infinite loss is above. */
+/* limit ← the larger of limit and growth · loss. The result is finite, so that an infinite loss
+ * exceeds it. */
 CLONES static void raise_limit(const lanes *loss, double growth, lanes *limit)
 {
     const lanes zero = {0};
@@ -65,7 +66,8 @@ CLONES static void raise_limit(const lanes *loss, double growth, lanes *limit)
     *limit = select_lanes(grown > *limit, grown, *limit);
 }
 
-/* Squared distance from a reference, and components along directions, one after the other. */
+/* The squared distance from a reference point, followed by the components along the given
+ * directions. */
 CLONES static void observe(int64_t n, const lanes *w, const lanes *reference, int64_t axes,
                            const lanes *directions, lanes *out)
 {
@@ -83,7 +85,8 @@ CLONES static void observe(int64_t n, const lanes *w, const lanes *reference, in
     }
 }
 
-/* The problem, as the caller lays it out; (b, n, 8) stands for blocks, entries, runs. */
+/* The data of a call, in the memory of the caller. In the shapes, b stands for the number of
+ * blocks, and 8 for the runs of a block. An array marked "updated" is read and written. */
 typedef struct {
     int64_t depth;            /* L */
     const int64_t *widths;    /* d_0 … d_L */
@@ -94,29 +97,30 @@ typedef struct {
     double *velocity;         /* (b, N, 8), updated; NULL without momentum */
     const double *target;     /* (b, d_L r, 8) */
     const double *eta;        /* (b, 8) */
-    double *limit;            /* (b, 8): a run with a loss above it, or NaN, has diverged; updated */
-    const double *floor;      /* (b, 8): a run with a loss below it, not growing, has converged */
-    double *previous;         /* (b, 8): the loss at the last look at convergence, updated */
-    double growth;            /* what the limit is at least, in units of the loss at step 0 */
+    double *limit;            /* (b, 8): a run with a loss above it or NaN has diverged; updated */
+    const double *floor;      /* (b, 8): a run ends at a loss up to it that has not grown */
+    double *previous;         /* (b, 8): the loss at the last check of convergence, updated */
+    double growth;            /* the least limit, divided by the loss at step 0 */
     double momentum;
     int64_t nesterov;
     int64_t first_step;
     int64_t steps;
     int64_t final;            /* whether the runs end after these steps */
-    int64_t check_every;      /* steps between two looks at convergence */
-    int64_t *taken;           /* (b, 8), steps taken, updated */
-    int64_t *outcome;         /* (b, 8), 0 running, 1 converged, 2 diverged, updated */
-    double *loss;             /* (b, 8), at the end */
-    int64_t observe_every;    /* 0 observes nothing */
+    int64_t check_every;      /* the number of steps between two checks of convergence */
+    int64_t *taken;           /* (b, 8): the number of steps that each run has taken, updated */
+    int64_t *outcome;         /* (b, 8): 0 running, 1 converged, 2 diverged; updated */
+    double *loss;             /* (b, 8): the loss at the end, written */
+    int64_t observe_every;    /* the number of steps between two records; 0 for no records */
     int64_t axes;             /* P */
     const double *reference;  /* (b, N, 8) */
     const double *directions; /* (b, P, N, 8) */
-    double *observed;         /* (K, blocks, 2 + P, 8): loss, squared distance, projections */
-    double *path;             /* (K, blocks, N, 8), or NULL */
-    int64_t blocks;           /* of all, for the strides of observed and path */
+    double *observed;         /* (K, b, 2 + P, 8): records of loss, squared distance, components */
+    double *path;             /* (K, b, N, 8): the parameters of K records, or NULL */
+    int64_t blocks;           /* the number of all blocks, for the strides of observed and path */
 } problem;
 
-/* The scratch a call needs, in doubles: all signals, and two matrices for the sweep back. */
+/* The size of the scratch memory of a call, in doubles: all signals, and two matrices for the
+ * backward pass. */
 int64_t scratch_size(int64_t depth, const int64_t *widths, int64_t columns)
 {
     int64_t total = 0, widest = 0;
@@ -128,7 +132,8 @@ int64_t scratch_size(int64_t depth, const int64_t *widths, int64_t columns)
     return (total + 2 * widest * columns) * LANES + LANES;
 }
 
-/* The signals W_i … W_1 S, the last one less the target, and the loss. */
+/* The forward pass: the signals W_i ⋯ W_1 S, the last one replaced by the residual, and the
+ * loss. */
 static void evaluate(const problem *p, const lanes *W, const lanes *T, lanes *signals,
                      const lanes **signal, lanes *loss)
 {
@@ -142,7 +147,7 @@ static void evaluate(const problem *p, const lanes *W, const lanes *T, lanes *si
             multiply(d[i + 1], r, d[i], layer, d[i], 1, below, r, 1, next);
             signal[i] = next;
         } else if (i < last) {
-            signal[i] = W; /* without inputs the first signal is the first layer itself */
+            signal[i] = W; /* without input data the first signal is W_1 */
         } else {
             for (int64_t n = 0; n < d[1] * r; n++)
                 next[n] = W[n];
@@ -154,7 +159,8 @@ static void evaluate(const problem *p, const lanes *W, const lanes *T, lanes *si
     subtract_target(d[p->depth] * r, (lanes *)signal[last], T, loss);
 }
 
-/* One step of all live runs of a block, from the signals and the residual of evaluate. */
+/* The backward pass: one step of all live runs of a block, from the signals and the residual of
+ * evaluate. */
 static void step_back(const problem *p, lanes *W, const lanes **signal, lanes *spare[2], update *u)
 {
     const int64_t *d = p->widths;
@@ -166,12 +172,12 @@ static void step_back(const problem *p, lanes *W, const lanes **signal, lanes *s
         int64_t rows = d[i + 1], inner = d[i];
         offset -= rows * inner;
         lanes *layer = W + offset, *next = spare[i % 2];
-        if (i > 0) /* W_iᵀ back, before W_i moves */
+        if (i > 0) /* before W_i is updated */
             multiply(inner, r, rows, layer, 1, inner, back, r, 1, next);
         const lanes one = {1, 1, 1, 1, 1, 1, 1, 1};
         const lanes *A = back, *B = i > 0 ? signal[i - 1] : (const lanes *)p->input_root;
         int64_t m = rows, n = inner, depth = r, a_row = r, b_column = r;
-        if (!B) { /* the first layer without inputs: its gradient is back itself */
+        if (!B) { /* without input data the gradient of W_1 is back itself */
             m = rows * inner, n = depth = a_row = 1, b_column = 0;
             B = &one;
         }
@@ -185,6 +191,7 @@ static void step_back(const problem *p, lanes *W, const lanes **signal, lanes *s
     }
 }
 
+/* Record k of block b: loss, distance and components, and the parameters if the path is wanted. */
 static void record(const problem *p, int64_t k, int64_t b, const lanes *W, const lanes *loss)
 {
     const int64_t N = p->parameters, P = p->axes;
@@ -199,9 +206,11 @@ static void record(const problem *p, int64_t k, int64_t b, const lanes *W, const
     }
 }
 
+/* The largest number of layers; the same number stands in descent/compiled_engine.py. */
 #define MOST_LAYERS 256
 
-/* Take steps with the blocks [from, to). Returns 0, or 1 if there are too many layers. */
+/* All steps of a call for the blocks from … to − 1. Returns 1 if there are too many layers, else
+ * 0. */
 int descend(const problem *p, int64_t from, int64_t to, double *scratch)
 {
     const int64_t *d = p->widths;
@@ -230,7 +239,8 @@ int descend(const problem *p, int64_t from, int64_t to, double *scratch)
         for (int64_t step = p->first_step;; step++) {
             const int ending = step == last_step;
             evaluate(p, W, T, signals, signal, &loss);
-            /* The last iterate of these steps is the first of the next, and is looked at there. */
+            /* The last iterate of this call is the first one of the next call, which checks and
+             * records it. */
             if (ending && !p->final)
                 break;
             if (p->observe_every && step % p->observe_every == 0) {
@@ -254,7 +264,7 @@ int descend(const problem *p, int64_t from, int64_t to, double *scratch)
                 any |= live[l] != 0;
             if (!any || ending)
                 break;
-            *taken -= live; /* true is −1 */
+            *taken -= live; /* a set lane of a mask is −1 */
             step_back(p, W, signal, spare, &u);
         }
         ((lanes *)p->loss)[b] = loss;

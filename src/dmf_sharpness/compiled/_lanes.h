@@ -1,8 +1,9 @@
-/* Eight problems side by side in the lanes of one vector, and products of small matrices of such vectors.
+/* Vectors that hold eight problems side by side, and products of small matrices of such vectors.
  *
- * The layout is (block of 8, matrix entry, lane): the small matrices of one problem need no vectorization
- * of their own, no lane is empty whatever the widths are, and the arithmetic of a problem does not depend
- * on which are its neighbours.
+ * The entries of a vector are called lanes, and lane l belongs to problem l of a block of eight.
+ * Arrays have the layout (block, matrix entry, lane). So the processor's vector instructions work
+ * on eight problems at once, however small their matrices are. No lane is empty for any widths, and
+ * the arithmetic of a problem does not depend on the other problems of its block.
  */
 #ifndef DMF_LANES_H
 #define DMF_LANES_H
@@ -14,8 +15,9 @@
 typedef double lanes __attribute__((vector_size(8 * LANES)));
 typedef int64_t mask __attribute__((vector_size(8 * LANES)));
 
-/* One binary for old and new processors: the loader picks the clone that the machine can run.
- * It does so before a sanitizer is ready, so a build with sanitizers defines DMF_NO_CLONES. */
+/* A function with this attribute is compiled once for each kind of processor, and the loader picks
+ * the version that the machine can run. It does so before a sanitizer is initialized, and therefore
+ * a build with sanitizers defines DMF_NO_CLONES. */
 #if !defined(DMF_NO_CLONES) && defined(__x86_64__) && defined(__linux__) \
     && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -24,26 +26,29 @@ typedef int64_t mask __attribute__((vector_size(8 * LANES)));
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-/* Accumulators of a tile: 25 of the 32 vector registers, each operand loaded is used 5 times. */
+/* The size of a tile of the product. Its 25 sums fit into the 32 vector registers, and each operand
+ * that is loaded from memory is used 5 times. */
 #define TILE 5
 
-/* What to do with a finished entry of a product. */
+/* The uses of a finished entry of a product: store it, add it, or update a parameter with it. */
 enum { STORE, ADD, DESCEND, MOMENTUM, NESTEROV };
 
-/* Everything that the update of a parameter needs. */
+/* The data for the update of a parameter. */
 typedef struct {
-    lanes *velocity;
-    const lanes *eta;
-    const mask *live;
+    lanes *velocity;    /* of momentum; NULL without it */
+    const lanes *eta;   /* step size of each run */
+    const mask *live;   /* the runs that have neither converged nor diverged */
     double momentum;
 } update;
 
+/* The lanes of yes where the mask is set, and those of no elsewhere. */
 INLINE lanes select_lanes(mask which, lanes yes, lanes no)
 {
     return (lanes)(((mask)yes & which) | ((mask)no & ~which));
 }
 
-/* C[i,j] for a tile of M × N entries, C = A B with any strides (in vectors): transposes are free. */
+/* A tile of M × N entries of the product C = A B, with A of depth columns. The strides of A and B,
+ * counted in vectors, are arbitrary, so that a transposed matrix needs no copy. */
 INLINE void tile(int M, int N, int64_t depth, const lanes *A, int64_t a_row, int64_t a_inner,
                  const lanes *B, int64_t b_inner, int64_t b_column, lanes *C, int64_t c_row,
                  int kind, const update *u, int64_t offset)
@@ -80,7 +85,7 @@ INLINE void tile(int M, int N, int64_t depth, const lanes *A, int64_t a_row, int
                 *c += sum[i][j];
                 continue;
             }
-            /* A run that has diverged keeps its last iterate. */
+            /* A run that has ended keeps its last iterate, while its neighbours go on. */
             lanes step = -*u->eta * sum[i][j];
             if (kind == DESCEND) {
                 *c = select_lanes(*u->live, *c + step, *c);
@@ -89,13 +94,14 @@ INLINE void tile(int M, int N, int64_t depth, const lanes *A, int64_t a_row, int
             lanes *v = u->velocity + offset + i * c_row + j;
             lanes moved = u->momentum * *v + step;
             *v = select_lanes(*u->live, moved, *v);
-            /* Nesterov's method at the point where it takes the gradient. */
+            /* For Nesterov's method the stored parameters are the point at which it takes the
+             * gradient. */
             lanes change = kind == NESTEROV ? u->momentum * moved + step : moved;
             *c = select_lanes(*u->live, *c + change, *c);
         }
 }
 
-/* A strip of M rows, columns in tiles of nearly equal width. */
+/* A strip of M rows of the product, divided into tiles of nearly equal width. */
 INLINE void strip(int M, int64_t columns, int64_t depth, const lanes *A, int64_t a_row,
                   int64_t a_inner, const lanes *B, int64_t b_inner, int64_t b_column, lanes *C,
                   int64_t c_row, int kind, const update *u, int64_t offset)
@@ -116,6 +122,7 @@ INLINE void strip(int M, int64_t columns, int64_t depth, const lanes *A, int64_t
     }
 }
 
+/* The product C = A B of any size, divided into strips of nearly equal height. */
 INLINE void product(int64_t rows, int64_t columns, int64_t depth, const lanes *A, int64_t a_row,
                     int64_t a_inner, const lanes *B, int64_t b_inner, int64_t b_column, lanes *C,
                     int kind, const update *u, int64_t offset)

@@ -1,44 +1,48 @@
-/* The largest eigenpairs of Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i) of many small minimizers at once.
+/* The largest eigenpairs of Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i) for many small minimizers at once.
  *
- * Lanczos' iteration for eight minimizers in the lanes of a vector. It is stopped when the top pair has
- * converged, and until then the Krylov vectors lose no orthogonality that matters (Paige, Linear Algebra
- * Appl. 34, 1980): what they lose is along converged Ritz vectors. What has not converged when the
- * vectors are used up starts again at its Ritz vector.
+ * The Lanczos iteration runs for eight minimizers in the lanes of a vector (see _lanes.h). The
+ * Krylov vectors are not reorthogonalized. They lose orthogonality only in the directions of Ritz
+ * vectors that have converged (Paige, Linear Algebra Appl. 34, 1980), and the iteration stops when
+ * the top Ritz vector converges. If it has not converged after MOST_STEPS steps, the iteration
+ * starts again from its Ritz vector.
  */
 #include "_lanes.h"
 
-/* Between two looks at the tridiagonal matrix, and before the first. */
+/* The number of steps between two checks of convergence, and before the first one. */
 #define LOOK_EVERY 8
 #define FIRST_LOOK 16
-/* Halvings of an interval that holds the largest eigenvalue. */
+/* The number of bisections that locate the largest eigenvalue of the tridiagonal matrix. */
 #define HALVINGS 60
+/* The largest number of steps, and thus of Krylov vectors, of an iteration. */
 #define MOST_STEPS 64
 
+/* The data of a call, in the memory of the caller; b stands for the number of blocks. */
 typedef struct {
     int64_t depth;            /* L */
     const int64_t *widths;    /* d_0 … d_L */
     const double *input_root; /* (d_0, d_0, 8), or NULL for the identity */
     int64_t parameters;       /* N */
     const double *weights;    /* (b, N, 8) */
-    const double *start;      /* (d_L d_0, 8) */
-    double tolerance;         /* ‖T y − λ y‖ / λ */
-    int64_t runs;             /* of at most MOST_STEPS applications each */
-    double *value;            /* (b, 8) */
-    double *eigenmatrix;      /* (b, d_L d_0, 8) */
-    double *residual;         /* (b, 8) */
+    const double *start;      /* (d_L d_0, 8): the first Krylov vector */
+    double tolerance;         /* the relative residual ‖T y − λ y‖ / λ to stop at */
+    int64_t runs;             /* the largest number of iterations, of MOST_STEPS steps at most */
+    double *value;            /* (b, 8): λ, written */
+    double *eigenmatrix;      /* (b, d_L d_0, 8): unit eigenmatrices, written */
+    double *residual;         /* (b, 8): relative residuals, written */
 } pairs;
 
-/* What a block needs: pointers into the scratch. */
+/* Pointers into the scratch memory for the matrices of one block. */
 typedef struct {
     lanes *lefts;   /* L_1L_1ᵀ … L_{L−1}L_{L−1}ᵀ */
-    lanes *rights;  /* (R_1S)ᵀ(R_1S) … */
-    lanes *chain[2];
-    lanes *half;    /* (L_iL_iᵀ) Y */
+    lanes *rights;  /* (R_1S)ᵀ(R_1S) … (R_LS)ᵀ(R_LS) */
+    lanes *chain[2]; /* the products L_i and R_i S, while the Gram matrices are computed */
+    lanes *half;    /* (L_iL_iᵀ) Y, before the second product */
     lanes *krylov;  /* MOST_STEPS + 1 vectors */
 } workspace;
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* The size of the scratch memory in vectors; the pointers are set unless ``at`` is NULL. */
 static int64_t lay_out(int64_t depth, const int64_t *d, lanes *at, workspace *w)
 {
     int64_t widest = 0, rows = d[depth], columns = d[0], n = rows * columns;
@@ -57,27 +61,28 @@ static int64_t lay_out(int64_t depth, const int64_t *d, lanes *at, workspace *w)
     return total;
 }
 
-/* The scratch a call needs, in doubles. */
+/* The size of the scratch memory of a call, in doubles. */
 int64_t top_pairs_scratch(int64_t depth, const int64_t *widths)
 {
     workspace w;
     return (lay_out(depth, widths, 0, &w) + 1) * LANES;
 }
 
+/* C ← C + A B. */
 CLONES static void multiply_add(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
                                 const lanes *B, lanes *C)
 {
     product(rows, columns, depth, A, depth, 1, B, columns, 1, C, ADD, 0, 0);
 }
 
-/* The Gram matrices of all intermediate factors; those that are the identity are not made. */
+/* The Gram matrices of all intermediate factors, except those that are the identity. */
 static void make_grams(const pairs *p, const lanes *W, const workspace *w)
 {
     const int64_t *d = p->widths;
     const int64_t L = p->depth, rows = d[L], columns = d[0];
     const lanes *root = (const lanes *)p->input_root, *right = root;
     const lanes *layer = W;
-    for (int64_t i = 0; i < L; i++) { /* right is R_{i+1} S, of shape (d_i, d_0) */
+    for (int64_t i = 0; i < L; i++) { /* in pass i, right is R_{i+1} S, of shape (d_i, d_0) */
         if (right)
             multiply(columns, columns, d[i], right, 1, columns, right, columns, 1,
                      w->rights + i * columns * columns);
@@ -92,7 +97,7 @@ static void make_grams(const pairs *p, const lanes *W, const workspace *w)
         }
         layer += d[i + 1] * d[i];
     }
-    const lanes *left = layer; /* W_L: L_{L−1}, of shape (d_L, d_{L−1}) */
+    const lanes *left = layer; /* W_L, which is L_{L−1}, of shape (d_L, d_{L−1}) */
     for (int64_t i = L - 2; i >= 0; i--) {
         multiply(rows, rows, d[i + 1], left, d[i + 1], 1, left, 1, d[i + 1],
                  w->lefts + i * rows * rows);
@@ -111,13 +116,14 @@ CLONES static void fill_zero(int64_t n, lanes *x)
         x[i] = (lanes){0};
 }
 
+/* y ← y + x. */
 CLONES static void add(int64_t n, const lanes *x, lanes *y)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] += x[i];
 }
 
-/* y ← Σ_i (L_iL_iᵀ) x (R_iᵀR_i), half of the operator. */
+/* y ← Σ_i (L_iL_iᵀ) x (R_iᵀR_i), which is one half of the operator. */
 static void apply(const pairs *p, const workspace *w, const lanes *x, lanes *y)
 {
     const int64_t L = p->depth, rows = p->widths[L], columns = p->widths[0];
@@ -138,6 +144,7 @@ static void apply(const pairs *p, const workspace *w, const lanes *x, lanes *y)
     }
 }
 
+/* The inner product of x and y. Two partial sums keep the processor busy. */
 CLONES static void dot(int64_t n, const lanes *x, const lanes *y, lanes *out)
 {
     lanes a = {0}, b = {0};
@@ -151,7 +158,8 @@ CLONES static void dot(int64_t n, const lanes *x, const lanes *y, lanes *out)
     *out = a + b;
 }
 
-/* NaN stays NaN: what went wrong must not look like a residual of zero. */
+/* √x, and 0 for a negative x, which rounding can cause. NaN stays NaN, because an error must not
+ * look like a residual of zero. */
 INLINE lanes root_of(lanes x)
 {
     lanes r;
@@ -167,7 +175,7 @@ INLINE lanes inverse_above(lanes x, lanes floor)
     return select_lanes(x > floor, 1.0 / x, zero);
 }
 
-/* y ← y − a x − b z (z may be NULL); its norm. */
+/* y ← y − a x − b z, and the norm of the new y; z may be NULL. */
 CLONES static void orthogonalize(int64_t n, const lanes *a, const lanes *x, const lanes *b,
                                  const lanes *z, lanes *y, lanes *norm)
 {
@@ -182,12 +190,14 @@ CLONES static void orthogonalize(int64_t n, const lanes *a, const lanes *x, cons
     *norm = root_of(sum);
 }
 
+/* x ← factor x. */
 CLONES static void scale(int64_t n, const lanes *factor, lanes *x)
 {
     for (int64_t i = 0; i < n; i++)
         x[i] *= *factor;
 }
 
+/* y ← Σ_j s_j k_j for the Krylov vectors k_j. */
 CLONES static void combine(int64_t n, int64_t count, const lanes *krylov, const lanes *s, lanes *y)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -198,10 +208,11 @@ CLONES static void combine(int64_t n, int64_t count, const lanes *krylov, const 
     }
 }
 
-/* The largest eigenvalue θ of a tridiagonal matrix, and its eigenvector s with s_0 = 1.
+/* The largest eigenvalue θ of a tridiagonal matrix T, and its unit eigenvector s.
  *
- * θ by halving: it is above all eigenvalues where all pivots of T − θ are negative. The vector
- * by the elimination from the last row up, which is stable there. */
+ * θ is found by bisection: a number is above all eigenvalues of T if and only if all pivots of
+ * the elimination of T minus this number are negative. The eigenvector follows from the elimination
+ * that starts with the last row, which is stable for the largest eigenvalue. */
 CLONES static void top_of_tridiagonal(int64_t m, const lanes *alpha, const lanes *beta, lanes *theta,
                                       lanes *s)
 {
@@ -232,7 +243,7 @@ CLONES static void top_of_tridiagonal(int64_t m, const lanes *alpha, const lanes
     s[0] = zero + 1.0;
     lanes sum = s[0];
     for (int64_t j = 1; j < m; j++) {
-        /* Behind a β of zero, where the Krylov space has ended, there is nothing. */
+        /* Where β is zero the Krylov space has ended, and all later entries are zero. */
         s[j] = select_lanes(beta[j - 1] > zero, -beta[j - 1] * s[j - 1] / pivot[j], zero);
         sum += s[j] * s[j];
     }
@@ -241,7 +252,7 @@ CLONES static void top_of_tridiagonal(int64_t m, const lanes *alpha, const lanes
         s[j] *= norm;
 }
 
-/* Whether all lanes have converged. */
+/* Whether x is at most tolerance · scale in all lanes. */
 CLONES static int all_below(const lanes *x, const lanes *scale, double tolerance)
 {
     mask below = *x <= tolerance * *scale;
@@ -251,9 +262,11 @@ CLONES static int all_below(const lanes *x, const lanes *scale, double tolerance
     return all;
 }
 
-/* Keep s where it has not converged before; whether it has now, β |s_{m−1}| ≤ tolerance θ, everywhere.
+/* Store s for the lanes that had not converged before. Returns whether all lanes have now.
  *
- * A lane that goes on after that, for the sake of its neighbours, would find its top pair twice. */
+ * A lane has converged if β |s_{m−1}| ≤ tolerance · θ. It goes on with its neighbours, but its
+ * later s is not used: after convergence the Krylov vectors lose orthogonality, and the top pair
+ * would appear twice. */
 CLONES static int keep(int64_t m, const lanes *beta, const lanes *theta, double tolerance,
                        const lanes *s, lanes *kept, mask *converged)
 {
@@ -269,12 +282,13 @@ CLONES static int keep(int64_t m, const lanes *beta, const lanes *theta, double 
     return all;
 }
 
+/* The same as inverse_above, compiled for each kind of processor. */
 CLONES static void safe_inverse(const lanes *x, const lanes *floor, lanes *out)
 {
     *out = inverse_above(*x, *floor);
 }
 
-/* From the vectors krylov[0] … to a Ritz vector, which takes the place of krylov[0]. */
+/* One Lanczos iteration that starts with krylov[0] and replaces it by the top Ritz vector. */
 static void lanczos(const pairs *p, const workspace *w)
 {
     const int64_t n = p->widths[p->depth] * p->widths[0];
@@ -288,7 +302,7 @@ static void lanczos(const pairs *p, const workspace *w)
         dot(n, v + j * n, next, alpha + j);
         orthogonalize(n, alpha + j, v + j * n, j ? beta + j - 1 : 0, j ? v + (j - 1) * n : 0, next,
                       beta + j);
-        /* Rounding is no direction. */
+        /* A vector at the level of rounding is set to zero, because it is not a new direction. */
         lanes floor = alpha[0] * 1e-15;
         safe_inverse(beta + j, &floor, &factor);
         scale(n, &factor, next);
@@ -310,7 +324,7 @@ static void lanczos(const pairs *p, const workspace *w)
         v[i] = w->half[i] * factor;
 }
 
-/* The blocks [from, to). */
+/* The eigenpairs for the blocks from … to − 1. */
 void top_pairs(const pairs *p, int64_t from, int64_t to, double *scratch)
 {
     const int64_t n = p->widths[p->depth] * p->widths[0];

@@ -1,9 +1,11 @@
-"""The compiled kernels: loading them, their memory layout, and sharing the work among threads.
+"""The compiled kernels: loading, memory layout, and distribution of the work among threads.
 
-Built by ``pip install`` where there is a C compiler. They are called through :mod:`ctypes`, which lets
-go of the interpreter lock, so plain threads share the work. Eight problems lie side by side in the lanes
-of a vector: the layout is ``(blocks, entries, 8)``. Where they were not built, do not load, or were built
-of other sources than those at hand, PyTorch computes in their place.
+``pip install`` builds the kernels if there is a C compiler. They are called through :mod:`ctypes`,
+which releases the interpreter lock during the call, so ordinary Python threads can share the work.
+Eight problems lie side by side in the eight *lanes* (entries) of a processor vector, and eight such
+problems form a *block*. Arrays therefore have the layout ``(blocks, entries, 8)``. If the kernels
+were not built, cannot be loaded, or were built from other sources than those beside them, PyTorch
+computes instead.
 """
 
 import ctypes
@@ -22,19 +24,24 @@ import torch
 from torch import Tensor
 
 LANES = 8
-"""Problems side by side in one vector; as in ``_lanes.h``."""
+"""The number of problems in one vector, the same as ``LANES`` in ``_lanes.h``."""
 SOURCES = ("_kernels.c", "_lanes.h", "_top_pairs.c")
-"""In the order in which ``setup.py`` digests them."""
+"""The source files of the kernels, in the order in which ``setup.py`` computes their digest."""
 CACHE_LINE = 64
+"""The alignment in bytes that the compiled code needs for its vectors."""
 CPU = torch.device("cpu")
+"""The only device on which the kernels compute."""
 Address = ctypes.c_void_p
+"""The type of an address in a C struct or call."""
 Integer = ctypes.c_int64
+"""The type of an integer in a C struct or call."""
 EngineName = Literal["compiled", "torch"]
+"""The names of the two implementations, in C and with PyTorch."""
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where they cannot be used; the log says so once, and why."""
+    """The compiled kernels; None if they cannot be used, in which case the log gives the reason once."""
     path = kernel_file()
     if path is None:
         return None
@@ -43,7 +50,8 @@ def library() -> ctypes.CDLL | None:
         loaded = _declared(ctypes.CDLL(os.fspath(path)))
         _check_digest(loaded, path)
     except (OSError, AttributeError) as error:
-        # A symbol that is missing is an AttributeError: a library built before there was one.
+        # ctypes raises an AttributeError for a missing function, as in a library that was built
+        # before the function existed.
         reason = " ".join(str(error).split())
         logging.getLogger("dmf_sharpness").warning(
             "%s: the compiled kernels cannot be used, and PyTorch computes in their place (%s); "
@@ -56,7 +64,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def kernel_file() -> Path | None:
-    """The file of the compiled kernels, if they were built."""
+    """The file of the compiled kernels; None if they were not built."""
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_kernels{suffix}")
         if path.is_file():
@@ -65,16 +73,20 @@ def kernel_file() -> Path | None:
 
 
 def _check_whole(path: Path) -> None:
-    """Raise OSError if a Linux library ends before its segments do.
+    """A check that the library is a complete file, for 64-bit Linux (ELF).
 
-    The loader maps the segments without a look at the file's length. Reading what is not there then ends
-    the process with SIGBUS, which nobody can catch.
+    The loader maps the segments of the library into memory without a look at the length of the
+    file. If the file is truncated, reading a missing part ends the process with SIGBUS, which no
+    program can catch.
+
+    Raises:
+        OSError: The file ends before one of its segments does.
     """
     length = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(64)
         if header[:6] != b"\x7fELF\x02\x01" or len(header) < 64:
-            return  # of another system, or refused by the loader
+            return  # a library of another system, or a file that the loader refuses
         start, size, count = struct.unpack_from("<Q14xHH", header, 32)
         file.seek(start)
         table = file.read(size * count)
@@ -82,11 +94,12 @@ def _check_whole(path: Path) -> None:
         raise OSError("the file is truncated")
     for k in range(count):
         kind, offset, extent = struct.unpack_from("<I4xQ16xQ", table, k * size)
-        if kind == 1 and offset + extent > length:  # of the kind that is loaded
+        if kind == 1 and offset + extent > length:  # kind 1 is a segment that is loaded
             raise OSError("the file is truncated")
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    """The library after its functions got the types of their arguments and results."""
     loaded.descend.argtypes = (Address, Integer, Integer, Address)
     loaded.descend.restype = ctypes.c_int
     loaded.scratch_size.argtypes = (Integer, Address, Integer)
@@ -101,10 +114,14 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _check_digest(loaded: ctypes.CDLL, path: Path) -> None:
-    """Raise OSError if the sources lie beside the library, and it was built of others."""
+    """A check that the library was built from the sources beside it.
+
+    Raises:
+        OSError: The sources are there, and the library was built from others.
+    """
     sources = [path.with_name(name) for name in SOURCES]
     if not all(source.is_file() for source in sources):
-        return  # as in an installed wheel
+        return  # an installed wheel contains no sources
     here = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     if loaded.source_digest().decode() != here:
         raise OSError(f"built of other sources than the {', '.join(SOURCES)} beside it")
@@ -114,7 +131,7 @@ def loaded_library() -> ctypes.CDLL:
     """The compiled kernels.
 
     Raises:
-        RuntimeError: They cannot be used; :func:`available` says so beforehand.
+        RuntimeError: They cannot be used, which :func:`available` tells beforehand.
     """
     kernels = library()
     if kernels is None:
@@ -128,18 +145,21 @@ def available() -> bool:
 
 
 def engine_name() -> EngineName:
-    """The engine that computes where nothing else is asked for, on a CPU."""
+    """The name of the implementation that is used by default on a CPU."""
     return "compiled" if available() else "torch"
 
 
 def aligned(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """An empty tensor that begins on a cache line, as PyTorch's allocator lays it."""
-    # On the CPU, whatever torch.set_default_device says.
+    """An uninitialized tensor on the CPU that begins on a cache line, as PyTorch's allocator does it."""
+    # The device is given because torch.set_default_device may have set another one.
     return torch.empty(shape, dtype=dtype, device=CPU)
 
 
 def packed(values: Tensor) -> Tensor:
-    """``(B, …)`` as ``(blocks, …, 8)``; the last block is filled up with copies of the last run."""
+    """Values ``(B, …)`` in the layout ``(blocks, entries, 8)`` of the kernels, in new memory.
+
+    The last block is filled up with copies of the last problem.
+    """
     batch = values.shape[0]
     blocks = -(-batch // LANES)
     if blocks * LANES != batch:
@@ -152,17 +172,19 @@ def packed(values: Tensor) -> Tensor:
 
 
 def unpacked(values: Tensor, batch: int) -> Tensor:
-    """``(blocks, n, 8)`` as ``(B, n)``."""
+    """Values in the layout ``(blocks, n, 8)`` of the kernels, as ``(B, n)`` for ``B = batch``."""
     return values.mT.reshape(-1, values.shape[1])[:batch]
 
 
 def address(tensor: Tensor, *shape: int, dtype: torch.dtype = torch.float64) -> int:
-    """Where the memory of a tensor begins that compiled code takes to be of this shape and type.
+    """The address of a tensor's memory, for compiled code that relies on this shape and type.
 
-    The last look before an address is handed out: compiled code reads as many numbers as it was told.
+    Compiled code reads and writes as many numbers as the shape says. So everything that it relies
+    on is checked here, immediately before the address is passed on.
 
     Raises:
-        ValueError: The tensor is another one, or is not laid out row by row from a cache line on.
+        ValueError: The tensor has another shape or type, is not on the CPU, or its numbers are not
+            stored row by row from a cache line on.
     """
     start = tensor.data_ptr()
     if (
@@ -183,19 +205,22 @@ def address(tensor: Tensor, *shape: int, dtype: torch.dtype = torch.float64) -> 
 
 
 def broadcast(values: Tensor) -> Tensor:
-    """What all problems share, ``(…, 8)``."""
+    """Values that all problems share, repeated for the lanes of a vector, shape ``(…, 8)``."""
     result = aligned(*values.shape, LANES)
     result.copy_(values[..., None])
     return result
 
 
 def shared(work: Callable[[int, int], None], blocks: int) -> None:
-    """Call ``work(first, last)`` for parts of the blocks, on as many threads as PyTorch may use."""
+    """Call ``work(first, last)`` for ranges of blocks, on as many threads as PyTorch may use.
+
+    Each call handles the blocks from ``first`` up to but not including ``last``.
+    """
     workers = max(1, min(torch.get_num_threads(), blocks))
     if workers == 1:
         work(0, blocks)
         return
-    # Several parts per thread: they take different times.
+    # Several ranges per thread, because ranges take different times and a thread may finish early.
     parts = min(blocks, 8 * workers)
     edges = [blocks * k // parts for k in range(parts + 1)]
     with ThreadPoolExecutor(workers) as pool:
