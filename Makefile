@@ -12,7 +12,7 @@ endif
 .DEFAULT_GOAL := help
 CONFIG ?= config/full.yaml
 
-.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test fuzz check
+.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test test-lowest fuzz check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
@@ -61,6 +61,14 @@ docs: .venv/ready ## The API as web pages: docs/api/
 
 test: .venv/ready ## Run the test suite
 	$(BIN)/python -m pytest
+
+test-lowest: .venv/ready .venv/lowest ## Run the unit tests with the lowest versions that pyproject.toml allows
+	PYTHONPATH=src .venv/lowest/bin/python -m pytest -n 2 --ignore=tests/workflow -m "not pipeline"
+
+.venv/lowest: constraints-lowest.txt | .venv/ready
+	$(BIN)/python -m venv --clear $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $< || { rm -rf $@; exit 1; }
+	@touch $@
 
 fuzz: .venv/ready ## 20,000 calls of the library with arguments nobody checked; CALLS=... for another number
 	@$(BIN)/python -m tests.fuzz --calls $(or $(CALLS),20000)

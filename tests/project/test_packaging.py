@@ -8,6 +8,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -34,6 +35,23 @@ CONDA_NAMES = {
 def test_the_lock_has_what_the_project_asks_for(requirement):
     version = LOCK[canonicalize_name(requirement.name)]
     assert requirement.specifier.contains(version)
+
+
+def test_the_lowest_versions_are_those_that_the_project_asks_for():
+    """Each is tried: ``make test-lowest`` installs exactly these."""
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    lowest = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert {r.name: {("==", Version(s.version)) for s in r.specifier} for r in lowest} == {
+        r.name: {("==", Version(s.version)) for s in r.specifier if s.operator == ">="}
+        for r in DIRECT
+    }
+
+
+def test_lazy_names_cannot_turn_into_modules():
+    """Up to version 0.5 of lazy-loader the module of the same name took the place of a function."""
+    (lazy,) = [r for r in DIRECT if r.name == "lazy-loader"]
+    assert not lazy.specifier.contains("0.5")
+    assert lazy.specifier.contains("0.6")
 
 
 def test_torch_is_pinned_without_a_build_label():
