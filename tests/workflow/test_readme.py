@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dmf_sharpness.figures.captions import CAPTIONS
+from dmf_sharpness.experiments import catalog
 from tests.workflow.conftest import ROOT, SMOKE
 from tests.workflow.held import LIMIT
 
@@ -106,7 +106,7 @@ def test_all_figures_are_shown():
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     for figure in config["figures"]:
         assert f"figures/{figure}.png" in README
-        assert figure in CAPTIONS
+        assert catalog.figures()[figure].caption
 
 
 def edges(mermaid: str) -> set[tuple[str, str]]:
