@@ -37,8 +37,8 @@ def top_eigenvector(
         start: The first Krylov vector, on the device where the operator runs.
         tolerance: The relative residual ``‖T y − λ y‖ / λ`` at which the iteration stops; 0 asks
             for rounding level.
-        krylov: The number of Krylov vectors before each restart, at least; so many times or more is
-            the operator applied.
+        krylov: The least number of Krylov vectors before each restart. The operator is applied at
+            least this number of times.
 
     Returns:
         The eigenvalue, and the eigenvector in the shape of ``start``. If the tolerance is not

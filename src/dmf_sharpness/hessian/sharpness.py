@@ -122,7 +122,8 @@ def sharpness(
             ``(d_L, d_0)`` or ``(…, d_L, d_0)``. If it is given, the factors are checked: the
             residual must be orthogonal to the inputs. If it is None, the product of the factors is
             taken to be the solution.
-        method: One of the methods in the table of this module; ``auto`` chooses by depth and widths.
+        method: One of the methods in the table of :mod:`dmf_sharpness.hessian.sharpness`; ``auto``
+            chooses by depth and widths.
         tolerance: The wanted upper bound on :attr:`Sharpness.residual`, positive. None stands for
             ``1e-10``, and for ``1e-5`` with ``low-rank``, where the relative error of the value is
             about its square.
@@ -147,8 +148,8 @@ def sharpness(
         >>> round(sharpness([W_1, W_2]).value, 12)
         16.0
 
-        Three factors of norm 1, a unit vector, a rotation by 60° and a unit vector, have the scalar
-        product ½. Their sharpness is ``2 Σ_i ‖L_i‖² ‖R_i‖² = 6``:
+        Three factors of norm 1: a column, a rotation by 60°, and a row. Their product is the 1 × 1
+        matrix ½, and their sharpness is ``2 Σ_i ‖L_i‖² ‖R_i‖² = 6``:
 
         >>> e_1 = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
         >>> c, s = 0.5, 0.75**0.5
