@@ -58,7 +58,7 @@ def parser(description: str | None, **positionals: str) -> argparse.ArgumentPars
             type=positive_integer,
             default=1,
             metavar="N",
-            help="from 2 on: the experiment drawn anew, from other seeds",
+            help="the number of the replica; from 2 on the experiment is drawn with other seeds",
         )
     return result
 

@@ -41,7 +41,7 @@ OBSERVED_NUMBERS = 2**24
 
 
 class Outcome(IntEnum):
-    """How a run ended."""
+    """The way in which a run ended."""
 
     STEP_LIMIT = state.RUNNING
     """Still moving after the last step."""
@@ -270,19 +270,19 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
     parts: list[tuple[Tensor, ...]] = []  # the runs that have ended: their numbers and results
     taken = 0
     while True:
-        # Steps.
+        # The steps of this stretch.
         stretch = min(_stretch(runs, every, follow), request.steps - taken)
         final = taken + stretch == request.steps
         seen = advance(runs, method, taken, stretch, final, every, follow)
 
-        # Observations.
+        # The observations in it, as far as they were asked for.
         if seen is not None and every is not None:
             before = pieces[0][2] if pieces else None
             times = observation_steps(taken, stretch, final, every)
             pieces.append((times, alive, _kept(seen, before, request)))
         taken += stretch
 
-        # Ends.
+        # The runs that have ended, which leave the batch.
         present = (alive, runs.w, runs.loss, runs.taken, runs.outcome)
         ended = runs.outcome != state.RUNNING
         if final or bool(ended.all()):

@@ -87,7 +87,7 @@ def _bisect(
         returned = ~escaped & (last <= RETURNED * start)
         undecided += ~(escaped | returned)
 
-        # An undecided run is counted, not dropped: it has escaped or returned by whether it grows.
+        # An undecided run is counted, not dropped: it counts as escaped or returned by whether it grows.
         up = escaped | (~returned & (last > start))
         high, low = torch.where(up, middle, high), torch.where(up, low, middle)
     relative = (low + high) / 2
