@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 import pandas as pd
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
@@ -20,12 +21,18 @@ def run(name: str, ensembles: Iterable[Ensemble], spec: StudySpec) -> pd.DataFra
 
     Raises:
         ValueError: There is no such study.
-        UserError: The study has left out all minimizers.
+        UserError: The study has left out all minimizers, or one is too ill-conditioned for it.
     """
     if name not in catalog.studies():
         raise ValueError(f"name: expected one of {list(catalog.studies())}, got {name!r}")
     study = import_module(f"dmf_sharpness.studies.{name}").study
-    tables: list[pd.DataFrame] = [study(ensemble, spec) for ensemble in ensembles]
+    try:
+        tables: list[pd.DataFrame] = [study(ensemble, spec) for ensemble in ensembles]
+    except (LinAlgError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"studies.{name}: expected minimizers that float64 is accurate enough for, got: {reason}"
+        ) from None
     tables = [table for table in tables if len(table)]
     if not tables:
         raise UserError(
