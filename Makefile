@@ -59,8 +59,8 @@ docs: .venv/ready ## The API as web pages: docs/api/
 	@EAGER_IMPORT=1 $(BIN)/pdoc --no-show-source -o docs/api dmf_sharpness
 	@echo "API:      docs/api/dmf_sharpness.html"
 
-test: .venv/ready ## Run the test suite
-	$(BIN)/python -m pytest
+test: .venv/ready ## Run the test suite, on two cores; WORKERS=... for another number
+	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile
 
 test-lowest: .venv/ready .venv/lowest ## Run the unit tests with the lowest versions that pyproject.toml allows
 	PYTHONPATH=src .venv/lowest/bin/python -m pytest -n 2 --ignore=tests/workflow -m "not pipeline"
