@@ -10,6 +10,7 @@ from torch import Tensor
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.minimizers.basic import random_minimizer
 from dmf_sharpness.minimizers.targets import gaussian_matrix
+from dmf_sharpness.network.scaling import times_power
 
 NETWORKS = [
     (4, 8, 4),
@@ -66,3 +67,8 @@ def ensemble_of(
         target=torch.stack(list(targets)),
         input_root=None,
     )
+
+
+def times(factors, exponent):
+    """``2^exponent W_i``, exactly as long as no entry leaves the range."""
+    return [times_power(W, torch.tensor(float(exponent))) for W in factors]

@@ -18,7 +18,7 @@ from dmf_sharpness.descent.run import Outcome, gradient_descent
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.factors import end_to_end, flatten, unflatten
 from tests.fuzz.calls import Call
-from tests.fuzz.properties import check_engines
+from tests.fuzz.engines import check_engines
 from tests.helpers import random_point
 
 compiled = pytest.mark.skipif(not compiled_engine.available(), reason="the kernel was not compiled")
