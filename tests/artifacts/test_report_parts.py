@@ -76,10 +76,10 @@ def test_a_figure_bears_on_the_claims_that_its_caption_names():
 
 def test_the_short_table_has_the_papers_claims_in_sight_and_ours_folded():
     def row(name, origin):
-        control = {"value": 1.0, "verdict": "fails", "description": ""}
+        control = {"value": 1.0, "share": 1.0, "n": 3, "verdict": "fails", "description": ""}
         return {
             "id": name, "origin": origin, "claim": "|x|", "value": 1e-15, "tolerance": 1e-12,
-            "n": 3, "verdict": "holds", "control": control,
+            "n": 3, "problems": 1, "verdict": "holds", "control": control,
         }  # fmt: skip
 
     table = to_short_markdown(
@@ -87,7 +87,7 @@ def test_the_short_table_has_the_papers_claims_in_sight_and_ours_folded():
     )
     sight, folded = table.split("<details>")
     assert (
-        "**C1** \\|x\\| | 1e-15 | 1e-12 | 3 | 1 | holds | [exactness](figures/exactness.png)"
+        "**C1** \\|x\\| | 1e-15 | 1e-12 | 3 | 1 | 1 | holds | [exactness](figures/exactness.png)"
         in sight
     )
     assert "C1.more" not in sight

@@ -11,6 +11,8 @@ def sharpness_rows(**changes):
     """A flat depth-2 minimizer, a sharp one, digits, and the controls of ``boundary``."""
     base = {
         "experiment": "e",
+        "network": 0,
+        "problem": 0,
         "kind": "random",
         "widths": "2-3-2",
         "depth": 2,
@@ -62,7 +64,14 @@ def sharpness_rows(**changes):
 
 
 def escape_rows(**changes):
-    base = {"experiment": "e", "radius": 1e-9, "flat_sharpness": 2.0, "end_ratio": float("nan")}
+    base = {
+        "experiment": "e",
+        "network": 0,
+        "problem": 0,
+        "radius": 1e-9,
+        "flat_sharpness": 2.0,
+        "end_ratio": float("nan"),
+    }
     stable = {"step_ratio": 0.9, "step_size": 0.45, "escaped": False, "outcome": "returned"}
     stable |= {"growth": 0.8, "predicted_growth": 0.8}
     unstable = {"step_ratio": 1.1, "step_size": 0.55, "escaped": True, "outcome": "landed"}
@@ -141,13 +150,14 @@ def test_the_ledger_is_json_with_the_promised_keys():
         "value",
         "tolerance",
         "n",
+        "problems",
         "experiment",
         "verdict",
         "artifacts",
     }
     for row in again:
         assert set(row) == keys | {"control"}
-        assert set(row["control"]) == {"description", "value", "verdict"}
+        assert set(row["control"]) == {"description", "value", "share", "n", "verdict"}
         assert row["origin"] in {"paper", "ours"}
         assert row["verdict"] in {"holds", "fails"}
 
@@ -168,7 +178,14 @@ def test_markdown_and_text_list_every_claim_once():
 
 def bottleneck_rows(**changes):
     """One minimizer where the expression is exact, one where it is not."""
-    base = {"experiment": "b", "depth": 3, "sharpness": 4.0, "oracle_sharpness": 4.0}
+    base = {
+        "experiment": "b",
+        "network": 0,
+        "problem": 0,
+        "depth": 3,
+        "sharpness": 4.0,
+        "oracle_sharpness": 4.0,
+    }
     exact = {"tight_ends": True, "expression": 4.0}
     wider = {"tight_ends": False, "expression": 3.9}
     return pd.DataFrame([base | exact | changes, base | wider | changes])

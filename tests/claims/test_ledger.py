@@ -17,7 +17,8 @@ from tests.scripts import run_script
 ROW = {
     "id": "C1.sharpness", "origin": "paper", "claim": "It is so.", "statistic": "largest difference ≤ x",
     "value": 1e-15, "tolerance": 1e-12, "n": 21, "experiment": "matrix", "verdict": "holds",
-    "control": {"description": "the wrong formula", "value": 0.6, "verdict": "fails"},
+    "problems": 2,
+    "control": {"description": "the wrong formula", "value": 0.6, "share": 1.0, "n": 3, "verdict": "fails"},
     "artifacts": {"results/sharpness/matrix.parquet": "ab12"}, "lineage": "lineage:0",
 }  # fmt: skip
 README = """\
@@ -133,9 +134,9 @@ def test_an_empty_ledger_does_not_stand(tmp_path):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    control = Control("wrong", math.inf, "fails")
+    control = Control("wrong", math.inf, 1.0, 3, "fails")
     claims = [
-        Claim("C1", "paper", "λ", "largest", value, 1.0, 3, "matrix", verdict, control)
+        Claim("C1", "paper", "λ", "largest", value, 1.0, 3, 2, "matrix", verdict, control)
         for value, verdict in ((0.5, "holds"), (math.nan, "fails"), (math.inf, "fails"))
     ]
     rows = ledger.to_json(claims)

@@ -126,7 +126,7 @@ def test_a_terminal_shows_a_question_mark_for_what_it_does_not_have(finished):
     os.close(ours)
     assert process.returncode == 0
     heading = said.decode("ascii").splitlines()[0]
-    assert heading.split() == ["claim", "value", "?", "n", "control", "what", "is", "claimed"]
+    assert heading.split() == ["claim", "value", "?", "n", "of", "control", "what", "is", "claimed"]
 
 
 @pytest.mark.parametrize("buffered", [True, False])

@@ -2,8 +2,9 @@
 
 Each minimizer or run gives one number, and the statistic is the largest of these numbers. A claim *holds* if
 there is at least one number and the statistic is at most the tolerance. Each claim has a negative control:
-the same judgement where the claim must be false. A claim *stands* if it holds and its control fails. If the
-control holds too, the judgement could not have failed, and the claim has not been tested.
+the same numbers where the claim must be false. The control *fails* if at least nine tenths of its numbers
+exceed the tolerance, so that a few bad cases are not enough. A claim *stands* if it holds and its control
+fails. If the control does not fail, the judgement could not have failed, and the claim has not been tested.
 
 A claim is one function. It takes the rows of a table, yields the results of :func:`judged`, and is decorated
 with ``@judged_from("sharpness")``, which names the table. Nothing else has to be registered.
@@ -23,16 +24,32 @@ if TYPE_CHECKING:
 Verdict = Literal["holds", "fails"]
 Origin = Literal["paper", "ours", "extension"]
 
+CONTROL_SHARE = 0.9
+"""A control fails if at least this share of its sample exceeds the tolerance."""
+
+PROBLEM = ("experiment", "network", "problem")
+"""These columns identify the problem of a row: a target, or data, together with the widths of a network."""
+
 JUDGES: list[tuple[str, Judge]] = []
 """This list holds every function that judges, with the name of its table, in the order of definition."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A negative control: the same judgement where the claim must be false."""
+    """A negative control: the same numbers where the claim must be false.
+
+    Attributes:
+        description: The place where the claim must be false, in words.
+        value: The median of the numbers.
+        share: The share of the numbers that exceed the tolerance.
+        n: The sample size.
+        verdict: ``fails`` if ``share`` is at least :data:`CONTROL_SHARE`, as it must be.
+    """
 
     description: str
     value: float
+    share: float
+    n: int
     verdict: Verdict
 
 
@@ -48,6 +65,8 @@ class Claim:
         value: The statistic.
         tolerance: The largest value at which the claim holds.
         n: The sample size.
+        problems: The number of different problems in the sample, of targets together with widths. Minimizers
+            and runs of one problem have the target in common, those of different problems nothing.
         experiment: The experiments that the sample comes from.
         verdict: ``holds`` or ``fails``.
         control: The negative control, whose verdict must be ``fails``.
@@ -61,6 +80,7 @@ class Claim:
     value: float
     tolerance: float
     n: int
+    problems: int
     experiment: str
     verdict: Verdict
     control: Control
@@ -103,7 +123,7 @@ def judged(
     control: str,
     control_values: pd.Series,
 ) -> Claim:
-    """A row of the ledger: the largest of some values and of the control's, against the tolerance.
+    """A row of the ledger: some values and those of the control, against the tolerance.
 
     Args:
         name: The row's ``id``.
@@ -124,15 +144,23 @@ def judged(
         value=_largest(values),
         tolerance=tolerance,
         n=len(rows),
+        problems=problems_of(rows),
         experiment=experiments_of(rows),
         verdict=verdict_on(values, tolerance),
-        control=Control(
-            control,
-            _largest(control_values),
-            # A control without values counts as held, because it has not failed and tests nothing.
-            verdict_on(control_values, tolerance) if len(control_values) else "holds",
-        ),
+        control=control_on(control, control_values, tolerance),
         artifacts=artifacts_of(rows),
+    )
+
+
+def control_on(description: str, values: pd.Series, tolerance: float) -> Control:
+    """The control with some values. One without values has not failed; NaN does not exceed the tolerance."""
+    share = float((values > tolerance).mean()) if len(values) else 0.0
+    return Control(
+        description=description,
+        value=float(values.astype(float).median()),
+        share=share,
+        n=len(values),
+        verdict="fails" if share >= CONTROL_SHARE else "holds",
     )
 
 
@@ -144,6 +172,11 @@ def verdict_on(values: pd.Series, tolerance: float) -> Verdict:
 def experiments_of(rows: pd.DataFrame) -> str:
     """The names of the experiments of a sample; a replica ``<name>.r<number>`` counts as ``<name>``."""
     return ", ".join(sorted({name.partition(".")[0] for name in rows.experiment.unique()}))
+
+
+def problems_of(rows: pd.DataFrame) -> int:
+    """The number of different problems of a sample."""
+    return len(rows[list(PROBLEM)].drop_duplicates())
 
 
 def artifacts_of(rows: pd.DataFrame) -> tuple[str, ...]:

@@ -83,12 +83,18 @@ def format_number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2g}"
 
 
+def format_control(control: Mapping[str, Any]) -> str:
+    """The median of a control, and the share of it beyond the tolerance unless that is all of it."""
+    value = format_number(control["value"])
+    return value if control["share"] == 1 else f"{value} ({control['share']:.1%})"
+
+
 def to_markdown(rows: list[dict[str, Any]]) -> str:
     """The ledger as a Markdown table."""
     lines = [
-        "| claim | origin | what is claimed | statistic (largest) | value | tolerance | n | verdict "
-        "| negative control |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| claim | origin | what is claimed | statistic (largest) | value | tolerance | n | problems "
+        "| verdict | negative control: median, share beyond the tolerance |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         control = row["control"]
@@ -100,8 +106,9 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
             format_number(row["value"]),
             format_number(row["tolerance"]),
             str(row["n"]),
+            str(row["problems"]),
             f"**{row['verdict']}**",
-            f"{control['description']}: {format_number(control['value'])}, {control['verdict']}",
+            f"{control['description']}: {format_control(control)}, {control['verdict']}",
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
@@ -128,8 +135,8 @@ def to_short_markdown(
 
 def _short_table(rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]]) -> str:
     lines = [
-        "| claim | measured | tolerance | n | control | verdict | figure |",
-        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+        "| claim | measured | tolerance | n | problems | control | verdict | figure |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     for row in rows:
         origin = " (extension)" if row["origin"] == "extension" else ""
@@ -138,7 +145,8 @@ def _short_table(rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]
             format_number(row["value"]),
             format_number(row["tolerance"]),
             str(row["n"]),
-            format_number(row["control"]["value"]),
+            str(row["problems"]),
+            format_control(row["control"]),
             row["verdict"],
             ", ".join(f"[{name}](figures/{name}.png)" for name in figures.get(row["id"], ())),
         ]
@@ -148,12 +156,14 @@ def _short_table(rows: list[dict[str, Any]], figures: Mapping[str, Sequence[str]
 
 def to_text(rows: list[dict[str, Any]]) -> str:
     """The ledger as a table for a terminal: one line per claim."""
-    lines = [f"{'':2}{'claim':<20}{'value':>9}  {'≤':>7}{'n':>6}  {'control':>9}  what is claimed"]
+    lines = [
+        f"{'':2}{'claim':<20}{'value':>9}  {'≤':>7}{'n':>6}{'of':>5}  {'control':>15}  what is claimed"
+    ]
     for row in rows:
         lines.append(
             f"{'✓' if stands(row) else '✗':2}{row['id']:<20}{format_number(row['value']):>9}  "
-            f"{format_number(row['tolerance']):>7}{row['n']:>6}  "
-            f"{format_number(row['control']['value']):>9}  "
+            f"{format_number(row['tolerance']):>7}{row['n']:>6}{row['problems']:>5}  "
+            f"{format_control(row['control']):>15}  "
             f"{row['claim']}"
         )
     return "\n".join(lines) + "\n"

@@ -83,11 +83,14 @@ class Ensemble:
             minimizers: The number of the minimizer of each row.
 
         Returns:
-            ``network``, ``minimizer``, ``kind``, ``widths`` (``"3-4-3"``) and ``depth``.
+            ``network``, ``problem`` (the number of the target among the different ones), ``minimizer``,
+            ``kind``, ``widths`` (``"3-4-3"``) and ``depth``.
         """
+        _, problem = np.unique(self.target.flatten(1).numpy(), axis=0, return_inverse=True)
         return pd.DataFrame(
             {
                 "network": self.network,
+                "problem": problem.ravel()[minimizers],
                 "minimizer": minimizers,
                 "kind": [self.kinds[b] for b in minimizers],
                 "widths": "-".join(map(str, self.widths)),

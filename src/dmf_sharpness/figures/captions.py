@@ -9,7 +9,8 @@ from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
 
 _NUMBER = re.compile(r"(?<!\^)\{([^{}]*)\}")
-"""``{C2.value}`` is the statistic of a claim, ``{C2.n}`` the size of its sample; ``^{…}`` is an exponent."""
+"""``{C2.value}`` is the statistic of a claim, ``{C2.n}`` the size of its sample, ``{C2.problems}`` the number
+of problems in it; ``^{…}`` is an exponent."""
 
 
 def figures_of(claim: str) -> list[str]:
@@ -32,7 +33,8 @@ def caption(figure: str, rows: Sequence[Mapping[str, Any]]) -> str:
         UserError: The caption names a number that is not in the ledger.
     """
     numbers = {f"{row['id']}.value": format_number(row["value"]) for row in rows}
-    numbers |= {f"{row['id']}.n": str(row["n"]) for row in rows}
+    for count in ("n", "problems"):
+        numbers |= {f"{row['id']}.{count}": str(row[count]) for row in rows}
 
     def number(named: re.Match[str]) -> str:
         if named[1] not in numbers:
