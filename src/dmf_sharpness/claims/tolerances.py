@@ -14,6 +14,9 @@ DESCENDED = 1e-6
 ATTAINED = 1e-6
 """A minimization of the sharpness has reached ``λ_flat`` when the relative excess is at most this."""
 
+SHARP = 1e-6
+"""A minimizer counts as not flat if its relative excess sharpness is above this, a million times ``EXACT``."""
+
 # Balance.
 BALANCED = 1e-10
 """Spectral products, and the layers' gains along the top path, are equal up to this relative difference."""
