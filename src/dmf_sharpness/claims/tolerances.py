@@ -15,7 +15,7 @@ ATTAINED = 1e-6
 """A minimization of the sharpness has reached ``λ_flat`` when the relative excess is at most this."""
 
 SHARP = 1e-6
-"""A minimizer counts as not flat if its relative excess sharpness is above this, a million times ``EXACT``."""
+"""A minimizer counts as not flat if its relative excess sharpness is above this, far above ``EXACT``."""
 
 # Balance.
 BALANCED = 1e-10
