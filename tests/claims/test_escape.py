@@ -28,6 +28,7 @@ SPECS = {
         steps=700, step_ratios=(1.05, 1.3), radii=(0.0, 1e-12, 1e-10, 1e-9, 1e-8, 1e-6)
     ),
     "landing": StudySpec(steps=400_000, step_ratios=(1.001,)),
+    "landing_momentum": StudySpec(steps=60_000, step_ratios=(1.0003, 1.001), momenta=(0.3, 0.8)),
     "soft": StudySpec(steps=40_000, step_ratios=(1.001, 1.003), radii=(1e-6,)),
     "starts": StudySpec(steps=4000, step_ratios=(1.1,), radii=(1e-2, 1e-4)),
     "phase": StudySpec(steps=3000, step_ratios=(0.9, 1.2, 2.2), radii=(1e-6,), repeats=2),
@@ -59,7 +60,7 @@ def test_every_row_holds_and_its_control_fails(tables):
     result = verdicts({name: table for name, table in tables.items() if name != "soft"})
     assert set(result) == {
         "C6.threshold", "C6.momentum", "C6.direction", "C6.time", "C6.law", "C6.stable",
-        "C6.nowhere", "C6.orbits", "C6.balancing",
+        "C6.law_momentum", "C6.peak_momentum", "C6.nowhere", "C6.orbits", "C6.balancing",
     }  # fmt: skip
     assert {k: v for k, v in result.items() if v != ("holds", "fails")} == {}
 
@@ -82,6 +83,9 @@ def test_without_soft_directions_the_law_is_no_control(tables):
         ("timing", "slope", 1.0, "C6.time"),
         ("landing", "predicted_refined", 0.9, "C6.law"),
         ("landing", "end_ratio", float("nan"), "C6.law"),
+        ("landing_momentum", "end_ratio", 0.999, "C6.law_momentum"),
+        ("landing_momentum", "end_ratio", float("nan"), "C6.law_momentum"),
+        ("landing_momentum", "displaced", float("nan"), "C6.peak_momentum"),
         ("soft", "predicted", 0.5, "C6.soft"),
         ("starts", "escape_time", 1.0, "C6.stable"),
         ("phase", "outcome", "landed", "C6.nowhere"),
@@ -95,8 +99,19 @@ def test_a_wrong_table_fells_its_row(tables, study, column, value, fallen):
     assert verdicts({study: wrong})[fallen][0] == "fails"
 
 
+def test_the_mirror_and_the_plain_law_are_felled_where_the_law_with_momentum_holds(tables):
+    table = tables["landing_momentum"]
+    for wrong in (1 - table.excess, table.predicted_plain):
+        assert verdicts({"landing_momentum": table.assign(predicted=wrong)})["C6.law_momentum"] == (
+            "fails",
+            "fails",
+        )
+    slower = table.assign(displaced=table.displaced / (1 + table.momentum))
+    assert verdicts({"landing_momentum": slower})["C6.peak_momentum"][0] == "fails"
+
+
 def test_every_run_has_an_outcome(tables):
-    for name in ("landing", "starts", "phase"):
+    for name in ("landing", "landing_momentum", "starts", "phase"):
         assert tables[name].outcome.notna().all()
 
 

@@ -15,6 +15,9 @@ from dmf_sharpness.claims.tolerances import (
     LANDING_EXCESS,
     LANDING_MISSES,
     LANDING_REACH,
+    MOMENTUM_ORDER,
+    PEAK,
+    PEAK_EXCESS,
     RATE,
     ROUNDING_SPAN,
     SLOPE,
@@ -225,6 +228,59 @@ def landing_law(table: pd.DataFrame) -> Iterator[Claim]:
         control="the mirror image, c_end = 1 − δ",
         control_values=share_missed(rows.excess),
     )
+
+
+@judged_from("studies/landing_momentum")
+def landing_law_with_momentum(table: pd.DataFrame) -> Iterator[Claim]:
+    """The landing law's second order for the heavy ball."""
+    rows = _landings_with_momentum(table)
+    finite_steps = 1.5 * ((1 + rows.momentum) / (1 - rows.momentum)) ** 2
+    size = 4 / 3 * (rows.coefficient.abs() + finite_steps) * rows.excess
+    yield judged(
+        "C6.law_momentum",
+        origin="ours",
+        claim=(
+            "With the heavy ball the landing law holds to second order with its term 3/2 multiplied by "
+            f"((1 + β)/(1 − β))², for β of {_listed(rows.momentum)} and δ of {_listed(rows.excess)}."
+        ),
+        statistic="error of (1 − c_end − δ)/δ over the sum of the sizes of its terms",
+        tolerance=MOMENTUM_ORDER,
+        rows=rows,
+        values=(rows.end_ratio - rows.predicted).abs() / rows.excess / size,
+        control="the coefficient of plain gradient descent",
+        control_values=(rows.end_ratio - rows.predicted_plain).abs() / rows.excess / size,
+    )
+
+
+@judged_from("studies/landing_momentum")
+def peak_with_momentum(table: pd.DataFrame) -> Iterator[Claim]:
+    """The largest displacement of the heavy ball on its way from one minimizer to another."""
+    rows = _landings_with_momentum(table)
+    rows = rows[rows.excess <= PEAK_EXCESS * (1 + 1e-9)]
+    relative = rows.displaced / rows.amplitude
+    yield judged(
+        "C6.peak_momentum",
+        origin="ours",
+        claim=(
+            "The largest displacement along v_1 on the way, √2 δλ/‖P_0 T[v,v,·]‖, does not depend on the "
+            f"momentum, for β of {_listed(rows.momentum)} and δ of {_listed(rows.excess)}."
+        ),
+        statistic="relative error of the prediction",
+        tolerance=PEAK,
+        rows=rows,
+        values=(relative - 1).abs(),
+        control="the formula of plain descent with the heavy ball's step size, smaller by 1 + β",
+        control_values=(relative * (1 + rows.momentum) - 1).abs(),
+    )
+
+
+def _landings_with_momentum(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs with momentum from minimizers of which only the top direction is unstable."""
+    return table[(table.momentum > 0) & ~(table.flat_ratio >= 1) & (table.second_ratio < 1)]
+
+
+def _listed(values: pd.Series) -> str:
+    return ", ".join(f"{value:.1g}" for value in sorted(values.round(9).unique()))
 
 
 @judged_from("studies/soft")

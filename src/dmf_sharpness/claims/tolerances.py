@@ -53,6 +53,13 @@ LANDING_ERROR = 0.02
 """A prediction has missed if the relative error of ``1 − c_end`` is above this."""
 LANDING_MISSES = 0.05
 """The landing law may miss for this share of the minimizers."""
+MOMENTUM_ORDER = 0.05
+"""The landing's deviation from the mirror image is predicted to this share of the sizes of its terms. The
+next order is of the relative size ``ν²δ``, ``ν = (1 + β_m)/(1 − β_m)``, at most 0.08 in the experiment."""
+PEAK_EXCESS = 3e-4
+"""The largest displacement is judged for ``δ`` up to this, as it is predicted to leading order only."""
+PEAK = 0.05
+"""The largest displacement is right to this relative error, which is of the order ``(|ã| + ν²) δ``."""
 SOFT_EXCESS = 0.01
 """The reduced map is judged for ``δ`` up to this, because its relative error grows in proportion to ``δ``."""
 CONFINED = 1e-6

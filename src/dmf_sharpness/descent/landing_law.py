@@ -15,6 +15,10 @@ minimizer, and nothing is fitted.
 To be right to second order in ``δ``, ``a`` must be replaced by ``ã = a + 3/2 − b``. The term 3/2 comes from
 the finite length of the steps, and ``b = d ln β / dm`` from the change of the drift on the way. Then
 ``1 − c_end = δ + (4/3) ã δ² + O(δ³)``.
+
+With the heavy ball of momentum ``β_m``, ``c = ηλ/(2 + 2β_m)`` is the step ratio. The curve of the leading
+order is the same, with the same ``a``. Only the term of the finite steps changes, to ``(3/2) ν²`` with
+``ν = (1 + β_m)/(1 − β_m)``.
 """
 
 from dataclasses import dataclass
@@ -65,7 +69,12 @@ class LandingTerms:
     @property
     def refined(self) -> Tensor:
         """``ã = a + 3/2 − b``, the coefficient that is right to second order in ``δ``."""
-        return self.coefficient + 1.5 - self.drift_slope
+        return self.refined_for(0.0)
+
+    def refined_for(self, momentum: float) -> Tensor:
+        """``ã = a − b + (3/2) ((1 + β_m)/(1 − β_m))²``, the same for the heavy ball of momentum ``β_m``."""
+        speed = (1 + momentum) / (1 - momentum)
+        return self.coefficient - self.drift_slope + 1.5 * speed**2
 
 
 def _checked(
@@ -166,7 +175,12 @@ def _landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
 
 
 def landing_coefficient(
-    factors: Factors, target: Tensor, input_root: Tensor | None = None, *, refined: bool = False
+    factors: Factors,
+    target: Tensor,
+    input_root: Tensor | None = None,
+    *,
+    refined: bool = False,
+    momentum: float = 0.0,
 ) -> float | Tensor:
     """``a = 2κ/β``, the only number of a minimizer that the landing law needs.
 
@@ -175,6 +189,8 @@ def landing_coefficient(
         target: ``T``, shape ``(…, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
         refined: Return ``ã = a + 3/2 − b`` instead, with which the law is right to second order.
+        momentum: ``β_m`` of the heavy ball, in ``[0, 1)``. ``a`` does not depend on it; in ``ã`` it
+            multiplies the term 3/2 by ``((1 + β_m)/(1 − β_m))²``.
 
     Returns:
         A float; for a batch a tensor ``(…)``.
@@ -182,16 +198,18 @@ def landing_coefficient(
     Raises:
         TypeError: A factor, the target or the root is not a float64 tensor.
         ValueError: Shapes do not fit, or a value is not finite; or a single minimizer is none to a
-            relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN).
+            relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN);
+            or the momentum is not in ``[0, 1)``.
     """
     refined = checked_flag(refined, "refined")
+    momentum = checked_number(momentum, "momentum", least=0, below=1)
     terms = landing_terms(factors, Problem(target, input_root))
-    a = terms.refined if refined else terms.coefficient
+    a = terms.refined_for(momentum) if refined else terms.coefficient
     return float(a) if a.ndim == 0 else a
 
 
 def predict_landing(a: float | Tensor, step_ratio: float | Tensor) -> float | Tensor:
-    """``c_end = ηλ_end/2`` of the minimizer that a run with step ratio ``c > 1`` lands at.
+    """The step ratio ``c_end`` of the minimizer that a run with step ratio ``c > 1`` lands at.
 
     With ``w_0 = 2a(c − 1)`` it solves ``(w_e − 1) e^{w_e} = (w_0 − 1) e^{w_0}`` for the root of
     opposite sign, ``w_e − 1 = W((w_0 − 1) e^{w_0 − 1})``: the Lambert function's lower branch for
@@ -200,7 +218,8 @@ def predict_landing(a: float | Tensor, step_ratio: float | Tensor) -> float | Te
 
     Args:
         a: :func:`landing_coefficient`, any finite number, or a tensor of real numbers.
-        step_ratio: ``c = ηλ/2`` at the start, finite and at least 1, likewise.
+        step_ratio: ``c = ηλ/2`` at the start, or ``ηλ/(2 + 2β_m)`` with the heavy ball; finite and at
+            least 1, likewise.
 
     Returns:
         ``c_end``, broadcast; a float if neither argument is a tensor or an array. NaN where ``w_0 ≥ 1``,
