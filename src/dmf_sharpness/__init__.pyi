@@ -15,6 +15,7 @@ from .minimizers.basic import balanced_minimizer as balanced_minimizer
 from .minimizers.basic import bottlenecked_minimizer as bottlenecked_minimizer
 from .minimizers.basic import flat_minimizer as flat_minimizer
 from .minimizers.basic import random_minimizer as random_minimizer
+from .minimizers.necessity import balance_is_necessary as balance_is_necessary
 from .minimizers.paths import minimizer_with_sharpness as minimizer_with_sharpness
 from .network.balance import flat_sharpness as flat_sharpness
 from .network.balance import spectral_products as spectral_products

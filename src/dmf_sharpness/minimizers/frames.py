@@ -124,12 +124,21 @@ def check_request(target: Tensor, widths: Sequence[int]) -> int:
         ValueError: The target is zero, not a matrix or not finite, or a width is below its rank.
     """
     rank = positive_rank(checked_target(target))
-    if min(checked_widths(widths)) < rank:
+    check_widths(checked_widths(widths), rank)
+    return rank
+
+
+def check_widths(widths: Sequence[int], rank: int) -> None:
+    """Raise if a hidden width is below the rank of the target.
+
+    Raises:
+        ValueError: A width is below the rank.
+    """
+    if min(widths) < rank:
         raise ValueError(
             f"widths: expected every hidden width to be at least {rank}, the target's rank, "
             f"got {list(widths)}"
         )
-    return rank
 
 
 def checked(factors: list[Tensor], target: Tensor) -> list[Tensor]:

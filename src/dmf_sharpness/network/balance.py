@@ -15,7 +15,8 @@ the products of the factors to the left and to the right of ``W_i``
   necessary. Moreover ``Π_i p_i ≥ p*^L``. A single product with the value ``x p*`` therefore forces
   the relative excess ``λ_max / λ_flat − 1`` to be at least
   :func:`dmf_sharpness.network.least_excess.least_excess` of ``x``.
-- For three or more matrix factors the condition is not necessary in general.
+- For three or more matrix factors the condition is not necessary in general. The targets and widths for
+  which it is are those of :func:`dmf_sharpness.balance_is_necessary` (``docs/flatness.md``).
 """
 
 import math
