@@ -212,6 +212,7 @@ def of_landing(draw):
         found |= {"input_root": root, "target": product(W) @ root}
     if draw(st.booleans()):
         found["refined"] = draw(st.booleans())
+        found["momentum"] = draw(st.sampled_from([0.0, 0.5, 0.99]))
     return found
 
 
