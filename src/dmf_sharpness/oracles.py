@@ -2,13 +2,17 @@
 
 Nothing in this module uses the derivation of that expression. The loss is written directly in terms
 of the data, ``‖Y − W_L ⋯ W_1 X‖_F²`` with the raw inputs and outputs; automatic differentiation
-gives its Hessian, and LAPACK or ARPACK the eigenvalues. This module imports nothing from the
-package, and no module that computes the exact expression imports it.
+gives its Hessian, and LAPACK or ARPACK the eigenvalues. A second oracle does without derivatives and
+without rounding: it takes differences of values of the loss, in rational arithmetic. This module
+imports nothing from the package, and no module that computes the exact expression imports it.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 import scipy.sparse.linalg
 import torch
@@ -124,3 +128,86 @@ def lanczos_sharpness(
         return_eigenvectors=False,
     )
     return float(values[0])
+
+
+def exact_hessian(
+    factors: Sequence[np.ndarray], outputs: np.ndarray, inputs: np.ndarray | None = None
+) -> np.ndarray:
+    """The Hessian of ``‖Y − W_L ⋯ W_1 X‖_F²`` at rational factors, without any rounding.
+
+    The loss is a polynomial whose degree in every single parameter is at most two. Second differences
+    with the step 1 are therefore its second derivatives, not approximations of them. The values of
+    the loss are all that is needed; no derivative is written down.
+
+    Args:
+        factors: ``W_i``, shape ``(d_i, d_{i-1})``. The entries of all arguments are numbers that
+            :class:`fractions.Fraction` takes: fractions, integers, or floats, for their exact values.
+        outputs: ``Y``, shape ``(d_L, n)``; in matrix factorization ``M``, shape ``(d_L, d_0)``.
+        inputs: ``X``, shape ``(d_0, n)``; None stands for the identity.
+
+    Returns:
+        The Hessian as an array of fractions, shape ``(N, N)``, in the order of :func:`dense_hessian`.
+
+    >>> W = np.array([[Fraction(1, 3)]])
+    >>> exact_hessian([W, W], outputs=W @ W).tolist()
+    [[Fraction(2, 9), Fraction(2, 9)], [Fraction(2, 9), Fraction(2, 9)]]
+    """
+    if inputs is None:
+        inputs = np.eye(factors[0].shape[1], dtype=int)
+    # Without denominators all values are integers, which is fifty times faster.
+    layers, units = map(list, zip(*map(_integers, factors), strict=True))
+    signal, input_unit = _integers(inputs)
+    goal, output_unit = _integers(outputs)
+    scale = input_unit * math.prod(units)
+    signal, goal = signal * output_unit, goal * scale
+    entries = [(layer, *place) for layer, W in enumerate(layers) for place in np.ndindex(W.shape)]
+
+    def loss(*moves: tuple[int, int]) -> int:
+        """The loss in units of ``(scale · output_unit)⁻²`` where some parameters are ``± 1`` away."""
+        for parameter, sign in moves:
+            layer, row, column = entries[parameter]
+            layers[layer][row, column] += sign * units[layer]
+        product = signal
+        for W in layers:
+            product = W @ product
+        for parameter, sign in moves:
+            layer, row, column = entries[parameter]
+            layers[layer][row, column] -= sign * units[layer]
+        value: int = ((goal - product) ** 2).sum()
+        return value
+
+    order, square = len(entries), (scale * output_unit) ** 2
+    hessian = np.empty((order, order), dtype=object)
+    for a in range(order):
+        hessian[a, a] = Fraction(loss((a, 1)) - 2 * loss() + loss((a, -1)), square)
+        for b in range(a):
+            same = loss((a, 1), (b, 1)) + loss((a, -1), (b, -1))
+            opposite = loss((a, 1), (b, -1)) + loss((a, -1), (b, 1))
+            hessian[a, b] = hessian[b, a] = Fraction(same - opposite, 4 * square)
+    return hessian
+
+
+def exact_sharpness(
+    factors: Sequence[np.ndarray],
+    outputs: np.ndarray,
+    inputs: np.ndarray | None = None,
+    digits: int = 80,
+) -> mpmath.mpf:
+    """The largest eigenvalue of :func:`exact_hessian`, by mpmath with the given number of digits.
+
+    >>> W = np.array([[Fraction(1, 3)]])
+    >>> mpmath.nstr(exact_sharpness([W, W], outputs=W @ W), 40)
+    '0.4444444444444444444444444444444444444444'
+    """
+    hessian = exact_hessian(factors, outputs, inputs)
+    with mpmath.workdps(digits):
+        rounded = [[mpmath.mpf(x.numerator) / x.denominator for x in row] for row in hessian]
+        return max(mpmath.eigsy(mpmath.matrix(rounded), eigvals_only=True))
+
+
+def _integers(matrix: np.ndarray) -> tuple[np.ndarray, int]:
+    """Integers and their common denominator, with which they are the given numbers."""
+    exact = [Fraction(x) for x in matrix.ravel().tolist()]
+    unit = math.lcm(*(x.denominator for x in exact))
+    numerators = [x.numerator * (unit // x.denominator) for x in exact]
+    return np.array(numerators, dtype=object).reshape(matrix.shape), unit

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from dmf_sharpness.claims.claim import Claim, judged, judged_from
-from dmf_sharpness.claims.tolerances import EXACT, ITERATED, SHARP, SPECTRUM
+from dmf_sharpness.claims.tolerances import DIGITS, EXACT, ITERATED, SHARP, SPECTRUM
 
 DIFFERENCE = "relative difference of exact sharpness and dense Hessian"
 
@@ -69,6 +69,29 @@ def closed_form_on_data(table: pd.DataFrame) -> Iterator[Claim]:
         values=_off(rows.sharpness, rows),
         control="the closed form with the data left out",
         control_values=_off(rows.control_sharpness, rows),
+    )
+
+
+@judged_from("studies/many_digits")
+def to_fifty_digits(table: pd.DataFrame) -> Iterator[Claim]:
+    """The closed form at eighty digits, where a formula that is right to rounding only would show."""
+    wrong = pd.concat([table.control_difference, table.float_difference], ignore_index=True)
+    yield judged(
+        "C1.digits",
+        origin="ours",
+        claim=(
+            "Computed with eighty digits, the closed form is the top eigenvalue of a Hessian "
+            "without rounding to fifty digits at least, also on data."
+        ),
+        statistic="relative difference of closed form and Hessian, both computed with eighty digits",
+        tolerance=DIGITS,
+        rows=table,
+        values=table.difference,
+        control=(
+            "the formula for flat minimizers, or on data the closed form without them; "
+            "and the closed form in float64"
+        ),
+        control_values=wrong,
     )
 
 

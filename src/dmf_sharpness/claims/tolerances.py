@@ -5,6 +5,8 @@ import math
 # Arithmetic.
 EXACT = 1e-12
 """Two exact ways to compute one number in float64 differ by at most this relative amount."""
+DIGITS = 1e-50
+"""Two exact ways to compute one number with eighty digits have at least fifty of them in common."""
 SPECTRUM = 1e-10
 """A whole spectrum is exact to this error, relative to its largest eigenvalue."""
 ITERATED = 1e-10
