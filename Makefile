@@ -12,7 +12,7 @@ endif
 .DEFAULT_GOAL := help
 CONFIG ?= config/full.yaml
 
-.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test test-lowest fuzz check
+.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test test-lowest fuzz mutants check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
@@ -72,6 +72,13 @@ test-lowest: .venv/ready .venv/lowest ## Run the unit tests with the lowest vers
 
 fuzz: .venv/ready ## 20,000 calls of the library with arguments nobody checked; CALLS=... for another number
 	@$(BIN)/python -m tests.fuzz --calls $(or $(CALLS),20000)
+
+mutants: .venv/mutants ## Change one symbol at a time: does a test notice? MUTANTS="hessian network" for some rooms, FULL=1 for every place
+	@$(BIN)/python -m tests.mutants $(MUTANTS) $(if $(FULL),--sample 0)
+
+.venv/mutants: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[mutants]'
+	@touch $@
 
 check: .venv/ready ## Linters, formatters, type checker
 	$(BIN)/ruff check .

@@ -1,0 +1,192 @@
+"""Mutants of the kernels in C: one replacement each, compiled into a library of its own."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.mutants.operators import Mutant
+from tests.mutants.replaced import PACKAGE
+from tests.mutants.report import Outcome
+from tests.mutants.runs import survives
+
+FILES = (
+    "tests/compiled/test_kernels.py",
+    "tests/descent/test_engines.py",
+    "tests/descent/test_run.py",
+    "tests/descent/test_engine_oracles.py",
+    "tests/descent/test_observation.py",
+    "tests/hessian/test_batched.py",
+    "tests/hessian/test_sharpness_methods.py",
+    "tests/hessian/test_sharpness.py",
+)
+# A text that stands once in the file, and what replaces it.
+KERNELS = {
+    "_lanes.h": [
+        ("sum[i][j] = A[i * a_row] * B[j * b_column]", "sum[i][j] = A[i * a_row] + B[j * b_column]"),
+        ("for (int64_t k = 1; k < depth; k++)", "for (int64_t k = 2; k < depth; k++)"),
+        ("lanes a = A[i * a_row + k * a_inner]", "lanes a = A[i * a_row + k]"),
+        ("*c += sum[i][j];", "*c = sum[i][j];"),
+        ("lanes step = -*u->eta * sum[i][j];", "lanes step = *u->eta * sum[i][j];"),
+        ("*c = select_lanes(*u->live, *c + step, *c);", "*c = *c + step;"),
+        ("*v = select_lanes(*u->live, moved, *v);", "*v = moved;"),
+        ("lanes moved = u->momentum * *v + step;", "lanes moved = u->momentum * *v - step;"),
+        ("? u->momentum * moved + step : moved;", "? u->momentum * moved : moved;"),
+        ("kind == NESTEROV ? u", "kind != NESTEROV ? u"),
+        ("*c = select_lanes(*u->live, *c + change, *c);", "*c = *c + change;"),
+        ("(columns + TILE - 1) / TILE, j", "(columns + TILE) / TILE, j"),
+        ("columns / tiles + (t < columns % tiles)", "columns / tiles + (t <= columns % tiles)"),
+        ("(rows + TILE - 1) / TILE, i", "(rows + TILE) / TILE, i"),
+        ("rows / strips + (t < rows % strips)", "rows / strips + (t <= rows % strips)"),
+        ("lanes *v = u->velocity + offset + i * c_row + j;", "lanes *v = u->velocity + i * c_row + j;"),
+        ("kind, u, offset + i * columns)", "kind, u, offset + i)"),
+        ("case 3: STRIP(3); break;", "case 3: STRIP(2); break;"),
+        ("case 4: ONE(4); break;", "case 4: ONE(3); break;"),
+    ],
+    "_kernels.c": [
+        ("P[i] -= T[i];", "P[i] += T[i];"),
+        ("sum += P[i] * P[i];", "sum += P[i];"),
+        ("P[i] += P[i];", "P[i] += 0;"),
+        ("lanes grown = growth * *loss;", "lanes grown = growth + *loss;"),
+        ("grown <= DBL_MAX, grown, zero + DBL_MAX", "grown <= DBL_MAX, grown, grown"),
+        ("*limit = select_lanes(grown > *limit, grown, *limit);", "*limit = grown;"),
+        ("lanes d = w[i] - reference[i];", "lanes d = w[i];"),
+        ("distance += d * d;", "distance = d * d;"),
+        ("along += directions[p * n + i] * (w[i] - reference[i]);", "along += directions[p * n + i] * w[i];"),
+        ("directions[p * n + i] *", "directions[i] *"),
+        ("if (i > 0 || p->input_root) {", "if (i > 0) {"),
+        ("int64_t m = rows, n = inner, depth = r, a_row = r, b_column = r;",
+         "int64_t m = rows, n = inner, depth = 1, a_row = r, b_column = r;"),
+        ("else if (p->nesterov)", "else if (!p->nesterov)"),
+        ("(k * p->blocks + b) * (2 + P);", "(k * p->blocks) * (2 + P);"),
+        ("(k * p->blocks + b) * N;", "(k + b) * N;"),
+        ("copy[i] = W[i];", "copy[i] = W[0];"),
+        ("out[0] = *loss;", "out[0] = *loss + *loss;"),
+        ("mask live = *outcome == 0;", "mask live = *outcome != 2;"),
+        ("const int ending = step == last_step;", "const int ending = step == last_step - 1;"),
+        ("if (ending && !p->final)", "if (ending)"),
+        ("step % p->observe_every == 0)", "step % p->observe_every == 1)"),
+        ("p->first_step / every + (p->first_step % every != 0);", "p->first_step / every;"),
+        ("if (step == 0)\n", "if (step == p->first_step)\n"),
+        ("live & ~(loss <= *limit)", "live & (loss > *limit)"),
+        ("~(loss <= *limit)", "~(loss < *limit)"),
+        ("*outcome += diverged & 2;", "*outcome += diverged & 1;"),
+        ("live &= ~diverged;", "live |= ~diverged;"),
+        ("if (step % p->check_every == 0 || ending) {", "if (step % p->check_every == 0) {"),
+        ("if (step % p->check_every == 0 || ending) {", "if (step % p->check_every == 1 || ending) {"),
+        ("(loss <= floor) & (loss <= *previous)", "(loss <= floor)"),
+        ("(loss <= floor) &", "(loss < floor) &"),
+        ("(loss <= *previous);", "(loss < *previous);"),
+        ("*outcome += converged & 1;", "*outcome += converged & 2;"),
+        ("live &= ~converged;", "live &= converged;"),
+        ("*previous = loss;", "*previous = floor;"),
+        ("*taken -= live;", "*taken += live;"),
+        ("*taken -= live;", "*taken += 1;"),
+        ("if (!any || ending)", "if (ending)"),
+        ("if (L > MOST_LAYERS)", "if (L >= MOST_LAYERS)"),
+        ("((lanes *)p->loss)[b] = loss;", "((lanes *)p->loss)[0] = loss;"),
+        ("return (total + 2 * widest * columns) * LANES + LANES;",
+         "return (total + 2 * widest * columns) * LANES;"),
+        ("*next = spare[i % 2];", "*next = spare[0];"),
+    ],
+    "_top_pairs.c": [
+        ("w->rights + i * columns * columns);\n        if", "w->rights + columns * columns);\n        if"),
+        ("multiply(columns, columns, d[i], right, 1, columns, right, columns, 1,",
+         "multiply(columns, columns, d[i], right, columns, 1, right, columns, 1,"),
+        ("if (i == L - 1)\n            break;", "if (i == L - 2)\n            break;"),
+        ("const int left = i < L - 1, right", "const int left = i < L, right"),
+        ("right = i > 0 || p->input_root;", "right = i > 0;"),
+        ("fill_zero(rows * columns, y);", ";"),
+        ("for (; i + 1 < n; i += 2)", "for (; i + 2 < n; i += 2)"),
+        ("    if (i < n)\n        a +=", "    if (i > n)\n        a +="),
+        ("*out = a + b;", "*out = a;"),
+        ("select_lanes(x > floor, 1.0 / x, zero)", "select_lanes(x >= floor, 1.0 / x, zero)"),
+        ("lanes t = y[i] - *a * x[i];", "lanes t = y[i] + *a * x[i];"),
+        ("t -= *b * z[i];", "t += *b * z[i];"),
+        ("sum += t * t;", "sum += t;"),
+        ("*norm = root_of(sum);", "*norm = sum;"),
+        ("sum += krylov[j * n + i] * s[j];", "sum -= krylov[j * n + i] * s[j];"),
+        ("high = select_lanes(reach > high, reach, high);",
+         "high = select_lanes(reach < high, reach, high);"),
+        ("low = select_lanes(alpha[j] > low, alpha[j], low);",
+         "low = select_lanes(alpha[j] < low, alpha[j], low);"),
+        ("square[j] = beta[j] * beta[j];", "square[j] = beta[j];"),
+        ("lanes middle = 0.5 * (low + high)", "lanes middle = 0.25 * (low + high)"),
+        ("above &= d < zero;", "above |= d < zero;"),
+        ("high = select_lanes(above, middle, high);", "high = select_lanes(above, high, middle);"),
+        ("*theta = high;", "*theta = low + low;"),
+        ("pivot[m - 1] = alpha[m - 1] - high;", "pivot[m - 1] = alpha[m - 1] + high;"),
+        ("j = m - 2; j > 0; j--", "j = m - 2; j > 1; j--"),
+        ("- square[j] / pivot[j + 1];", "+ square[j] / pivot[j + 1];"),
+        ("-beta[j - 1] * s[j - 1] / pivot[j]", "beta[j - 1] * s[j - 1] / pivot[j]"),
+        ("mask below = *x <= tolerance * *scale;", "mask below = *x <= *scale;"),
+        ("all &= below[l] != 0;", "all |= below[l] != 0;"),
+        ("lanes rest = *beta * s[m - 1];", "lanes rest = *beta * s[0];"),
+        ("kept[j] = select_lanes(*converged, kept[j], s[j]);", "kept[j] = s[j];"),
+        ("kept[j] = select_lanes(*converged, kept[j], (lanes){0});", "kept[j] = (lanes){0};"),
+        ("& (-rest <= tolerance * *theta);", ";"),
+        ("(rest <= tolerance * *theta) &", ""),
+        ("all &= (*converged)[l] != 0;", "all |= (*converged)[l] != 0;"),
+        ("lanes floor = alpha[0] * 1e-15;", "lanes floor = alpha[0];"),
+        ("beta[j] *= beta[j] * factor;", "beta[j] += factor;"),
+        ("j == MOST_STEPS || j == n || (j >= FIRST_LOOK", "j == MOST_STEPS || (j >= FIRST_LOOK"),
+        ("if (all || j == MOST_STEPS || j == n)", "if (j == MOST_STEPS || j == n)"),
+        ("0.5 * p->tolerance", "50000 * p->tolerance"),
+        ("    norm = root_of(norm);\n", ""),
+        ("run < p->runs", "run < 1"),
+        ("*value = half + half;", "*value = half;"),
+        ("*residual = norm * factor;", "*residual = norm;"),
+        ("if (all_below(&norm, &half, p->tolerance))", "if (1)"),
+        ("[b * n + i] = w.krylov[i];", "[i] = w.krylov[i];"),
+        ("(const lanes *)p->weights + b * p->parameters", "(const lanes *)p->weights"),
+    ],
+}  # fmt: skip
+
+
+def built(folder, name=None, was="", becomes=""):
+    """The kernels with one replacement; None if the compiler refuses it."""
+    for source in ("_kernels.c", "_lanes.h", "_top_pairs.c"):
+        text = (PACKAGE / "compiled" / source).read_text(encoding="utf-8")
+        if source == name:
+            if text.count(was) != 1:
+                raise SystemExit(f"{name}: expected once {was!r}, got {text.count(was)} times")
+            text = text.replace(was, becomes)
+        (folder / source).write_text(text, encoding="utf-8")
+    library = folder / "library" / "kernels.so"  # not beside its sources: it has no digest of them
+    library.parent.mkdir()
+    done = subprocess.run(
+        ["cc", "-O1", "-fPIC", "-shared", "-w", "-DDMF_NO_CLONES", f"{folder}/_kernels.c",
+         f"{folder}/_top_pairs.c", "-o", library],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{name}: {becomes!r} does not compile:\n{done.stderr}")
+    return library
+
+
+def outcomes(tests):
+    """The outcome of every mutant of the kernels."""
+    listed = [test for test in tests if test.name.partition("::")[0] in FILES]
+    names = [test.name for test in sorted(listed, key=lambda test: test.seconds)]
+    seconds = 60 + 5 * sum(test.seconds for test in listed)
+    found = []
+    for name, replacements in {"": [("", "")], **KERNELS}.items():
+        for was, becomes in replacements:
+            with tempfile.TemporaryDirectory() as folder:
+                library = built(Path(folder), name, was, becomes)
+                alive = survives(names, seconds, lambda library=library: use(library))
+            if not name:
+                if not alive:
+                    raise SystemExit("the kernels without a mutant: expected tests that pass")
+                continue
+            one = Mutant(f"compiled/{name}", "", 0, was, becomes, "")
+            found.append(Outcome(one, len(names), alive))
+            if alive:
+                print(f"compiled/{name} survives\n    - {was}\n    + {becomes}", flush=True)
+    return found
+
+
+def use(library):
+    """Take the kernels from this library."""
+    from dmf_sharpness.compiled import lanes
+
+    lanes.kernel_file = lambda: library
