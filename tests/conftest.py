@@ -7,6 +7,8 @@ import torch
 
 import dmf_sharpness.cli  # noqa: F401
 
+# `make mutants` installs what these modules import.
+collect_ignore = ["mutants"]
 # That module is for scripts, which Ctrl-C ends at once; a test session is to say what it was at.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
