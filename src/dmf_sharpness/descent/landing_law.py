@@ -7,7 +7,8 @@ small, one step takes them to
     ``s' = (1 + m + κ s)² s``,    ``m' = m − β s``.
 
 The first equation is the normal form of a period-doubling bifurcation, the second the drift along the set
-of minimizers towards lower sharpness. In continuous time ``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with
+of minimizers towards lower sharpness. With ``κ = 0`` and to leading order they are the self-stabilization of
+Damian, Nichani and Lee (arXiv:2209.15594) without progressive sharpening. In continuous time ``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with
 ``a = 2κ/β`` is conserved. So a run that starts at ``s = 0``, ``m = 2δ`` comes to rest at ``s = 0`` and the
 other value ``m_e`` at which ``(a m − 1) e^{a m}`` is the same. The law needs the number ``a`` of each
 minimizer, and nothing is fitted.

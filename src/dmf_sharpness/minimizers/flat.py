@@ -1,8 +1,10 @@
 """A description of all flat minimizers, and random samples with equal or unequal spectral products.
 
 Let ``σ_1 = ‖M‖₂``, let ``(u, v)`` be a top singular pair of ``M``, and ``s = σ_1^{1/L}``,
-``p* = s^{L−1}``. The derivation is ours. It shows that a flat minimizer consists of a *top path*,
-which carries the top singular value from layer to layer, and of a minimizer for the rest of the target.
+``p* = s^{L−1}``. A flat minimizer consists of a *top path*, which carries the top singular value from
+layer to layer, and of a minimizer for the rest of the target. The value of the flat minimizers and the
+path, on which adjacent layers share a singular vector, are results of Mulayoff and Michaeli (ICML 2020,
+arXiv:2002.04710). The derivation and the conditions on the rest are ours.
 
 *The top path.* The quadratic form of ``2 J Jᵀ`` at ``u vᵀ`` gives
 ``λ_max ≥ 2 Σ_i ‖L_iᵀu‖²‖R_i v‖²``. For each ``i < L``, ``‖L_iᵀu‖‖R_{i+1}v‖ ≥ uᵀMv = σ_1``. With the

@@ -48,7 +48,8 @@ def spectral_norm(matrices: Tensor) -> Tensor:
 def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
     """The least sharpness of all minimizers, ``λ_flat = 2 L ‖M‖₂^{2−2/L}``.
 
-    The proof is in section 2 of ``docs/derivation.md``.
+    The value is that of Mulayoff and Michaeli (arXiv:2002.04710); section 2 of ``docs/derivation.md``
+    has a proof.
 
     Args:
         target: ``M``, shape ``(…, d_L, d_0)``, of any real floating-point type. The computation is

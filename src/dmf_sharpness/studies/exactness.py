@@ -25,9 +25,9 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     """One row per minimizer: the closed form, the dense Hessian, and the negative controls.
 
     The dense Hessian is that of the loss on the raw inputs and outputs. The controls are wrong on purpose:
-    ``control_sharpness`` is the formula that was known before the paper, which is right only at flat
-    minimizers (with data, it is the closed form without the data). The columns ``control_…`` of spectrum
-    and eigenvector compare the Hessian of a minimizer with the prediction for the next minimizer.
+    ``control_sharpness`` is the formula of Mulayoff and Michaeli (arXiv:2002.04710), which is right only
+    at flat minimizers (with data, it is the closed form without the data). The columns ``control_…`` of
+    spectrum and eigenvector compare the Hessian of a minimizer with the prediction for the next minimizer.
     """
     gram = None if regression is None else regression.input_gram
     exact = sharpness(ensemble.factors, gram)
