@@ -11,6 +11,7 @@ from dmf_sharpness.claims.tolerances import (
     BALANCED,
     CONFINED,
     DIRECTION,
+    LANDING_COEFFICIENT,
     LANDING_ERROR,
     LANDING_EXCESS,
     LANDING_MISSES,
@@ -227,6 +228,36 @@ def landing_law(table: pd.DataFrame) -> Iterator[Claim]:
         values=share_missed(1 - rows.predicted_refined),
         control="the mirror image, c_end = 1 − δ",
         control_values=share_missed(rows.excess),
+    )
+
+
+@judged_from("studies/landing")
+def coefficients_of_two_layers(table: pd.DataFrame) -> Iterator[Claim]:
+    """The coefficients of the landing law for two layers and a scalar target, in closed form."""
+    scalar = table[table.widths.str.startswith("1-") & table.widths.str.endswith("-1")]
+    scalar = scalar.drop_duplicates(["experiment", "network", "minimizer"])
+    rows, deeper = scalar[scalar.depth == 2], scalar[scalar.depth > 2]
+
+    def off(rows: pd.DataFrame) -> pd.Series:
+        """The larger error of ``a`` and ``ã``, over the sizes of the terms of ``ã``."""
+        square = rows.sharpness_ratio**2
+        a, b = -2 / (square - 1), (square + 1) / (2 * (square - 1))
+        first, refined = rows.coefficient - a, rows.refined - (a + 1.5 - b)
+        return np.maximum(first.abs(), refined.abs()) / (a.abs() + 1.5 + b)
+
+    yield judged(
+        "C6.two_layers",
+        origin="ours",
+        claim=(
+            "For two layers and a scalar target the landing law has a = −2/(ρ² − 1) and "
+            "ã = (ρ² − 4)/(ρ² − 1), ρ = λ_max/λ_flat."
+        ),
+        statistic="error of a and of ã over the sizes of the terms of ã",
+        tolerance=LANDING_COEFFICIENT,
+        rows=rows,
+        values=off(rows),
+        control="the same formulas for deeper scalar networks",
+        control_values=off(deeper),
     )
 
 
