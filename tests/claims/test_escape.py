@@ -40,7 +40,8 @@ SPECS = {
 def tables():
     sharp = [ensemble_of(k, widths, [sharper, sharper]) for k, widths in enumerate(NETWORKS)]
     # Next to the flat ones the coefficient is large, and the landing is no mirror image.
-    bent = [ensemble_of(k, widths, [slightly_sharper] * 2) for k, widths in enumerate(NETWORKS)]
+    networks = [*NETWORKS, (1, 3, 3, 1)]  # the last for the control of the scalars with two layers
+    bent = [ensemble_of(k, widths, [slightly_sharper] * 2) for k, widths in enumerate(networks)]
     one = matrix_with_singular_values(3, 3, [10, 9.5, 2], seed=6)
     near_flat = ensemble_of(0, (3, 3, 3, 3), [balanced_minimizer, random_minimizer], [one] * 2)
     others = {"orbits": [near_flat], "landing": bent}
@@ -60,7 +61,7 @@ def test_every_row_holds_and_its_control_fails(tables):
     result = verdicts({name: table for name, table in tables.items() if name != "soft"})
     assert set(result) == {
         "C6.threshold", "C6.momentum", "C6.direction", "C6.time", "C6.law", "C6.stable",
-        "C6.law_momentum", "C6.peak_momentum", "C6.nowhere", "C6.orbits", "C6.balancing",
+        "C6.law_momentum", "C6.peak_momentum", "C6.two_layers", "C6.nowhere", "C6.orbits", "C6.balancing",
     }  # fmt: skip
     assert {k: v for k, v in result.items() if v != ("holds", "fails")} == {}
 
@@ -83,6 +84,8 @@ def test_without_soft_directions_the_law_is_no_control(tables):
         ("timing", "slope", 1.0, "C6.time"),
         ("landing", "predicted_refined", 0.9, "C6.law"),
         ("landing", "end_ratio", float("nan"), "C6.law"),
+        ("landing", "coefficient", -1.0, "C6.two_layers"),
+        ("landing", "refined", -1.0, "C6.two_layers"),
         ("landing_momentum", "end_ratio", 0.999, "C6.law_momentum"),
         ("landing_momentum", "end_ratio", float("nan"), "C6.law_momentum"),
         ("landing_momentum", "displaced", float("nan"), "C6.peak_momentum"),

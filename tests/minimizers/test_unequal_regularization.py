@@ -1,10 +1,10 @@
 """One regularization per layer, ``‖M − W_{L:1}‖_F² + Σ_l λ_l ‖W_l‖_F²``, as Chen, Jiang and Wang have it.
 
 At the critical points (arXiv:2506.20344) the layers share singular vectors, and the singular values of
-layer ``l`` are ``x/√λ_l`` with ``x = 0`` or a root of ``x^{2L−1} − √λ σ x^{L−1} + λ x = 0``, ``λ = Π λ_l``. For
-one singular value: the derivative by ``a_l`` is zero if ``λ_l a_l² = (σ − p) p`` with ``p = Π a_l``. So all
-``λ_l a_l²`` are one number ``x²``, ``p = x^L/√λ``, and the equation follows. The project has the case of equal
-``λ_l``, and its formula must agree there.
+layer ``l`` are ``x/√λ_l`` with ``x = 0`` or a root of ``x^{2L−1} − √λ σ x^{L−1} + λ x = 0``, ``λ = Π λ_l``.
+For one singular value: the derivative by ``a_l`` is zero if ``λ_l a_l² = (σ − p) p`` with ``p = Π a_l``. So
+all ``λ_l a_l²`` are one number ``x²``, ``p = x^L/√λ``, and the equation follows. The project has the case of
+equal ``λ_l``, and its formula must agree there.
 """
 
 import mpmath
