@@ -8,10 +8,10 @@ small, one step takes them to
 
 The first equation is the normal form of a period-doubling bifurcation, the second the drift along the set
 of minimizers towards lower sharpness. With ``κ = 0`` and to leading order they are the self-stabilization of
-Damian, Nichani and Lee (arXiv:2209.15594) without progressive sharpening. In continuous time ``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with
-``a = 2κ/β`` is conserved. So a run that starts at ``s = 0``, ``m = 2δ`` comes to rest at ``s = 0`` and the
-other value ``m_e`` at which ``(a m − 1) e^{a m}`` is the same. The law needs the number ``a`` of each
-minimizer, and nothing is fitted.
+Damian, Nichani and Lee (arXiv:2209.15594) without progressive sharpening. In continuous time
+``(a m − 1) e^{a m} + (a² β/2) s e^{a m}`` with ``a = 2κ/β`` is conserved. So a run that starts at ``s = 0``,
+``m = 2δ`` comes to rest at ``s = 0`` and the other value ``m_e`` at which ``(a m − 1) e^{a m}`` is the same.
+The law needs the number ``a`` of each minimizer, and nothing is fitted.
 
 To be right to second order in ``δ``, ``a`` must be replaced by ``ã = a + 3/2 − b``. The term 3/2 comes from
 the finite length of the steps, and ``b = d ln β / dm`` from the change of the drift on the way. Then

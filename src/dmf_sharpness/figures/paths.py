@@ -14,8 +14,9 @@ FIGURE = FigureInputs(
         "Sharpness along random paths through the set of minimizers, each from a flat one (t = "
         "0), a panel per network. Lines, the exact expression; dots, the dense Hessian (C1.paths: "
         "to {C1.paths.value} over {C1.paths.n} points). Dotted, the value at flat minimizers, "
-        "which Mulayoff and Michaeli (2020) have; shaded, what the spectral norms of the intermediate factors allow on one of the paths, 2 "
-        "max p_i² to 2 Σ p_i². At depth 2 and for scalars the upper bound is the value."
+        "which Mulayoff and Michaeli (2020) have; shaded, what the spectral norms of the "
+        "intermediate factors allow on one of the paths, 2 max p_i² to 2 Σ p_i². At depth 2 and "
+        "for scalars the upper bound is the value."
     ),
 )
 
