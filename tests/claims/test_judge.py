@@ -180,18 +180,36 @@ def test_markdown_and_text_list_every_claim_once():
 
 
 def bottleneck_rows(**changes):
-    """One minimizer where the expression is exact, one where it is not."""
+    """Minimizers where the closed form is exact, too low and too high, at the bounds, and flat ones."""
     base = {
         "experiment": "b",
         "network": 0,
         "problem": 0,
-        "depth": 3,
+        "depth": 4,
+        "kind": "bottlenecked",
+        "residual_ratio": 0.5,
         "sharpness": 4.0,
         "oracle_sharpness": 4.0,
+        "flat_sharpness": 3.0,
+        "spectral_imbalance": 1.0,
+        "spectrum_difference": 1e-15,
+        "control_spectrum_difference": 0.1,
     }
-    exact = {"tight_ends": True, "expression": 4.0}
-    wider = {"tight_ends": False, "expression": 3.9}
-    return pd.DataFrame([base | exact | changes, base | wider | changes])
+    exact = {"tight_ends": 2, "expression": 4.0}
+    low = {"tight_ends": 1, "expression": 3.9}
+    high = {"tight_ends": 0, "expression": 4.1}
+    flat = {"tight_ends": 0, "expression": 4.0, "flat_sharpness": 4.0, "spectral_imbalance": 0.0}
+    upper = {"kind": "underestimated", "tight_ends": 1, "expression": 4 / 1.5}
+    lower = {"kind": "overestimated", "tight_ends": 0, "expression": 4 * 2 / 1.5}
+    rows = (exact, low, high, flat, upper, lower)
+    return pd.DataFrame([base | row | changes for row in rows])
+
+
+BOTTLENECK = [
+    "C1.bottleneck", "C1.bottleneck_spectrum", "C1.bottleneck_exact", "C1.bottleneck_below",
+    "C1.bottleneck_bounds", "C1.bottleneck_high", "C1.bottleneck_low", "C2.bottleneck",
+    "C2.bottleneck_bound",
+]  # fmt: skip
 
 
 def test_bottleneck_rows_are_judged_only_where_there_are_some():
@@ -199,10 +217,34 @@ def test_bottleneck_rows_are_judged_only_where_there_are_some():
     assert not [claim for claim in without if "bottleneck" in claim.id]
     rows = judged(sharpness_rows(), escape_rows(), bottleneck=bottleneck_rows())
     narrow = {claim.id: claim for claim in rows if "bottleneck" in claim.id}
-    assert list(narrow) == ["C1.bottleneck", "C1.bottleneck_exact"]
+    assert list(narrow) == BOTTLENECK
     assert all(claim.stands for claim in narrow.values())
     wrong = judged(sharpness_rows(), escape_rows(), bottleneck=bottleneck_rows(sharpness=4.1))
     assert next(c for c in wrong if c.id == "C1.bottleneck").verdict == "fails"
+
+
+def test_bottlenecks_without_the_families_and_flat_ones_are_judged_by_the_other_rows():
+    random = bottleneck_rows()[:3]
+    rows = judged(sharpness_rows(), escape_rows(), bottleneck=random)
+    assert [claim.id for claim in rows if "bottleneck" in claim.id] == BOTTLENECK[:3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "fallen"),
+    [
+        ("underestimated", {"expression": 4 / 1.51}, "C1.bottleneck_bounds"),
+        ("underestimated", {"expression": 4 / 1.49}, "C1.bottleneck_high"),
+        ("overestimated", {"expression": 4 * 2.01 / 1.5}, "C1.bottleneck_bounds"),
+        ("overestimated", {"expression": 4 * 1.99 / 1.5}, "C1.bottleneck_low"),
+        ("underestimated", {"flat_sharpness": 4.1}, "C2.bottleneck_bound"),
+    ],
+)
+def test_a_bound_that_is_broken_or_not_attained_is_seen(kind, change, fallen):
+    table = bottleneck_rows()
+    for column, value in change.items():
+        table.loc[table.kind == kind, column] = value
+    rows = judged(sharpness_rows(), escape_rows(), bottleneck=table)
+    assert [claim.id for claim in rows if claim.verdict == "fails"] == [fallen]
 
 
 def test_a_hundred_is_judged_only_where_norms_are_so_far_apart():

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog, options
+from dmf_sharpness.experiments.checks import BOTTLENECKED
 from dmf_sharpness.experiments.experiment import load_config, load_experiment
 from tests.scripts import run_script
 
@@ -44,6 +45,7 @@ NUMBERS = st.one_of(
 )  # fmt: skip
 WORDS = st.sampled_from(
     ["gaussian", "digits", "explicit", "spectrum", "flat", "random", "prescribed", "bottlenecked",
+     "bottlenecked_balanced", "bottlenecked_flat", "underestimated", "overestimated",
      "equal_sharp", "unequal_flat", "unequal_flat_example", "1e-9", "6e2", "010", "1:30", ".5",
      "../a", "a\nb", "λ", "yes", "x" * 500]
 )  # fmt: skip
@@ -263,7 +265,8 @@ def plain_experiments(draw):
         content["target"]["singular_values"] = draw(values)
     if kind == "narrow":
         content["target"]["kind"] = "gaussian"
-        content["minimizers"] = [{"kind": "bottlenecked"}]
+        kinds = st.lists(st.sampled_from(BOTTLENECKED), min_size=1, max_size=2)
+        content["minimizers"] = [{"kind": name} for name in draw(kinds)]
         content["networks"] = [{"widths": [3, *draw(WIDTHS)[1:-1], 4]}]
         return content
     if kind == "explicit":

@@ -50,17 +50,22 @@ def sharpness() -> pd.DataFrame:
 
 
 def bottleneck() -> pd.DataFrame:
-    """Networks where the closed form is exact, too low, and too high."""
+    """Random minimizers for which the closed form is exact, too low and too high, and those at the bounds."""
     rows = []
-    for depth, widths, tight in ((2, "4-1-5", True), (3, "4-5-1-5", False), (4, "6-2-8-2-6", True)):
-        size = 10 ** (spread(12, -16, -15) if tight else spread(12, -6, -2))
-        sign = np.where(np.arange(12) % 4 == 0, -1, 1)
+    for depth, tight in ((2, 2), (4, 2), (3, 1), (5, 0), (8, 0)):
+        size = 10 ** (spread(12, -16, -15) if tight == 2 else spread(12, -6, -2))
+        sign = np.where((np.arange(12) % 4 == 0) & (tight != 1), -1, 1)
         rows.append(
-            pd.DataFrame({"excess": sign * size}).assign(
-                depth=depth, widths=widths, tight_ends=tight
+            pd.DataFrame({"excess": sign * size, "residual_ratio": spread(12, 0.1, 0.9)}).assign(
+                kind="bottlenecked", depth=depth, tight_ends=tight
             )
         )
-    return pd.concat(rows, ignore_index=True)
+    q = np.array([0.2, 0.5, 0.9])
+    for kind, bound in (("underestimated", 1 + q), ("overestimated", (1 + q) / (1 + 2 * q))):
+        table = pd.DataFrame({"excess": bound - 1, "residual_ratio": q})
+        rows.append(table.assign(kind=kind, depth=4, tight_ends=0))
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(expression=2.0, sharpness=2.0 * (1 + table.excess))
 
 
 def trajectories() -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The bottleneck stage's files and what its docstring proves."""
+"""The bottleneck stage: its files, and the proofs of docs/bottleneck.md step by step."""
 
 import pandas as pd
 import pytest
@@ -11,7 +11,9 @@ from dmf_sharpness.artifacts.store import ArtifactError, read_table, write_table
 from dmf_sharpness.experiments import ensembles
 from dmf_sharpness.experiments.experiment import load_experiment
 from dmf_sharpness.minimizers.targets import gaussian_matrix
-from dmf_sharpness.network.factors import end_to_end, left_factors, right_factors
+from dmf_sharpness.network.curvature import jvp
+from dmf_sharpness.network.factors import end_to_end, flatten
+from dmf_sharpness.oracles import dense_hessian, dense_spectrum
 from dmf_sharpness.studies.bottleneck import measure
 
 TEXT = """
@@ -26,18 +28,24 @@ minimizers:
 """
 COLUMNS = {
     "network": "int64",
+    "problem": "int64",
     "minimizer": "int64",
     "kind": "str",
     "widths": "str",
     "depth": "int64",
     "bottleneck": "int64",
-    "tight_ends": "bool",
+    "residual_ratio": "float64",
+    "tight_ends": "int64",
     "loss": "float64",
     "expression": "float64",
     "sharpness": "float64",
     "residual": "float64",
     "gradient_norm": "float64",
     "oracle_sharpness": "float64",
+    "flat_sharpness": "float64",
+    "spectrum_difference": "float64",
+    "control_spectrum_difference": "float64",
+    "spectral_imbalance": "float64",
     "excess": "float64",
 }
 
@@ -75,8 +83,10 @@ def test_a_table_of_another_kind_or_experiment_is_refused(files):
 
 def test_what_the_rows_say(files):
     _, _, table = files
-    tight = table.tight_ends
-    assert tight.tolist() == [True, True, False, False]
+    assert table.tight_ends.tolist() == [2, 2, 1, 1]
+    tight = table.tight_ends == 2
+    assert table.spectrum_difference.max() < 1e-12
+    assert table.control_spectrum_difference.min() > 1e-6
     assert (table.sharpness / table.oracle_sharpness - 1).abs().max() < 1e-10
     assert table.excess[tight].abs().max() < 1e-12
     assert table.excess[~tight].abs().min() > 1e-9
@@ -99,19 +109,41 @@ def test_an_experiment_without_a_bottleneck_is_refused(tmp_path, change, message
 
 
 @given(st.integers(1, 3), st.lists(st.integers(0, 3), max_size=3), st.integers(0, 999))
-def test_the_steps_of_the_proof(k, extra, seed):
-    """Where both ends of the hidden layers are tight: ``c ≤ r l``, and the block of ``E`` is the lesser."""
+def test_the_closed_form_is_exact_if_both_ends_are_narrow(k, extra, seed):
     hidden = [k] if not extra else [k, *(k + e for e in extra), k]
     target = gaussian_matrix(5, 4, seed)
     factors = dmf.bottlenecked_minimizer(target, hidden, seed)
-    sizes = torch.linalg.svdvals(target)
-    C = end_to_end(factors[1:-1]) if len(factors) > 2 else torch.eye(k, dtype=torch.float64)
-    r = torch.linalg.matrix_norm(right_factors(factors)[-1], ord=2)
-    l = torch.linalg.matrix_norm(left_factors(factors)[0], ord=2)  # noqa: E741
-    c = sizes[k] * torch.linalg.matrix_norm(C, ord=2)
-    assert c <= r * l * (1 + 1e-9)
-    block = torch.linalg.eigvalsh(torch.tensor([[r**2, c], [c, l**2]], dtype=torch.float64))[-1]
-    value = dmf.sharpness(factors).value
-    assert 2 * block <= value * (1 + 1e-9)
-    assert 2 * (r**2 + l**2) <= value * (1 + 1e-9)
-    assert dmf.sharpness_at(factors, target).value == pytest.approx(value, rel=1e-9)
+    closed_form = dmf.sharpness(factors).value
+    assert dmf.sharpness_at(factors, target).value == pytest.approx(closed_form, rel=1e-9)
+
+
+@given(st.integers(1, 3), st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(0, 999))
+def test_the_steps_of_the_proofs(k, extra, seed):
+    """The change of the product has no block beside the bottleneck's, and all bounds hold."""
+    hidden = [k + e for e in extra[:-1]]
+    hidden.insert(extra[-1] % (len(hidden) + 1), k)
+    target = gaussian_matrix(4, 5, seed)
+    factors = dmf.bottlenecked_minimizer(target, hidden, seed)
+    values = torch.linalg.svdvals(target)
+    q = float(values[k] / values[k - 1])
+    U, _, Vt = torch.linalg.svd(end_to_end(factors))
+    direction = [gaussian_matrix(*W.shape, [seed, i]) for i, W in enumerate(factors)]
+    change = U.mT @ jvp(factors, direction) @ Vt.mT
+    scale = torch.linalg.matrix_norm(change)
+    assert torch.linalg.matrix_norm(change[k:, k:]) <= 1e-9 * scale
+
+    # The form of the theorem, against autograd's Hessian.
+    X, product = jvp(factors, direction), end_to_end(factors)
+    bent = X @ torch.linalg.pinv(product, rtol=1e-9) @ X
+    form = 2 * scale**2 - 4 * ((target - product) * bent).sum()
+    H = dense_hessian(factors, target)
+    z = flatten(direction)
+    assert float(z @ H @ z) == pytest.approx(float(form), rel=1e-8)
+
+    true, closed = dense_spectrum(factors, target)[0], dmf.sharpness(factors).value
+    assert true <= (1 + q) * closed * (1 + 1e-9)
+    assert true >= (1 + q) / (1 + 2 * q) * closed * (1 - 1e-9)
+    assert true <= 2 * dmf.spectral_products(factors).square().sum() * (1 + 1e-9)
+    assert true >= dmf.flat_sharpness(target, len(factors)) * (1 - 1e-9)
+    if k in (hidden[0], hidden[-1]):
+        assert true >= closed * (1 - 1e-9)

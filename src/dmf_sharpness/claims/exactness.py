@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from dmf_sharpness.claims.claim import Claim, judged, judged_from
-from dmf_sharpness.claims.tolerances import DIGITS, EXACT, ITERATED, SHARP, SPECTRUM
+from dmf_sharpness.claims.tolerances import DIGITS, EXACT, SHARP, SPECTRUM
 
 DIFFERENCE = "relative difference of exact sharpness and dense Hessian"
 
@@ -127,47 +127,6 @@ def eigenvector(table: pd.DataFrame) -> Iterator[Claim]:
         control="the eigenvector of another minimizer of the network",
         control_values=table.control_eigenvector_residual,
     )
-
-
-@judged_from("bottleneck")
-def with_residual(table: pd.DataFrame) -> Iterator[Claim]:
-    """The sharpness at minima with a residual, a part of whose Hessian the closed form does not contain."""
-    wider = table[~table.tight_ends]
-    yield judged(
-        "C1.bottleneck",
-        origin="ours",
-        claim="Behind a bottleneck the sharpness comes from the Hessian-vector product with the residual.",
-        statistic="relative difference of that sharpness and the dense Hessian",
-        tolerance=ITERATED,
-        rows=table,
-        values=_off(table.sharpness, table),
-        control="the closed form, which leaves the residual out, where an outer hidden layer is wider",
-        control_values=_missed(wider),
-    )
-
-
-@judged_from("bottleneck")
-def with_narrow_ends(table: pd.DataFrame) -> Iterator[Claim]:
-    """The closed form at those minima with a residual at which it is still exact."""
-    rows, wider = table[table.tight_ends], table[~table.tight_ends]
-    yield judged(
-        "C1.bottleneck_exact",
-        origin="ours",
-        claim=(
-            "The closed form is still exact there if the first and last hidden "
-            "widths are the bottleneck's."
-        ),
-        statistic="relative difference of the closed form and the dense Hessian",
-        tolerance=EXACT,
-        rows=rows,
-        values=_missed(rows),
-        control="an outer hidden layer wider than the bottleneck",
-        control_values=_missed(wider),
-    )
-
-
-def _missed(rows: pd.DataFrame) -> pd.Series:
-    return _off(rows.expression, rows)
 
 
 @judged_from("studies/paths")

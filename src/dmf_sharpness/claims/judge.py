@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 # These modules are imported because each registers its claims when it is imported.
-from dmf_sharpness.claims import escape, exactness, flatness, regularized  # noqa: F401
+from dmf_sharpness.claims import bottleneck, escape, exactness, flatness, regularized  # noqa: F401
 from dmf_sharpness.claims.claim import JUDGES, Claim
 
 

@@ -18,6 +18,8 @@ ATTAINED = 1e-6
 
 SHARP = 1e-6
 """A minimizer counts as not flat if its relative excess sharpness is above this, far above ``EXACT``."""
+BOUND_REACHED = 1e-5
+"""A family with the parameter ``γ = 1e-3`` comes within a few ``γ²`` of the bound that it tends to."""
 
 # Balance.
 BALANCED = 1e-10

@@ -40,6 +40,7 @@ class StudyOptions:
         one_value: Options that are lists, but must hold a single value in this study.
         on_data: Whether the study can also run on data, where ``λ_flat`` has no closed form.
         leaves: Whether its runs leave the minimizers, for which all step ratios must be above 1.
+        behind_bottleneck: Whether it is a study of minimizers with a bottleneck, and of no others.
     """
 
     needs: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class StudyOptions:
     one_value: tuple[str, ...] = ()
     on_data: bool = False
     leaves: bool = False
+    behind_bottleneck: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:

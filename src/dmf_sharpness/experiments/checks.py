@@ -21,6 +21,14 @@ MOST_PARAMETERS = 10_000
 """A network may have this many parameters, because its dense Hessian is computed, which then takes 800 MB."""
 MOST_NUMBERS = 2_000_000_000
 """A stage may hold this many numbers in memory at once, which take 16 GB."""
+BOTTLENECKED = (
+    "bottlenecked",
+    "bottlenecked_balanced",
+    "bottlenecked_flat",
+    "underestimated",
+    "overestimated",
+)
+"""Minimizers of these kinds have a layer narrower than the target's rank, and therefore a residual."""
 
 
 @cache
@@ -98,7 +106,7 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
 
     # The networks, which must suit the target and the kinds of minimizers.
     kinds = [spec["kind"] for spec in content["minimizers"]]
-    narrow = "bottlenecked" in kinds
+    narrow = not set(BOTTLENECKED).isdisjoint(kinds)
     if narrow:
         yield from _bottleneck_problems(content, kinds)
     for k, network in enumerate(content["networks"]):
@@ -109,7 +117,7 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
 
     # Each study and each kind of minimizer.
     for name, study in content.get("studies", {}).items():
-        yield from _study_problems(f"studies.{name}", name, study, target["kind"])
+        yield from _study_problems(f"studies.{name}", name, study, target["kind"], narrow)
     for k, spec in enumerate(content["minimizers"]):
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
 
@@ -138,18 +146,26 @@ def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) ->
                 f"{key}: expected depth 3 or more and {ends} of at least 2 for kind "
                 f"'{kind}', got {widths}"
             )
+    for kind, outer in (("underestimated", hidden[:1]), ("overestimated", [hidden[0], hidden[-1]])):
+        if kind in kinds and (len(hidden) <= len(outer) or min(outer) < 2 or min(hidden) > 1):
+            ends = (
+                "first hidden width" if kind == "underestimated" else "first and last hidden width"
+            )
+            yield (
+                f"{key}: expected depth {len(outer) + 2} or more, the {ends} of at least 2 and the "
+                f"least of 1 for kind '{kind}', got {widths}"
+            )
 
 
 def _bottleneck_problems(content: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
     """Faults of experiments with a bottleneck, in which other minimizers, runs and studies make no sense."""
-    if set(kinds) != {"bottlenecked"}:
-        yield f"minimizers: expected all or none of kind 'bottlenecked', got {kinds}"
+    if not set(kinds) <= set(BOTTLENECKED):
+        yield f"minimizers: expected all or none of the kinds {list(BOTTLENECKED)}, got {kinds}"
     if content["target"]["kind"] != "gaussian":
         kind = content["target"]["kind"]
         yield f"target.kind: expected 'gaussian' with bottlenecked minimizers, got {kind!r}"
-    for section in ("escape", "studies"):
-        if content.get(section):
-            yield f"{section}: expected none with bottlenecked minimizers, got a section"
+    if content.get("escape"):
+        yield "escape: expected none with bottlenecked minimizers, got a section"
 
 
 def _network_problems(
@@ -252,7 +268,7 @@ def _size_problems(key: str, widths: Sequence[int], content: Mapping[str, Any]) 
 
 
 _OPTIONS = {
-    "spread": ("random", "bottlenecked", "equal_flat", "unequal_flat"),
+    "spread": ("random", "bottlenecked", "bottlenecked_flat", "equal_flat", "unequal_flat"),
     "frobenius_imbalance": ("flat",),
     "sharpness_ratio": ("prescribed",),
     "sharpness_ratio_to": ("prescribed",),
@@ -275,8 +291,13 @@ def _minimizer_problems(key: str, spec: Mapping[str, Any], explicit: bool) -> It
         yield f"{key}.count: expected 1 for explicit factors, got {spec['count']}"
 
 
-def _study_problems(key: str, name: str, study: Mapping[str, Any], kind: str) -> Iterator[str]:
+def _study_problems(
+    key: str, name: str, study: Mapping[str, Any], kind: str, narrow: bool
+) -> Iterator[str]:
     declared = catalog.studies()[name]
+    if narrow != declared.behind_bottleneck:
+        others = "none with" if narrow else "only with"
+        yield f"{key}: expected {others} bottlenecked minimizers, got a section"
     if kind == "digits" and not declared.on_data:
         yield f"{key}: expected none with target.kind 'digits', got a section"
     for option in declared.needs:

@@ -13,11 +13,13 @@ from torch import Tensor
 from dmf_sharpness.artifacts.store import ArtifactError, read_tensors, write_tensors
 from dmf_sharpness.experiments.experiment import Experiment, MinimizerSpec
 from dmf_sharpness.minimizers import basic as make
+from dmf_sharpness.minimizers.bottleneck import overestimated_minimizer, underestimated_minimizer
 from dmf_sharpness.minimizers.counterexamples import (
     equal_sharp_minimizer,
     unequal_flat_example_minimizer,
 )
 from dmf_sharpness.minimizers.flat import equal_flat_minimizer, unequal_flat_minimizer
+from dmf_sharpness.minimizers.frames import best_approximation
 from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
 from dmf_sharpness.minimizers.targets import (
     Regression,
@@ -129,6 +131,16 @@ def _one_minimizer(
             return minimizer_with_sharpness(target, hidden, spec.ratio_of(number) * least, seed)
         case "bottlenecked":
             return make.bottlenecked_minimizer(target, hidden, seed, spec.spread)
+        case "bottlenecked_balanced":
+            reached = best_approximation(target, min(hidden))
+            return make.balanced_minimizer(reached, hidden, seed)
+        case "bottlenecked_flat":
+            reached = best_approximation(target, min(hidden))
+            return equal_flat_minimizer(reached, hidden, seed, spec.spread)
+        case "underestimated":
+            return underestimated_minimizer(target, hidden)
+        case "overestimated":
+            return overestimated_minimizer(target, hidden)
         case "equal_sharp":
             assert spec.product_ratio is not None
             return equal_sharp_minimizer(target, hidden, seed, spec.product_ratio)

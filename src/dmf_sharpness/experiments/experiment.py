@@ -15,6 +15,7 @@ from dmf_sharpness.artifacts.yaml_files import content_digest, read_yaml, with_i
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
 from dmf_sharpness.experiments.checks import (
+    BOTTLENECKED,
     check_config,
     check_experiment,
     config_schema,
@@ -109,7 +110,7 @@ class Experiment:
     @property
     def bottlenecked(self) -> bool:
         """Whether the minimizers have a layer narrower than the target's rank, and therefore a residual."""
-        return all(spec.kind == "bottlenecked" for spec in self.minimizers)
+        return all(spec.kind in BOTTLENECKED for spec in self.minimizers)
 
     @property
     def identity(self) -> dict[str, Any]:

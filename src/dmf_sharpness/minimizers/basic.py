@@ -17,6 +17,7 @@ from dmf_sharpness.arguments import (
 )
 from dmf_sharpness.minimizers.frames import (
     at_any_scale,
+    best_approximation,
     check_request,
     checked,
     diagonal_cores,
@@ -274,5 +275,4 @@ def bottlenecked_minimizer(
             f"widths: expected a least hidden width of 1 to {rank - 1}, below the target's rank, "
             f"got {list(widths)}"
         )
-    U, values, Vt = torch.linalg.svd(target, full_matrices=False)
-    return random_minimizer((U[:, :k] * values[:k]) @ Vt[:k], widths, seed, spread)
+    return random_minimizer(best_approximation(target, k), widths, seed, spread)

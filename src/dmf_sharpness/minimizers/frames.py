@@ -116,6 +116,12 @@ def positive_rank(target: Tensor) -> int:
     return rank
 
 
+def best_approximation(target: Tensor, rank: int) -> Tensor:
+    """The best approximation of a target of the given rank (Eckart and Young), shape ``(d_L, d_0)``."""
+    U, values, Vt = torch.linalg.svd(target, full_matrices=False)
+    return (U[:, :rank] * values[:rank]) @ Vt[:rank]
+
+
 def check_request(target: Tensor, widths: Sequence[int]) -> int:
     """The numerical rank of a target, which every hidden width has to reach.
 

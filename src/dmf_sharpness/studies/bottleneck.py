@@ -1,74 +1,77 @@
 """The closed form behind a bottleneck, where it need not be exact, against the true sharpness.
 
-A global minimum whose narrowest layer has width ``k`` below the target's rank has a product ``M_k``, a
-best approximation of rank ``k``, and a residual ``E = M − M_k`` of norm ``σ_{k+1} ≤ σ_k``. ``E``
-vanishes on the column space of ``M_k`` (projector ``P``, from the left) and on its row space (``Q``,
-from the right). The Hessian's quadratic form is ``2 ‖J U‖² − 4 Σ_{i<j} ⟨E, L_j U_j W_{j-1:i+1} U_i
-R_i⟩``.
-
-**If the first and the last hidden width are** ``k``, **the expression is exact.** (Ours; other layers
-may be wider.) Proof. ``W_L`` has ``k`` columns and ``M_k`` rank ``k``, so the columns of ``W_L``, and of
-every ``L_j`` with ``j < L``, are in the column space of ``M_k``; likewise the rows of ``R_i``, ``i >
-1``. So ``E`` meets only ``⟨E, a C b⟩`` with ``C = W_{L-1:2}``, ``a = (I−P) U_L``, ``b = U_1 (I−Q)``. In
-``J U`` the terms of ``a``, of ``b`` and of all other directions are in orthogonal subspaces. The Hessian
-is therefore block diagonal:
-
-- On ``(a, b)`` the form is ``2 ‖a R_L‖² + 2 ‖L_1 b‖² − 4 ⟨E, a C b⟩``, so its eigenvalues are at most
-  twice those of ``[[r², c], [c, l²]]``, ``r = ‖R_L‖``, ``l = ‖L_1‖``, ``c = σ_{k+1} ‖C‖``.
-- On all other directions it is ``2 ‖J U‖²``. With ``u`` the top left singular vector of ``L_1`` and
-  ``v`` the top right one of ``R_L``, the terms ``i = 1`` and ``i = L`` of ``2 Σ_i ‖L_iᵀ u‖² ‖R_i v‖²``
-  alone give ``2 (l² + r²)``.
-
-The second block has the larger eigenvalue if ``c ≤ r l``, for then the matrix is positive semidefinite
-and its largest eigenvalue at most its trace. Let ``C p = s q`` with ``s = ‖C‖`` and unit ``p``, ``q``.
-The unit vector ``x`` along ``W_1⁺ p`` is in the row space of ``M_k``, where no vector shrinks below
-``σ_k``, so ``σ_k ≤ ‖M_k x‖ = s ‖W_L q‖ / ‖W_1⁺ p‖ ≤ s ‖W_L q‖ ‖W_1ᵀ p‖``, as ``1 = pᵀ W_1 W_1⁺ p ≤ ‖W_1ᵀ
-p‖ ‖W_1⁺ p‖``. Finally ``l ≥ ‖W_L C p‖ = s ‖W_L q‖`` and ``r ≥ ‖qᵀ C W_1‖ = s ‖W_1ᵀ p‖``: together ``c ≤
-s σ_k ≤ r l``. The expression is the largest eigenvalue without ``E``, of the second block or ``2 r²`` or
-``2 l²``: the same. ∎
-
-Otherwise ``E`` meets layers that the expression sees too, and the expression can be too small or, as
-measured from depth 4 on, too large.
+The exact spectrum, the bounds and their proofs are in ``docs/bottleneck.md``.
 """
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.hessian.any_point import sharpness_at
+from dmf_sharpness.hessian.bottleneck import bottlenecked_spectrum
 from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.network.balance import flat_sharpness, relative_products
+from dmf_sharpness.network.curvature import curvature_matrix
 from dmf_sharpness.network.loss import loss
 from dmf_sharpness.oracles import dense_spectrum
+
+RANK_TOLERANCE = 1e-9
+"""Singular values of a factor up to this fraction of the largest one count as zero."""
 
 
 def measure(ensemble: Ensemble) -> pd.DataFrame:
     """One row per bottlenecked minimizer of matrix factorization.
 
+    ``bottleneck`` is the least hidden width ``k``, and ``residual_ratio`` is ``σ_{k+1}/σ_k``.
+    ``tight_ends`` is the number of the two outer factors ``W_1`` and ``W_L`` that have rank ``k``.
     ``expression`` is the closed form, which is exact at minimizers without a residual. ``sharpness`` is the
     largest eigenvalue with the residual in the Hessian-vector product, ``oracle_sharpness`` that of the
-    dense autograd Hessian. ``tight_ends`` says whether both the first and the last hidden width equal the
-    bottleneck's.
+    dense autograd Hessian, and ``flat_sharpness`` is ``λ_flat`` of the target. ``spectrum_difference`` is
+    the largest difference of :func:`bottlenecked_spectrum` from the dense spectrum, in units of the largest
+    eigenvalue, and ``control_spectrum_difference`` that of the spectrum of ``2 J Jᵀ``.
+    ``spectral_imbalance`` is the largest ``|x_i − 1|`` of the relative spectral products.
     """
     expression = sharpness(ensemble.factors)
     losses = loss(ensemble.factors, ensemble.problem)
     closed_form = torch.as_tensor(expression.value)
-    hidden = ensemble.widths[1:-1]
+    k = min(ensemble.widths[1:-1])
     rows = []
     for b in range(len(ensemble.kinds)):
         factors, target = ensemble.one(b), ensemble.target[b]
         true = sharpness_at(factors, target)
+        dense = dense_spectrum(factors, target)
+        values = torch.linalg.svdvals(target)
+        ranks = [int(torch.linalg.matrix_rank(W, rtol=RANK_TOLERANCE)) for W in factors]
+        without_residual = torch.linalg.eigvalsh(curvature_matrix(factors)).flip(-1)
         rows.append(
             {
-                "bottleneck": min(hidden),
-                "tight_ends": hidden[0] == hidden[-1] == min(hidden),
+                "bottleneck": k,
+                "residual_ratio": float(values[k] / values[k - 1]),
+                "tight_ends": int(ranks[0] == k) + int(ranks[-1] == k),
                 "loss": float(losses[b]),
                 "expression": float(closed_form[b]),
                 "sharpness": true.value,
                 "residual": true.residual,
                 "gradient_norm": true.gradient_norm,
-                "oracle_sharpness": float(dense_spectrum(factors, target)[0]),
+                "oracle_sharpness": float(dense[0]),
+                "flat_sharpness": float(flat_sharpness(target, ensemble.depth)),
+                "spectrum_difference": _difference(bottlenecked_spectrum(factors, target), dense),
+                "control_spectrum_difference": _difference(without_residual, dense),
+                "spectral_imbalance": float((relative_products(factors) - 1).abs().max()),
             }
         )
-    table = pd.concat([ensemble.rows(range(len(rows))), pd.DataFrame(rows)], axis=1)
+    table = pd.concat([ensemble.rows(np.arange(len(rows))), pd.DataFrame(rows)], axis=1)
     table["excess"] = table.sharpness / table.expression - 1
     return table
+
+
+def _difference(spectrum: Tensor, dense: Tensor) -> float:
+    """The largest difference of two descending spectra, of which the shorter is filled up with zeros."""
+    length = max(len(spectrum), len(dense))
+    filled = [
+        torch.nn.functional.pad(values, (0, length - len(values))).sort(descending=True).values
+        for values in (spectrum, dense)
+    ]
+    return float((filled[0] - filled[1]).abs().max() / dense[0])
