@@ -1,5 +1,7 @@
 """The ledger rows of the studies of flatness: judged from real small studies, and felled by wrong ones."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 
@@ -11,6 +13,7 @@ from dmf_sharpness.studies.run import run
 from tests.helpers import ensemble_of
 
 RANDOM, FLAT = random_minimizer, equal_flat_minimizer
+FAR = partial(random_minimizer, spread=1.0)
 STUDIES = {
     "necessity": (
         [(3, 4, 3), (1, 3, 3, 1), (3, 4, 4, 2)],
@@ -22,7 +25,11 @@ STUDIES = {
         [FLAT],
         StudySpec(points=5, path_length=1.0, repeats=2),
     ),
-    "structure": ([(3, 4, 3), (2, 3, 4, 3)], [FLAT, FLAT, RANDOM], StudySpec()),
+    "flattest": (
+        [(3, 4, 3), (1, 3, 3, 1), (3, 4, 4, 4, 4, 2)],
+        [FAR, FAR, FAR],
+        StudySpec(steps=300),
+    ),
     "regularized": (
         [(1, 3, 3, 1), (3, 4, 2)],
         [RANDOM],
@@ -50,7 +57,8 @@ def verdicts(tables):
 def test_every_row_holds_and_its_control_fails(tables):
     result = verdicts(tables)
     assert set(result) == {
-        "C1.bounds", "C1.paths", "C3.search", "C3.tight", "C4.search", "C4.tight", "C5.structure",
+        "C1.bounds", "C1.paths", "C3.search", "C3.tight", "C4.search", "C4.tight",
+        "C2.bound", "C2.attained", "C5.path", "C5.spectral",
         "E.spectrum", "E.constant", "E.norms", "E.least", "E.collapse",
     }  # fmt: skip
     assert set(result.values()) == {("holds", "fails")}
@@ -63,7 +71,10 @@ def test_every_row_holds_and_its_control_fails(tables):
         ("necessity", "end_excess", 9.0, "C3.tight"),
         ("paths", "sharpness", 1.0, "C1.paths"),
         ("paths", "lower", 1e3, "C1.bounds"),
-        ("structure", "path_defect", 1e-6, "C5.structure"),
+        ("flattest", "least_ratio", 1 - 1e-9, "C2.bound"),
+        ("flattest", "end_ratio", 1.01, "C2.attained"),
+        ("flattest", "imbalance", 1e-3, "C5.spectral"),
+        ("flattest", "path_defect", 1e-3, "C5.path"),
         ("regularized", "spectrum_difference", 1e-8, "E.spectrum"),
         ("regularized", "most_norm", 99.0, "E.norms"),
         ("regularized", "loss", 0.0, "E.least"),

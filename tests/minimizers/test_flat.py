@@ -74,6 +74,37 @@ def test_targets_of_low_rank_and_of_equal_singular_values(values):
         assert dmf.is_flat(factors, rtol=1e-12)
 
 
+def diagonal(*entries):
+    return torch.diag(torch.tensor(entries, dtype=torch.float64))
+
+
+def test_the_defect_of_the_top_path_by_hand():
+    # The target is diag(4, 1), so s = 2. The layers share their vectors, but have other norms.
+    assert path_defect([diagonal(2, 1), diagonal(2, 1)]) < 1e-15
+    assert path_defect([diagonal(3, 1), diagonal(4 / 3, 1)]) == pytest.approx(1 / 2, rel=1e-14)
+    assert path_defect([diagonal(1.5, 1), diagonal(8 / 3, 1)]) == pytest.approx(1 / 3, rel=1e-14)
+    assert path_defect([diagonal(3.5, 1), diagonal(8 / 7, 1)]) == pytest.approx(3 / 4, rel=1e-14)
+    # Every W_i q_{i−1} is 2 q_i, but W_2ᵀ q_2 = 2 (e_1 + 0.3 e_3): only the transpose shows it.
+    W_1 = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    W_2 = torch.tensor([[2.0, 0.0, 0.6], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    assert path_defect([W_1, W_2]) == pytest.approx(0.3, rel=1e-14)
+    # In the transposed network W_1 leads off the path, to q_1 ∝ e_1 + 0.3 e_3, and W_2ᵀ q_2 = 2 e_1.
+    q_1 = torch.tensor([1.0, 0.0, 0.3]) / 1.09**0.5
+    off = float(torch.linalg.vector_norm(torch.tensor([1.0, 0.0, 0.0]) - q_1))
+    assert path_defect([W_2.mT, W_1.mT]) == pytest.approx(off, rel=1e-6)
+
+
+@given(network=networks(), seed=st.integers(0, 999))
+def test_images_on_the_path_deviate_no_more_than_their_preimages(network, seed):
+    _, factors = random_problem(network, seed)
+    values, vectors = torch.linalg.svd(end_to_end(factors))[1:]
+    s, q, images = float(values[0]) ** (1 / len(factors)), vectors[0], []
+    for W in factors:
+        images.append(abs(float(torch.linalg.vector_norm(W @ q)) / s - 1))
+        q = W @ q / torch.linalg.vector_norm(W @ q)
+    assert max(images) <= path_defect(factors) + 1e-12
+
+
 def test_other_minimizers_do_not_share_the_path():
     _, factors = random_problem((3, 5, 4, 2), 0)
     assert path_defect(factors) > 0.1

@@ -4,10 +4,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
+from dmf_sharpness.minimizers.basic import random_minimizer
 from dmf_sharpness.minimizers.flat import path_defect
-from dmf_sharpness.minimizers.search import Held, gauged, minimize_sharpness, with_product
-from dmf_sharpness.minimizers.targets import gaussian_matrix
+from dmf_sharpness.minimizers.gauges import gauged
+from dmf_sharpness.minimizers.search import (
+    Held,
+    held_gradient,
+    minimize_sharpness,
+    sharpness_gradient,
+    with_product,
+)
+from dmf_sharpness.minimizers.targets import gaussian_matrix, matrix_with_singular_values
 from dmf_sharpness.network.balance import relative_products
+from dmf_sharpness.network.curvature import curvature_matrix
 from dmf_sharpness.network.factors import end_to_end
 from dmf_sharpness.network.least_excess import least_excess
 from tests.helpers import random_problem
@@ -28,10 +37,69 @@ def test_the_least_sharpness_is_the_bound(network, seed):
     assert path_defect(search.factors) < 1e-4 < path_defect(factors)
 
 
-def test_gauges_keep_the_product():
-    target, factors = random_problem((3, 5, 4, 2), 1)
-    moved = gauged(factors, [0.3 * gaussian_matrix(5, 5, 2), 0.3 * gaussian_matrix(4, 4, 3)])
-    torch.testing.assert_close(end_to_end(moved), target, rtol=1e-11, atol=1e-12)
+@pytest.mark.parametrize("network", [(3, 4, 3), (2, 4, 4, 3), (1, 2, 3, 2, 1), (2, 3, 4, 4, 3, 3)])
+@given(seed=st.integers(0, 999))
+@settings(max_examples=5)
+def test_from_far_away_one_descent_is_enough(network, seed):
+    target = gaussian_matrix(network[-1], network[0], [seed, 1])
+    factors = random_minimizer(target, network[1:-1], [seed, 2], spread=1.0)
+    search = minimize_sharpness(factors)
+    assert search.value == pytest.approx(dmf.flat_sharpness(target, len(factors)), rel=1e-11)
+
+
+@pytest.mark.parametrize("network", [(3, 4, 3), (2, 4, 4, 2), (3, 3, 3, 3)])
+@given(seed=st.integers(0, 99))
+@settings(max_examples=3)
+def test_where_the_top_eigenvalue_is_multiple_it_gets_there_as_well(network, seed):
+    """With ``σ_2 = σ_1`` the sharpness has a kink at every flat minimizer."""
+    target = matrix_with_singular_values(network[-1], network[0], [2.0] * min(network), seed)
+    search = minimize_sharpness(random_minimizer(target, network[1:-1], seed, spread=1.0))
+    assert search.value == pytest.approx(dmf.flat_sharpness(target, len(network) - 1), rel=1e-9)
+
+
+def derivative(factors, generators, held=None):
+    """The derivative of ``log λ_max`` along a gauge, by automatic differentiation of the whole chain."""
+    t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    moved = gauged(factors, [torch.matrix_exp(t * A) for A in generators])
+    if held is not None:
+        moved = with_product(moved, held)
+    (slope,) = torch.autograd.grad(torch.linalg.eigvalsh(curvature_matrix(moved))[-1].log(), t)
+    return float(slope)
+
+
+@pytest.mark.parametrize("layer", [None, 1, 2, 3, 4])
+@given(seed=st.integers(0, 999))
+@settings(max_examples=10)
+def test_the_gradient_is_that_of_automatic_differentiation(layer, seed):
+    _, factors = random_problem((2, 3, 4, 3, 2), seed)
+    held = None if layer is None else Held(layer, 1.5)
+    if held is not None:
+        factors = with_product(factors, held)
+    value, gradient = sharpness_gradient(factors)
+    assert float(value) == pytest.approx(dmf.sharpness(factors).value, rel=1e-12)
+    if held is not None:
+        gradient = held_gradient(factors, gradient, held)
+    generators = [gaussian_matrix(d, d, [seed, d, k]) for k, d in enumerate((3, 4, 3))]
+    generators = [A + A.mT for A in generators]
+    slope = sum(float((A * D).sum()) for A, D in zip(generators, gradient, strict=True))
+    assert slope == pytest.approx(derivative(factors, generators, held), rel=1e-7, abs=1e-8)
+
+
+def test_the_top_eigenvector_of_a_flat_minimizer_is_balanced_itself():
+    target = gaussian_matrix(4, 3, 0)
+    _, gradient = sharpness_gradient(dmf.flat_minimizer(target, [6, 5], 1))
+    assert max(float(D.abs().max()) for D in gradient) < 1e-12
+    _, gradient = sharpness_gradient(dmf.random_minimizer(target, [6, 5], 1))
+    assert max(float(D.abs().max()) for D in gradient) > 1e-2
+
+
+def test_a_search_counts_and_keeps_what_it_saw():
+    _, factors = random_problem((3, 4, 3), 0)
+    stopped = minimize_sharpness(factors, iterations=1)
+    ended = minimize_sharpness(factors)
+    assert ended.least <= ended.value * (1 + 1e-13) < stopped.value < stopped.start == ended.start
+    assert 2 <= stopped.evaluations < ended.evaluations
+    assert minimize_sharpness(ended.factors).evaluations == 1  # nothing is left to do
 
 
 def test_flat_minimizers_by_construction_share_the_path():

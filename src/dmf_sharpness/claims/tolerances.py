@@ -33,8 +33,6 @@ UNBALANCED_FROBENIUS = 1.2
 """A minimizer counts as not balanced in the Frobenius norm if two norms have at least this ratio."""
 FAR_APART = 100 * (1 - 1e-9)
 """Frobenius norms count as a factor of a hundred apart from this ratio on, which allows for rounding."""
-SHARED = 1e-10
-"""Two layers share a singular vector if the relative defect is at most this."""
 
 # Escape.
 RATE = 1e-4

@@ -16,8 +16,7 @@ FIGURE = FigureInputs(
     caption=(
         "Excess sharpness against the spectral imbalance. Bottom left, equal products: flat "
         "(C3.sufficient: to {C3.sufficient.value} over {C3.sufficient.n}; C4.sufficient: to "
-        "{C4.sufficient.value} over {C4.sufficient.n}), and nothing flat is elsewhere "
-        "(C5.spectral: {C5.spectral.n} flat ones). Lines, the least excess that an imbalance "
+        "{C4.sufficient.value} over {C4.sufficient.n}). Lines, the least excess that an imbalance "
         "allows; at depth 2 it is the parabola 2(‖W_1‖ − ‖W_2‖)² of factors with ‖W_1‖‖W_2‖ = "
         "‖M‖. No minimizer lies to the right of its line (C3.necessary: violated by at most "
         "{C3.necessary.value} over {C3.necessary.n} minimizers; C4.necessary: by "

@@ -60,13 +60,15 @@ def path_defect(factors: Factors) -> float:
 
     Let ``q_0 = v``, and let ``q_i`` be the unit vector along ``W_i q_{i-1}``. At a flat minimizer
     each pair ``(q_{i-1}, q_i)`` consists of singular vectors of ``W_i`` with the singular value
-    ``s`` (see the docstring of this module).
+    ``s`` (see the docstring of this module). The deviation of ``W_i q_{i-1}`` from ``s q_i`` is not
+    larger than that of ``W_iᵀ q_i`` from ``s q_{i-1}``, because it is the part of the latter along
+    ``q_{i-1}``.
 
     Args:
         factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``.
 
     Returns:
-        The largest of ``‖W_i q_{i-1} − s q_i‖ / s`` and ``‖W_iᵀ q_i − s q_{i-1}‖ / s`` over all layers.
+        The largest ``‖W_iᵀ q_i − s q_{i-1}‖ / s`` of all layers.
     """
     product = end_to_end(factors)
     _, values, Vt = torch.linalg.svd(product)
@@ -75,7 +77,6 @@ def path_defect(factors: Factors) -> float:
     for W in factors:
         image = W @ q
         q_next = image / torch.linalg.vector_norm(image)
-        defects.append(torch.linalg.vector_norm(image - s * q_next) / s)
         defects.append(torch.linalg.vector_norm(W.mT @ q_next - s * q) / s)
         q = q_next
     return float(torch.stack(defects).max())

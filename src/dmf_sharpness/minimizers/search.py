@@ -1,26 +1,37 @@
-"""A search for minimizers that are flatter than the lower bounds allow, which should find none.
+"""Minimization of the sharpness over the minimizers that a change of basis of the hidden layers reaches.
 
-The sharpness is minimized over the gauges of a minimizer, ``W_i → G_i W_i G_{i-1}⁻¹`` with
-``G_i = exp(A_i)`` and ``G_0 = G_L = I``. Every point on the way is a minimizer for the same target,
-so no projection onto the set of minimizers is needed. If the target has full rank, the gauges span
-the tangent space at a random minimizer. So only a set of lower dimension is out of reach.
+The minimizers ``W_i → G_i W_i G_{i-1}⁻¹`` of one orbit (:mod:`dmf_sharpness.minimizers.gauges`) all
+have the same product, so no projection onto the set of minimizers is needed. On every orbit
+``log λ_max`` is geodesically convex and attains its least value ``λ_flat`` (the section on geodesics of
+``docs/flatness.md``), so one descent from any start is enough. If the target has full rank and no
+hidden layer is narrower than ``max(d_0, d_L)``, the orbit of a random minimizer is open in the set of
+minimizers. Narrower layers leave some directions out.
 
-The lower bound is ``λ_flat``, or the larger bound that a given imbalance forces. In the second case
-one relative spectral product ``x_i`` is held at a given value: after each move, a scalar gauge next
-to layer ``i`` restores it.
+With one relative spectral product ``x_i`` held at a given value, the lower bound is the larger one
+that this imbalance forces. After each move, a scalar gauge next to layer ``i`` restores the product.
+The held problem is not known to be convex.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
 import torch
 from torch import Tensor
 
+from dmf_sharpness.minimizers.frames import polished
+from dmf_sharpness.minimizers.gauges import along_geodesic
 from dmf_sharpness.network.balance import relative_products
-from dmf_sharpness.network.curvature import curvature_matrix
-from dmf_sharpness.network.factors import Factors
+from dmf_sharpness.network.curvature import curvature_matrix, unstacked, vjp
+from dmf_sharpness.network.factors import Factors, end_to_end, left_factors, right_factors
+
+STATIONARY = 1e-9
+"""A descent ends where the gradient of ``log λ_max`` is below this."""
+DECREASE, FLATTENING = 1e-4, 0.9
+"""A step is long enough, and not too long, by the weak conditions of Wolfe with these two numbers."""
+
+LONGEST = 5.0
+"""The first step that a line search tries is at most this long, so that its exponentials do not overflow."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +51,6 @@ class Search:
     value: float
     least: float
     evaluations: int
-
-
-def gauged(factors: Factors, generators: Sequence[Tensor]) -> list[Tensor]:
-    """The factors ``exp(A_i) W_i exp(A_{i-1})⁻¹`` for generators ``A_1 … A_{L-1}``, one per hidden layer."""
-    W = list(factors)
-    for i, A in enumerate(generators):
-        G = torch.matrix_exp(A)
-        W[i] = G @ W[i]
-        W[i + 1] = torch.linalg.solve(G, W[i + 1], left=False)
-    return W
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,72 @@ def with_product(factors: Factors, held: Held) -> list[Tensor]:
     return W
 
 
-def minimize_sharpness(factors: Factors, iterations: int = 500, held: Held | None = None) -> Search:
-    """Minimize ``λ_max`` over the gauges of a minimizer, by BFGS from the given factors.
+@dataclass(frozen=True)
+class _Point:
+    """A minimizer, the logarithm of its sharpness, and the gradient of this in the generators, flattened."""
 
-    ``λ_max`` is not differentiable where the top eigenvalue is multiple. In practice BFGS works for
-    such functions as well (Lewis and Overton, Mathematical Programming 141, 2013). At a balanced
-    minimizer the top eigenvalue is simple, and so ``λ_max`` is smooth, unless ``σ_2 = σ_1``.
+    factors: list[Tensor]
+    height: float
+    gradient: Tensor
+
+
+def sharpness_gradient(factors: Factors) -> tuple[Tensor, list[Tensor]]:
+    """``λ_max``, and the gradient of ``log λ_max`` in the generators of the gauge ``exp(A_i)``.
+
+    The unnormalized top eigenvector ``U_i = L_iᵀYR_iᵀ`` has ``λ_max = 2 Σ_i ‖U_i‖_F²``. A gauge at
+    the hidden layer ``i`` changes only ``R_j`` with ``j > i`` and ``L_j`` with ``j ≤ i``, and to
+    first order in ``A_i`` only the terms ``i + 1`` and ``i`` change, by ``U_{i+1}A_i`` and
+    ``−A_iU_i``. The gradient is therefore ``4 (U_{i+1}ᵀU_{i+1} − U_iU_iᵀ) / λ_max``. It vanishes if
+    the top eigenvector itself is balanced. Where the top eigenvalue is multiple, it is the
+    subgradient of one of its eigenvectors.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``.
+
+    Returns:
+        ``λ_max``, a tensor without dimensions, and one symmetric matrix ``(d_i, d_i)`` per hidden layer.
+    """
+    values, vectors = torch.linalg.eigh(curvature_matrix(factors))
+    U = vjp(factors, unstacked(vectors[:, -1], factors))
+    gradient = [
+        (4 / values[-1]) * (U[i + 1].mT @ U[i + 1] - U[i] @ U[i].mT) for i in range(len(U) - 1)
+    ]
+    return values[-1], gradient
+
+
+def held_gradient(factors: Factors, gradient: list[Tensor], held: Held) -> list[Tensor]:
+    """The gradient with ``x_i`` held, from the gradient without it, at factors where ``x_i`` has its value.
+
+    A gauge ``exp(A)`` changes ``log x_i`` by ``aᵀA_{i−1}a − bᵀA_ib`` to first order, where ``a`` is the
+    top left singular vector of ``R_i`` and ``b`` the top right one of ``L_i``. The scalar gauge of
+    :func:`with_product` then follows. It changes ``log x_i`` back, and ``log λ_max`` in proportion to
+    the trace of the gradient at its layer.
+
+    Args:
+        factors: ``[W_1 … W_L]`` of a single minimizer.
+        gradient: As :func:`sharpness_gradient` gives it.
+        held: The held product.
+    """
+    i, held_gauged = held.layer, list(gradient)
+    last = i == len(factors)
+    slope = -gradient[-1].trace() if last else gradient[i - 1].trace()
+    if i > 1:
+        a = torch.linalg.svd(right_factors(factors)[i - 1])[0][:, 0]
+        held_gauged[i - 2] = held_gauged[i - 2] + slope * torch.outer(a, a)
+    if not last:
+        b = torch.linalg.svd(left_factors(factors)[i - 1])[2][0]
+        held_gauged[i - 1] = held_gauged[i - 1] - slope * torch.outer(b, b)
+    return held_gauged
+
+
+def minimize_sharpness(factors: Factors, iterations: int = 500, held: Held | None = None) -> Search:
+    """Minimize ``λ_max`` over the orbit of a minimizer, by BFGS along geodesics.
+
+    Every step is a geodesic from the present point, so that the line search minimizes a convex function
+    of one variable. ``λ_max`` is not differentiable where the top eigenvalue is multiple. BFGS with
+    the weak conditions of Wolfe works for such functions as well (Lewis and Overton, Mathematical
+    Programming 141, 2013), also where ``σ_2 = σ_1``, for which the eigenvalue is multiple at every
+    flat minimizer.
 
     Args:
         factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``.
@@ -104,28 +165,64 @@ def minimize_sharpness(factors: Factors, iterations: int = 500, held: Held | Non
         )
     hidden = [W.shape[0] for W in factors[:-1]]
     sizes = [width * width for width in hidden]
-    seen: list[float] = []
+    product, seen = end_to_end(factors), list[float]()
 
-    def generators_of(x: Tensor) -> list[Tensor]:
-        blocks = torch.split(x, sizes)
-        return [block.reshape(d, d) for block, d in zip(blocks, hidden, strict=True)]
+    def point(W: list[Tensor]) -> _Point:
+        if held is not None:
+            W = with_product(W, held)
+        value, gradient = sharpness_gradient(W)
+        if held is not None:
+            gradient = held_gradient(W, gradient, held)
+        seen.append(float(value))
+        return _Point(W, float(value.log()), torch.cat([slope.flatten() for slope in gradient]))
 
-    def moved(x: Tensor) -> list[Tensor]:
-        W = gauged(factors, generators_of(x))
-        return W if held is None else with_product(W, held)
+    def moved(start: _Point, step: Tensor) -> _Point:
+        blocks = zip(torch.split(step, sizes), hidden, strict=True)
+        W = along_geodesic(start.factors, [A.reshape(d, d) for A, d in blocks])
+        return point(polished(W, product))  # or rounding errors of many steps would add up
 
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        variable = torch.from_numpy(x.copy()).requires_grad_()
-        matrix = curvature_matrix(moved(variable))
-        value = torch.linalg.eigvalsh(matrix)[-1]
-        seen.append(value.item())
-        (slope,) = torch.autograd.grad(value.log(), variable)
-        return value.log().item(), slope.numpy()
+    here = point(list(factors))
+    identity = torch.eye(sum(sizes), dtype=torch.float64)
+    inverse = identity / max(1.0, float(here.gradient.norm()))
+    for iteration in range(iterations):
+        if float(here.gradient.norm()) <= STATIONARY:
+            break
+        direction = -inverse @ here.gradient
+        found = _line_search(moved, here, direction)
+        if found is None:  # rounding hides any further decrease
+            break
+        length, there = found
+        step, change = length * direction, there.gradient - here.gradient
+        if iteration == 0:  # the first estimate gets the size of the curvature along the step
+            inverse = identity * (step @ change / change.square().sum())
+        inverse = _updated(inverse, step, change)
+        here = there
+    return Search(here.factors, seen[0], float(np.exp(here.height)), min(seen), len(seen))
 
-    start = np.zeros(sum(sizes))
-    end = scipy.optimize.minimize(
-        objective, start, jac=True, method="BFGS", options={"maxiter": iterations, "gtol": 1e-9}
-    )
-    final = moved(torch.from_numpy(end.x))
-    value = float(torch.linalg.eigvalsh(curvature_matrix(final))[-1])
-    return Search(final, seen[0], value, min(seen), len(seen))
+
+def _line_search(
+    moved: Callable[[_Point, Tensor], _Point], here: _Point, direction: Tensor
+) -> tuple[float, _Point] | None:
+    """A step length with the weak conditions of Wolfe, and its point, by doubling and bisection.
+
+    None if the predicted decrease falls below rounding first.
+    """
+    slope = float(here.gradient @ direction)
+    low, high, length = 0.0, np.inf, min(1.0, LONGEST / float(direction.norm()))
+    while length * -slope > np.finfo(float).eps:
+        there = moved(here, length * direction)
+        if not there.height <= here.height + DECREASE * length * slope:
+            high = length
+        elif float(there.gradient @ direction) < FLATTENING * slope:
+            low = length
+        else:
+            return length, there
+        length = 2 * length if high == np.inf else (low + high) / 2
+    return None
+
+
+def _updated(inverse: Tensor, step: Tensor, change: Tensor) -> Tensor:
+    """The BFGS update of the estimate of the inverse Hessian."""
+    overlap, image = step @ change, inverse @ change
+    rank_one = (overlap + change @ image) / overlap**2 * torch.outer(step, step)
+    return inverse + rank_one - (torch.outer(image, step) + torch.outer(step, image)) / overlap

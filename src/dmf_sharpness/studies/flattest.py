@@ -9,7 +9,7 @@ from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.minimizers.flat import path_defect
 from dmf_sharpness.minimizers.search import minimize_sharpness
 from dmf_sharpness.network.balance import flat_sharpness, relative_products
-from dmf_sharpness.network.factors import end_to_end
+from dmf_sharpness.network.factors import Factors, end_to_end
 
 STUDY = StudyOptions(needs=("steps",))
 
@@ -20,8 +20,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         A row per minimizer: ``start_ratio``, ``end_ratio`` and ``least_ratio`` (``λ_max/λ_flat`` at the
         start, at the end, and at its least on the way), ``residual`` (of the product at the end, relative
-        to the target), ``evaluations``, ``imbalance`` (of the spectral products at the end),
-        ``path_defect`` (at the end) and ``start_path_defect``.
+        to the target), ``evaluations``, ``start_imbalance`` and ``imbalance`` (of the spectral products, at
+        the start and at the end), ``start_path_defect`` and ``path_defect``.
     """
     index = torch.arange(len(ensemble.kinds)).numpy()
     rows = []
@@ -37,9 +37,15 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                 "least_ratio": search.least / least,
                 "residual": float(missed / torch.linalg.matrix_norm(target)),
                 "evaluations": search.evaluations,
-                "imbalance": float((relative_products(search.factors) - 1).abs().max()),
-                "path_defect": path_defect(search.factors),
+                "start_imbalance": _imbalance(factors),
+                "imbalance": _imbalance(search.factors),
                 "start_path_defect": path_defect(factors),
+                "path_defect": path_defect(search.factors),
             }
         )
     return pd.concat([ensemble.rows(index), pd.DataFrame(rows)], axis=1)
+
+
+def _imbalance(factors: Factors) -> float:
+    """The largest relative deviation of a spectral product from ``‖M‖₂^{1−1/L}``."""
+    return float((relative_products(factors) - 1).abs().max())
