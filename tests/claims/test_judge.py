@@ -71,6 +71,7 @@ def escape_rows(**changes):
         "network": 0,
         "problem": 0,
         "radius": 1e-9,
+        "sharpness": 4.0,
         "flat_sharpness": 2.0,
         "end_ratio": float("nan"),
     }

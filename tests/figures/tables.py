@@ -223,8 +223,8 @@ def orbits() -> pd.DataFrame:
             pd.DataFrame(
                 {
                     "experiment": "made", "network": 0, "run": run, "ended": 0, "start": start,
-                    "flat_ratio": ratio, "step": step, "top_gap": 0.5 * 0.93**step * (run // 3),
-                    "in_top": 1.0 if ratio < 1.2 else 0.6, "in_pair": 1.0,
+                    "flat_ratio": ratio, "second_ratio": 0.9 * ratio, "step": step,
+                    "top_gap": 0.5 * 0.93**step * (run // 3), "in_top": 1.0 if ratio < 1.2 else 0.6,
                 }
             )
         )  # fmt: skip

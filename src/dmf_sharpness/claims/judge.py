@@ -5,7 +5,14 @@ from collections.abc import Mapping
 import pandas as pd
 
 # These modules are imported because each registers its claims when it is imported.
-from dmf_sharpness.claims import bottleneck, escape, exactness, flatness, regularized  # noqa: F401
+from dmf_sharpness.claims import (  # noqa: F401
+    bottleneck,
+    escape,
+    exactness,
+    flatness,
+    landing,
+    regularized,
+)
 from dmf_sharpness.claims.claim import JUDGES, Claim
 
 

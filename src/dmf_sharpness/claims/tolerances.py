@@ -37,8 +37,9 @@ FAR_APART = 100 * (1 - 1e-9)
 # Escape.
 RATE = 1e-4
 """The growth per step in the linear phase is measured to this relative error."""
-THRESHOLD = 1e-3
-"""A measured threshold may deviate from the predicted one by this relative amount."""
+THRESHOLD = 1e-5
+"""A measured threshold may deviate by this share, a hundred times the relative distance of the starts: beside
+a minimizer the sharpness is another one, by a share of about that distance."""
 DIRECTION = 1e-6
 """``1 − |cos|`` of the angle to the top eigenvector is at most this in the linear phase."""
 SLOPE = 1e-2
@@ -47,14 +48,23 @@ ROUNDING_SPAN = math.log(1e-3 / 2**-52)
 """This is the logarithm of the growth from a rounding error to the level at which a run has left."""
 
 # Landing.
+ATTAINED_EXCESSES = (1e-4, 1e-2)
+"""The approach to the limit of stability is judged at the first ``δ``, and its control at the second."""
 LANDING_EXCESS = 1e-3
 """The landing law is judged at this ``δ``."""
 LANDING_REACH = 0.5
-"""The landing law is judged for ``|a|δ`` up to this."""
-LANDING_ERROR = 0.02
-"""A prediction has missed if the relative error of ``1 − c_end`` is above this."""
-LANDING_MISSES = 0.05
-"""The landing law may miss for this share of the minimizers."""
+"""The landing law is judged for ``|ã|δ`` up to this."""
+SETTLED = 10
+"""A direction settles within the time of an escape, of the order of ``1/δ``, if ``ηλ_k`` is so many ``δ``."""
+LANDING_ERROR = 0.2
+"""The law leaves out the third order, which is of the order of ``|ã|δ`` of the second, so up to a half."""
+SECOND_ORDER_EXCESSES = (1e-4, 3e-4)
+"""The coefficient of the second order is extrapolated to 0 from these two ``δ``."""
+SECOND_ORDER_REACH = 0.02
+"""It is judged for ``|ã|δ`` up to this at the larger ``δ``, so that the extrapolation leaves 1e-3 of it."""
+SECOND_ORDER = 0.1
+"""``ã`` is measured to this. It is a fifteenth of the term 3/2; about 0.01 of it comes from the displacement
+of the starts, and up to 0.07 from the third order that the extrapolation leaves."""
 MOMENTUM_ORDER = 0.05
 """The landing's deviation from the mirror image is predicted to this share of the sizes of its terms. The
 next order is of the relative size ``ν²δ``, ``ν = (1 + β_m)/(1 − β_m)``, at most 0.08 in the experiment."""
@@ -65,7 +75,16 @@ PEAK_EXCESS = 3e-4
 """The largest displacement is judged for ``δ`` up to this, as it is predicted to leading order only."""
 PEAK = 0.05
 """The largest displacement is right to this relative error, which is of the order ``(|ã| + ν²) δ``."""
-SOFT_EXCESS = 0.01
-"""The reduced map is judged for ``δ`` up to this, because its relative error grows in proportion to ``δ``."""
+SOFT_ERROR = 2.0
+"""The reduced map is of first order: its relative error is of the order of ``δ``, with a factor near 1."""
+
+# Orbits.
+PERIOD_TWO = math.sqrt(5) - 1
+"""Up to this ``c = ηλ_flat/2`` the balanced orbit of period two is stable at depth 2, where the layers'
+top singular value follows the map ``x ↦ (1 + c)x − cx³``; at greater depths up to a little more."""
+SECOND_MARGIN = 0.01
+"""The second direction counts as stable or unstable if ``ηλ_2/2`` is so far from 1."""
+CLOSED = 1e-6
+"""An orbit of period two returns after two steps to this share of its step."""
 CONFINED = 1e-6
 """This share of the variance of an orbit may lie outside of the target's top singular subspace."""

@@ -18,8 +18,11 @@ FIGURE = FigureInputs(
         "Where runs land that leave a minimizer by δ above the limit of stability. Left, start "
         "and landing in the units of the law, one coefficient per minimizer, nothing fitted; the "
         "dotted line is the mirror image c_end = 1 − δ. Right, the error of the prediction, with "
-        "the first-order coefficient a and with ã = a + 3/2 − b (C6.law: at δ = 1e-3 the share of "
-        "{C6.law.n} minimizers that miss by more than 2 % is {C6.law.value})."
+        "the first-order coefficient a and with ã = a + 3/2 − b (C6.law, at δ = 1e-3: what the mirror "
+        "image leaves is predicted to {C6.law.value} of (4/3)(1 + |ã|)δ² at {C6.law.n} minimizers. "
+        "C6.second_order: landings at smaller δ give ã to {C6.second_order.value} at "
+        "{C6.second_order.n} minimizers). Beyond |ã|δ of a tenth the law is rough; the page on the law "
+        "has the share of misses at every δ."
     ),
 )
 

@@ -1,6 +1,5 @@
 """Orbits beyond ``2/λ_flat``: the balance of the layers, and the subspace of the oscillation."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,30 +11,29 @@ from dmf_sharpness.figures.tables import Tables
 FIGURE = FigureInputs(
     tables=("studies/orbits",),
     caption=(
-        "No minimizer is stable beyond 2/λ_flat: what runs do there, on the set-up of Ghosh et "
-        "al. Left, along the top path the layers become equal, from the balanced start and from "
-        "beside minimizers that are not (C6.balancing: to {C6.balancing.value} over "
-        "{C6.balancing.n} runs). Right, just beyond the limit the oscillation keeps to the "
-        "target's top singular subspace (C6.orbits: to {C6.orbits.value} over {C6.orbits.n} "
-        "runs); beyond the second limit it is in the first two."
+        "No minimizer is stable beyond 2/λ_flat: what runs do there that stay bounded, on the set-up "
+        "of Ghosh et al. and on targets with a lower second singular value. As long as balanced "
+        "minimizers have one unstable direction, ηλ_2/2 < 1, the layers become equal along the top "
+        "path, wherever the run started (left, solid; C6.balancing: to {C6.balancing.value} in "
+        "{C6.balancing.n} runs), and the oscillation keeps to the target's top singular subspace "
+        "(right; C6.orbits: to {C6.orbits.value}). Its period is two up to ηλ_flat/2 = 1.2 "
+        "(C6.period: {C6.period.n} runs). With a second unstable direction neither holds (dotted)."
     ),
 )
 
 FLOOR = 1e-16
 """Smaller gaps, which are rounding errors, are drawn at this value."""
-LINES = {"identity": "-", "minimizer": "--"}
-"""Each kind of start has this style of line."""
-STARTS = {"identity": "from 0.1 times the identity", "minimizer": "from beside a minimizer"}
-"""The legend describes each kind of start like this."""
+LINES = {False: "-", True: ":"}
+"""The line is dotted if balanced minimizers have a second unstable direction."""
 
 
 def draw(tables: Tables) -> Figure:
-    """Left, the gap between the layers along the top path; right, the variance in the top subspaces."""
+    """Left, the gap between the layers along the top path; right, the variance in the top subspace."""
     table = tables.studies["orbits"]
-    bounded = table[table.ended == 0]
+    bounded = table[(table.ended == 0) & (table.flat_ratio > 1)]
     figure, (left, right) = style.new_panels(2, ratio=0.7)
     colours = style.ratio_colours(bounded.flat_ratio)
-    _draw_gaps(left, bounded[bounded.flat_ratio > 1], colours)
+    _draw_gaps(left, bounded, colours)
     _draw_subspaces(right, bounded.drop_duplicates(["experiment", "network", "run"]), colours)
     return figure
 
@@ -46,16 +44,13 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, colours: dict[float, object]) ->
             run.step,
             run.top_gap.clip(lower=FLOOR),
             color=colours[run.flat_ratio.iloc[0]],
-            linestyle=LINES[run.start.iloc[0]],
-            linewidth=0.7,
-            alpha=0.8,
+            linestyle=LINES[bool(run.second_ratio.iloc[0] > 1)],
+            linewidth=0.6,
+            alpha=0.7,
+            rasterized=True,
         )
-    for ratio in sorted(table.flat_ratio.unique()):
-        axes.plot(
-            [], [], color=colours[ratio], label=rf"$\eta\lambda_{{\mathrm{{flat}}}}/2 = {ratio:g}$"
-        )
-    for start, label in STARTS.items():
-        axes.plot([], [], color="0.3", linestyle=LINES[start], label=label)
+    axes.plot([], [], color="0.3", linestyle=LINES[False], label=r"$\eta\lambda_2/2 < 1$")
+    axes.plot([], [], color="0.3", linestyle=LINES[True], label=r"$\eta\lambda_2/2 > 1$")
     axes.set(
         yscale="log",
         ylim=(FLOOR / 3, 1),
@@ -67,29 +62,23 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, colours: dict[float, object]) ->
 
 
 def _draw_subspaces(axes: Axes, runs: pd.DataFrame, colours: dict[float, object]) -> None:
-    """Draw the share of an orbit's variance in the span of the target's first one and two singular pairs."""
-    runs = runs[runs.flat_ratio > 1]
-    ratios = sorted(runs.flat_ratio.unique())
-    for k, ratio in enumerate(ratios):
+    """Draw the share of each orbit's variance in the span of the target's first singular pair."""
+    for ratio, colour in colours.items():
         rows = runs[runs.flat_ratio == ratio]
-        spread = np.linspace(-0.2, 0.2, len(rows))
         axes.plot(
-            k + spread,
+            rows.second_ratio,
             rows.in_top,
             "o",
-            color=colours[ratio],
+            color=colour,
             markersize=4,
             markeredgecolor="white",
             markeredgewidth=0.3,
+            label=f"{ratio:g}",
         )
-        axes.plot(k + spread, rows.in_pair, "_", color=colours[ratio], markersize=5)
-    axes.plot([], [], "o", color="0.4", markersize=4, label=r"first pair, $\sigma_1$")
-    axes.plot([], [], "_", color="0.4", markersize=6, label=r"first two, $\sigma_1$ and $\sigma_2$")
+    axes.axvline(1, color=style.THEORY, linestyle=":", linewidth=0.8)
     axes.set(
-        xlim=(-0.6, len(ratios) - 0.4),
         ylim=(0, 1.05),
-        xlabel=r"$\eta\lambda_{\mathrm{flat}}/2$, a dot per run",
-        ylabel="share of the oscillation's variance",
+        xlabel=r"$\eta\lambda_2/2$ at balanced minimizers, a dot per run",
+        ylabel="share of the oscillation's variance\nin the top singular subspace",
     )
-    axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", title=r"$\eta\lambda_{\mathrm{flat}}/2$")

@@ -13,7 +13,8 @@ FIGURE = FigureInputs(
         "The handwritten digits, raw inputs: where a run is after it has left a minimizer and no "
         "longer oscillates. Eigenvalues of the Hessian down to a billionth of the largest leave "
         "most directions on the way; the reduced map, in which each forgets at its own rate, says "
-        "how far (C6.soft: off by at most {C6.soft.value} over {C6.soft.n} runs; nothing fitted). "
+        "how far (C6.soft: the relative error is at most {C6.soft.value} δ in {C6.soft.n} runs; "
+        "nothing fitted). "
         "Dashed, the landing law, right when all directions have settled; dotted, the mirror "
         "image."
     ),

@@ -10,12 +10,13 @@ from dmf_sharpness.figures.tables import Tables
 FIGURE = FigureInputs(
     tables=("studies/threshold",),
     caption=(
-        "The step size at which gradient descent stops returning, found by bisection with the "
-        "outcome as the judge, for every minimizer and method: ηλ_max = 2, 2 + 2β for the heavy "
-        "ball (dots), (2 + 2β)/(1 + 2β) for Nesterov's method (diamonds), however sharp the "
-        "minimizer (C6.threshold: off by at most {C6.threshold.value} over {C6.threshold.n} "
-        "minimizers; C6.momentum: {C6.momentum.value} over {C6.momentum.n}). Grey, where the "
-        "threshold of plain gradient descent would be if λ_flat decided."
+        "The step size at which gradient descent stops returning, for every minimizer and method, "
+        "found by bisection from random starts and brackets: ηλ_max = 2, 2 + 2β for the heavy ball "
+        "(dots), (2 + 2β)/(1 + 2β) for Nesterov's method (diamonds), however sharp the minimizer. "
+        "The largest relative deviation is {C6.threshold.value} over {C6.threshold.n} minimizers "
+        "(C6.threshold), with momentum {C6.momentum.value} over {C6.momentum.n} pairs of minimizer "
+        "and method (C6.momentum). Grey, where the threshold of plain gradient descent would be if "
+        "λ_flat decided."
     ),
 )
 

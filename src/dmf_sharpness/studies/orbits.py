@@ -11,13 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent.outcomes import watch
 from dmf_sharpness.descent.run import Outcome, gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.network.factors import unflatten
-from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.studies.common import crossed, random_directions, sites_of
 
 STUDY = StudyOptions(needs=("step_ratios", "radii", "steps"), takes=("seed",), one_value=("radii",))
@@ -60,9 +58,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         A row per start, step ratio and time: ``start`` (``identity``, or ``minimizer`` for a start beside
         one), ``step``, ``loss``, ``balancing_gap``, ``top_gap``. The other columns are the same in all rows
-        of a run: ``flat_ratio`` (``ηλ_flat/2``), ``period`` (0 if there is none), ``settling``, ``in_top``
-        (the share of the variance of the end-to-end product in the target's top singular subspace), and
-        ``in_pair`` (the share in its first two).
+        of a run: ``flat_ratio`` (``ηλ_flat/2``), ``second_ratio`` (``ηλ_2/2`` at balanced minimizers, where
+        ``λ_2`` is the second eigenvalue), ``ended``, and three numbers of the orbit of the end-to-end
+        product at the end: ``alternation`` (its largest change over two steps, relative to its largest
+        change over one; 0 for period two), ``in_top`` (the share of its variance in the target's top
+        singular subspace), and ``in_pair`` (the share in its first two).
     """
     # The starts: a multiple of the identity, and points beside each minimizer.
     sites = sites_of(ensemble)
@@ -100,10 +100,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
 
     # The orbit at the end of each run. A run that has diverged has none, wherever it was stopped.
-    seen = watch(run.factors, Problem(target), step_size)
     diverged = run.outcome == int(Outcome.DIVERGED)
-    shares = _confinement(run.factors, target, step_size)
-    in_top, in_pair = (share.masked_fill(diverged, torch.nan) for share in shares)
+    alternation, in_top, in_pair = (
+        number.masked_fill(diverged, torch.nan) for number in _orbit(run.factors, target, step_size)
+    )
 
     # The balance of the layers at every observed time.
     path = unflatten(run.observed.iterates, sites.widths)
@@ -113,9 +113,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         run=range(len(pick)),
         start=["identity" if k < len(first) else "minimizer" for k in pick.tolist()],
         flat_ratio=ratio.numpy(),
-        period=seen.period.numpy(),
-        settling=seen.settling.numpy(),
+        second_ratio=(ratio * second_eigenvalue_ratio(target, len(run.factors))).numpy(),
         ended=run.outcome.numpy(),
+        alternation=alternation.numpy(),
         in_top=in_top.numpy(),
         in_pair=in_pair.numpy(),
     )
@@ -128,19 +128,38 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     )
 
 
-def _confinement(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of the end-to-end product's variance, over ``ORBIT`` steps, in the target's top subspaces.
+def second_eigenvalue_ratio(target: Tensor, depth: int) -> Tensor:
+    """``λ_2/λ_flat`` at balanced minimizers, where ``λ_2`` is the second eigenvalue of the Hessian, ``(…)``.
+
+    There every layer has the singular values ``s_j = σ_j^{1/L}`` and shares its singular vectors with the
+    next, so the eigenvalues are ``2 Σ_l s_i^{2(L−l)} s_j^{2(l−1)}``: the largest for ``i = j = 1``, the
+    second for 1 and 2.
+    """
+    sigma = torch.linalg.svdvals(target)
+    if sigma.shape[-1] == 1:
+        return torch.zeros_like(sigma[..., 0])
+    q = (sigma[..., 1] / sigma[..., 0]) ** (2 / depth)
+    return torch.stack([q**power for power in range(depth)]).mean(0)
+
+
+def _orbit(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Tensor, ...]:
+    """The orbit of the end-to-end product over ``ORBIT`` steps.
 
     Returns:
-        The share in the span of the first singular pair, and of the first two, each ``(B,)``.
+        The alternation, and the shares of the variance in the span of the target's first singular pair
+        and of the first two, each ``(B,)``.
     """
     run = gradient_descent(factors, target, step_size, ORBIT, observe_every=1, keep_path=True)
     shape = (factors[0].shape[-1], *(W.shape[-2] for W in factors))
     product = unflatten(run.observed.iterates, shape)[0]
     for W in unflatten(run.observed.iterates, shape)[1:]:
         product = W @ product
+    one, two = (
+        torch.linalg.matrix_norm(product[k:] - product[:-k]).nan_to_num(nan=0.0).amax(0)
+        for k in (1, 2)
+    )
     U, _, Vt = torch.linalg.svd(target, full_matrices=False)
     varying = U.mT @ (product - product.nanmean(0)) @ Vt.mT  # (K, B, k, k)
     total = varying.square().nansum((0, 2, 3))
     shares = [varying[..., :k, :k].square().nansum((0, 2, 3)) / total for k in (1, 2)]
-    return shares[0], shares[1]
+    return two / one, shares[0], shares[1]

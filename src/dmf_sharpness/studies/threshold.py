@@ -1,5 +1,12 @@
-"""The threshold: the step size at which gradient descent stops returning, by bisection on its outcome."""
+"""The threshold: the step size beyond which runs leave a minimizer, by bisection on what single runs do.
 
+Far from the threshold a run returns or escapes within a few steps. Near it neither can be waited for: at a
+relative distance ``ε`` the displacement along ``v_1`` changes by a factor of about ``1 ± 2ε`` per step. So a
+run that has neither escaped nor returned is judged by whether that displacement has grown over its second
+half.
+"""
+
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -12,16 +19,25 @@ from dmf_sharpness.studies.common import Sites, random_directions, sites_of
 
 STUDY = StudyOptions(needs=("steps",), takes=("momenta", "seed"), on_data=True)
 
-BRACKET = (0.47, 1.61)
-"""The bisection starts with this interval of step sizes, in units of the predicted threshold."""
-WIDTH = 1e-3
-"""The bisection ends when the interval is this short; the threshold is then right to half of it."""
+LOW, HIGH = (0.4, 0.9), (1.1, 1.6)
+"""Each minimizer has a first interval with ends from these ranges, in units of the predicted threshold.
+
+If all had the same ends, all would meet the same middles, and one bisection would be repeated many times.
+"""
+HALVINGS = 30
+"""The intervals are halved so many times, to less than 1.2e-9 of the threshold."""
 RADIUS = 1e-7
-"""Runs start at this distance from the minimizer, relative to its norm, in a random direction."""
-ESCAPED, RETURNED = 1e3, 0.1
-"""A run has escaped when its component along ``v_1`` is 1000 times that of its start, and has returned when
-it ends at a tenth of that. The first number is large, because the heavy ball amplifies the component by
-``(1 + β)/(1 − β)`` at the limit of stability, before it decays."""
+"""Runs start at this distance from the minimizer, relative to its norm, in a random direction.
+
+The part of it along the set of minimizers stays, and the sharpness there is another one: relative to the
+sharpness of the minimizer it differs by about this amount, and so does the threshold that is measured.
+"""
+ESCAPED, RETURNED = 3.0, 0.1
+"""A run has escaped when its component along ``v_1`` was this many times ``(1 + β)/(1 − β)`` that of its
+start, and has returned when it ends at a tenth of it. Near its threshold the heavy ball amplifies the
+component by that quotient at first, whether it leaves or not."""
+OBSERVE_EVERY = 10
+"""An even number, because the displacement changes its sign at every step, and is not symmetric."""
 
 
 def predicted_threshold(momentum: Tensor, nesterov: bool) -> Tensor:
@@ -35,9 +51,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         A row per minimizer and method: ``momentum``, ``nesterov``, ``sharpness_ratio``
         (``λ_max/λ_flat``), ``predicted`` (``ηλ_max`` at the limit of stability), ``threshold`` (``ηλ_max`` as
-        measured), ``relative`` (``threshold/predicted``), ``lowest_escape`` and ``highest_return`` (the ends
-        of the last interval, relative to ``predicted``), and ``undecided`` (the number of runs that had
-        neither escaped nor returned at the step limit).
+        measured), and ``first_low`` and ``first_high`` (the ends of the first interval, relative to
+        ``predicted``).
     """
     sites = sites_of(ensemble)
     tables = []
@@ -59,9 +74,11 @@ def _bisect(
     shift = radius[:, None] * direction
 
     # The bisection: a run of each minimizer, at the middle of its interval, halves that interval.
-    low, high = (torch.full((batch,), edge, dtype=torch.float64) for edge in BRACKET)
-    undecided = torch.zeros(batch, dtype=torch.int64)
-    while float((high - low).max()) > WIDTH:
+    rng = np.random.default_rng([*seed, int(1000 * momentum), nesterov])
+    first_low, first_high = (torch.from_numpy(rng.uniform(*ends, batch)) for ends in (LOW, HIGH))
+    low, high = first_low, first_high
+    start = (shift * sites.top).sum(1).abs()
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         run = gradient_descent(
             sites.factors(sites.centre + shift),
@@ -69,27 +86,15 @@ def _bisect(
             middle * predicted / sites.value,
             spec.steps,
             input_root=sites.problem.input_root,
-            observe_every=10,
+            observe_every=OBSERVE_EVERY,
             reference=sites.centre,
             directions=sites.top[:, None],
             momentum=momentum,
             nesterov=nesterov,
         )
-
-        # The verdict on each run, by its component along v_1.
-        along = run.observed.projections[:, :, 0].abs()
-        start = (shift * sites.top).sum(1).abs()
-        peak = along.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
-        # A run may have ended between two observations, so its last observation is the last that is not NaN.
-        seen = ~torch.isnan(along)
-        last = along.gather(0, (seen.sum(0) - 1).clamp(min=0)[None])[0]
-        escaped = peak >= ESCAPED * start
-        returned = ~escaped & (last <= RETURNED * start)
-        undecided += ~(escaped | returned)
-
-        # An undecided run is counted, not dropped: it counts as escaped or returned by whether it grows.
-        up = escaped | (~returned & (last > start))
-        high, low = torch.where(up, middle, high), torch.where(up, low, middle)
+        along = run.observed.projections[:, :, 0].abs() / start
+        leaves = _leaves(along, ESCAPED * (1 + momentum) / (1 - momentum))
+        high, low = torch.where(leaves, middle, high), torch.where(leaves, low, middle)
     relative = (low + high) / 2
     return ensemble.rows(torch.arange(batch).numpy()).assign(
         momentum=momentum,
@@ -97,8 +102,21 @@ def _bisect(
         sharpness_ratio=(sites.value / sites.flat).numpy(),
         predicted=float(predicted),
         threshold=(relative * predicted).numpy(),
-        relative=relative.numpy(),
-        lowest_escape=high.numpy(),
-        highest_return=low.numpy(),
-        undecided=undecided.numpy(),
+        first_low=first_low.numpy(),
+        first_high=first_high.numpy(),
     )
+
+
+def _leaves(along: Tensor, escaped: float) -> Tensor:
+    """Whether runs leave, by the size of their components along ``v_1``.
+
+    Args:
+        along: The sizes at the observed times, relative to the start, ``(K, B)``; NaN after the end of a run.
+        escaped: A run has escaped when it was at this size.
+    """
+    peak = along.nan_to_num(nan=0.0, posinf=torch.inf).amax(0)
+    # A run may end between two observations, so its last observation is the last that is not NaN.
+    last = (~torch.isnan(along)).sum(0).sub(1).clamp(min=0)
+    now, before = (along.gather(0, place[None])[0] for place in (last, last // 2))
+    # A run that has returned moves within rounding errors, which grow or shrink by chance.
+    return (peak >= escaped) | ((now > RETURNED) & (now > before))
