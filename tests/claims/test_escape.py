@@ -45,9 +45,9 @@ ESCAPE = EscapeSpec(2, step_ratios=(0.9, 1.05, 1.2), radii=(1e-9, 1e-6), steps=8
 def tables():
     sharp = [ensemble_of(k, widths, [sharper, sharper]) for k, widths in enumerate(NETWORKS)]
     # Next to the flat ones the coefficient is large, and the landing is no mirror image.
-    bent = [
-        ensemble_of(k, widths, [sharper, slightly_sharper]) for k, widths in enumerate(NETWORKS)
-    ]
+    networks = [*NETWORKS, (1, 3, 3, 1)]  # the last for the control of the scalars with two layers
+    makers = [sharper, slightly_sharper]
+    bent = [ensemble_of(k, widths, makers) for k, widths in enumerate(networks)]
     one = matrix_with_singular_values(3, 3, [10, 9.5, 2], seed=6)
     near_flat = ensemble_of(0, (3, 3, 3, 3), [balanced_minimizer, random_minimizer], [one] * 2)
     others = {"orbits": [near_flat], "landing": bent}
