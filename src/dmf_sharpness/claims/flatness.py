@@ -119,7 +119,7 @@ def not_necessary(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/flattest")
 def least(table: pd.DataFrame) -> Iterator[Claim]:
-    """The lower bound ``λ_flat``, against searches for a smaller sharpness."""
+    """The lower bound ``λ_flat`` of Mulayoff and Michaeli (arXiv:2002.04710), against searches for less."""
     yield judged(
         "C2.bound",
         origin="ours",
@@ -326,7 +326,7 @@ def spectral(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("studies/flattest")
 def top_path(table: pd.DataFrame) -> Iterator[Claim]:
-    """The shared top path of the flat minimizers that a search found."""
+    """The path of Mulayoff and Michaeli (arXiv:2002.04710), at flat minimizers that a search found."""
     rows = table[table.end_ratio - 1 <= EXACT]
     yield judged(
         "C5.path",
