@@ -31,7 +31,7 @@ FILE = re.compile(r"`([\w./-]+\.(?:py|md|yaml|c|h|smk))`|\]\(([\w./-]+)(?:#[\w-]
 
 
 def rows_of_the_ledger() -> set[str]:
-    """The ids in all calls of ``judged``; that of ``f"{claim}.exact"`` with every ``C3`` that is passed on."""
+    """The ids in all calls of ``judged``; in ``f"{claim}.exact"``, every ``C3`` that is passed on."""
     found: set[str] = set()
     for path in {*CLAIMS.glob("*.py")} - {CLAIMS / "judge.py"}:
         calls = [
