@@ -17,8 +17,10 @@ from .minimizers.basic import flat_minimizer as flat_minimizer
 from .minimizers.basic import random_minimizer as random_minimizer
 from .minimizers.necessity import balance_is_necessary as balance_is_necessary
 from .minimizers.paths import minimizer_with_sharpness as minimizer_with_sharpness
+from .minimizers.trace_flat import trace_flat_minimizer as trace_flat_minimizer
 from .network.balance import flat_sharpness as flat_sharpness
 from .network.balance import spectral_products as spectral_products
 from .network.factors import end_to_end as end_to_end
 from .network.factors import left_factors as left_factors
 from .network.factors import right_factors as right_factors
+from .network.trace import trace_flat_ratio as trace_flat_ratio

@@ -175,6 +175,11 @@ def of_balanced(draw, seeded=True):
 
 
 @st.composite
+def of_trace_flat_ratio(draw):
+    return {"target": draw(targets())[0], "depth": draw(st.integers(2, 30))}
+
+
+@st.composite
 def of_random(draw):
     return draw(of_balanced()) | (
         {"spread": draw(st.floats(0, 0.6))} if draw(st.booleans()) else {}
@@ -301,6 +306,8 @@ PLAIN = {
     "sharpness": of_sharpness(),
     "sharpness_at": of_sharpness_at(),
     "spectral_products": of_factors(),
+    "trace_flat_minimizer": of_balanced(),
+    "trace_flat_ratio": of_trace_flat_ratio(),
 }
 FUNCTIONS = tuple(PLAIN)
 # For the compiled kernels alone: more blocks than there are parts for two threads, and odd sizes.

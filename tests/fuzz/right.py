@@ -206,6 +206,15 @@ def right_minimizer(call, factors):
         require(close(value, wanted, 1e-10), f"sharpness {value}, wanted {wanted}")
 
 
+def right_trace_flat_ratio(call, ratio):
+    depth, M = int(call.given["depth"]), wide(call.given["target"])
+    values = np.linalg.svd((M / np.abs(M).max()).astype(np.float64), compute_uv=False)
+    share, (d_L, d_0) = values[0] / values.sum(), M.shape
+    ends = share ** (2 / depth - 1) * (1 / d_0 + 1 / d_L) + (depth - 2) * share ** (2 / depth)
+    exact = (d_0 * d_L) ** (1 / depth) * ends / depth
+    require(close(Wide(ratio), Wide(exact), 1e-10), f"{ratio}, right is {exact}")
+
+
 def right_landing_coefficient(call, a):
     numbers = torch.as_tensor(a)
     require(numbers.shape == call.given["factors"][0].shape[:-2], "the shape")
@@ -242,4 +251,6 @@ RIGHT = {
     "sharpness": right_sharpness,
     "sharpness_at": right_point,
     "spectral_products": right_products,
+    "trace_flat_minimizer": right_minimizer,
+    "trace_flat_ratio": right_trace_flat_ratio,
 }

@@ -39,6 +39,8 @@ FUNCTIONS = {
         "sharpness": 200.0,
         "seed": 0,
     },
+    dmf.trace_flat_minimizer: {"target": M, "widths": [4, 4], "seed": 0},
+    dmf.trace_flat_ratio: {"target": M, "depth": 3},
     dmf.end_to_end: {"factors": W},
     dmf.left_factors: {"factors": W},
     dmf.right_factors: {"factors": W},

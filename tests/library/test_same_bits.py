@@ -78,6 +78,8 @@ CALLS = {
     "random_minimizer": lambda: dmf.random_minimizer(TARGET, [4, 5], [1, 2]),
     "bottlenecked_minimizer": lambda: dmf.bottlenecked_minimizer(TARGET, [1, 5], 1),
     "minimizer_with_sharpness": lambda: dmf.minimizer_with_sharpness(TARGET, [4, 5], 99.0, 1),
+    "trace_flat_minimizer": lambda: dmf.trace_flat_minimizer(TARGET, [4, 5], 1),
+    "trace_flat_ratio": lambda: [dmf.trace_flat_ratio(TARGET, 3)],
     "gradient_descent": lambda: descent(SMALL),
     "products": lambda: [
         dmf.end_to_end(SMALL),

@@ -12,6 +12,7 @@ from dmf_sharpness.claims import (  # noqa: F401
     flatness,
     landing,
     regularized,
+    trace,
 )
 from dmf_sharpness.claims.claim import JUDGES, Claim
 

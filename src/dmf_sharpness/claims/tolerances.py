@@ -18,6 +18,9 @@ ATTAINED = 1e-6
 
 SHARP = 1e-6
 """A minimizer counts as not flat if its relative excess sharpness is above this, far above ``EXACT``."""
+TRACE_FLAT = 1e-6
+"""Eigenvalues at a minimizer of the trace are exact to this error. It is the root of ``EXACT``, because the
+excess of the trace is quadratic in the deviation."""
 BOUND_REACHED = 1e-5
 """A family with the parameter ``γ = 1e-3`` comes within a few ``γ²`` of the bound that it tends to."""
 

@@ -27,6 +27,7 @@ from dmf_sharpness.minimizers.targets import (
     gaussian_matrix,
     matrix_with_singular_values,
 )
+from dmf_sharpness.minimizers.trace_flat import trace_flat_minimizer
 from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.factors import end_to_end
 from dmf_sharpness.network.problem import Problem
@@ -150,6 +151,8 @@ def _one_minimizer(
             return equal_flat_minimizer(target, hidden, seed, spec.spread)
         case "unequal_flat":
             return unequal_flat_minimizer(target, hidden, seed, spec.spread)
+        case "trace_flat":
+            return trace_flat_minimizer(target, hidden, seed)
         case _:
             raise ValueError(f"kind: expected a kind of minimizer, got {spec.kind!r}")
 

@@ -1,0 +1,62 @@
+"""Flatness in the trace: a search for the least trace of the Hessian, and the sharpness that it ends at."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dmf_sharpness.experiments.catalog import StudyOptions
+from dmf_sharpness.experiments.ensembles import Ensemble
+from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.minimizers.trace_flat import minimize_trace
+from dmf_sharpness.network.balance import flat_sharpness
+from dmf_sharpness.network.factors import Factors, end_to_end
+from dmf_sharpness.network.trace import flat_trace, trace_flat_ratio, trace_flat_spectrum
+from dmf_sharpness.oracles import dense_spectrum
+
+STUDY = StudyOptions(needs=("steps",))
+
+
+def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
+    """BFGS on the trace from every minimizer, with at most ``spec.steps`` iterations.
+
+    All traces and eigenvalues are those of the dense autograd Hessian, but for ``least_trace``.
+
+    Returns:
+        A row per minimizer: ``start_trace``, ``end_trace`` and ``least_trace`` (the trace at the start, at
+        the end, and at its least on the way, relative to the bound), ``start_sharpness`` and
+        ``end_sharpness`` (relative to ``λ_flat``), ``predicted_sharpness`` (that of trace-flat minimizers),
+        ``start_spectrum_difference`` and ``end_spectrum_difference`` (the largest difference from the
+        spectrum of trace-flat minimizers, relative to the largest eigenvalue), ``residual`` (of the product
+        at the end, relative to the target) and ``evaluations``.
+    """
+    depth, rows = ensemble.depth, []
+    for b in range(len(ensemble.kinds)):
+        factors, target = ensemble.one(b), ensemble.target[b]
+        bound = flat_trace(target, depth)
+        search = minimize_trace(factors, spec.steps)
+        missed = torch.linalg.matrix_norm(end_to_end(search.factors) - target)
+        row = {
+            "least_trace": search.least / bound,
+            "predicted_sharpness": trace_flat_ratio(target, depth),
+            "residual": float(missed / torch.linalg.matrix_norm(target)),
+            "evaluations": search.evaluations,
+        }
+        for place, point in (("start", factors), ("end", search.factors)):
+            row |= {f"{place}_{name}": value for name, value in _measured(point, target).items()}
+        rows.append(row)
+    return pd.concat([ensemble.rows(np.arange(len(rows))), pd.DataFrame(rows)], axis=1)
+
+
+def _measured(factors: Factors, target: torch.Tensor) -> dict[str, float]:
+    depth, dense = len(factors), dense_spectrum(factors, target)
+    predicted = trace_flat_spectrum(target, depth)
+    length = max(len(dense), len(predicted))
+    filled = [
+        torch.nn.functional.pad(values, (0, length - len(values))).sort(descending=True).values
+        for values in (dense, predicted)
+    ]
+    return {
+        "trace": float(dense.sum()) / flat_trace(target, depth),
+        "sharpness": float(dense[0] / flat_sharpness(target, depth)),
+        "spectrum_difference": float((filled[0] - filled[1]).abs().max() / dense[0]),
+    }
