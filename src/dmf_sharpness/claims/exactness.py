@@ -47,7 +47,7 @@ def closed_form(table: pd.DataFrame) -> Iterator[Claim]:
         tolerance=EXACT,
         rows=sharp,
         values=_off(sharp.sharpness, sharp),
-        control="the value at flat minimizers, known before, used there",
+        control="the value at flat minimizers, which Mulayoff and Michaeli have, used there",
         control_values=known,
     )
 

@@ -333,7 +333,7 @@ def top_path(table: pd.DataFrame) -> Iterator[Claim]:
         origin="ours",
         claim=(
             "At flat minimizers of any depth, found alike, adjacent layers share a singular vector "
-            "along the top path."
+            "along the top path, as Mulayoff and Michaeli have it."
         ),
         statistic="relative defect of the singular pairs",
         tolerance=FLAT_BALANCE,
