@@ -31,8 +31,9 @@ report: .venv/ready ## Write results/report.html, one file to send: claims, figu
 	@$(BIN)/snakemake results/report.html --quiet rules
 	@echo "report:   results/report.html"
 
-readme: replicate ## Put the measured claims table into the README
-	@$(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
+readme: replicate ## Put the measured tables into the README and the page on the landing law
+	@$(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet \
+	  --landings results/studies/landing/escape_survey.parquet docs/landing_law.md
 
 plan: .venv/ready ## What the large sweep takes, without running it; CONFIG=... for another
 	@$(BIN)/python tools/plan.py "$(CONFIG)"

@@ -1,10 +1,15 @@
-"""Put the measured ledger, and the benchmark if there is one, into the README between their markers."""
+"""Put the measured ledger, and the benchmark if there is one, into the README between their markers.
+
+The table of ``docs/landing_law.md`` is put into that page in the same way.
+"""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts.store import read_table, write_text
+from dmf_sharpness.claims import landing_misses
 from dmf_sharpness.claims.ledger import read_ledger, summary, to_short_markdown
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.figures import benchmark_tables
@@ -17,6 +22,13 @@ def main() -> None:
         __doc__, claims="the ledger (JSON), from judge_claims.py", readme="the README to update"
     )
     parser.add_argument("--benchmark", type=Path, help="from benchmarks/sharpness.py, if it exists")
+    parser.add_argument(
+        "--landings",
+        nargs=2,
+        type=Path,
+        metavar=("TABLE", "PAGE"),
+        help="the table of the study landing, and the page on the landing law to update",
+    )
     args = parser.parse_args()
     rows = read_ledger(args.claims)
     if not rows:
@@ -25,10 +37,19 @@ def main() -> None:
     if args.benchmark is not None and args.benchmark.exists():
         measured, _ = read_table(args.benchmark, "benchmark")
         tables["bench"] = benchmark_tables.to_short_markdown(measured)
-    text = _read(args.readme)
+    _update(args.readme, tables)
+    if args.landings is not None:
+        source, page = args.landings
+        landings, _ = read_table(source, "study_landing")
+        _update(page, {"misses": landing_misses.to_markdown(landings)})
+
+
+def _update(page: Path, tables: Mapping[str, str]) -> None:
+    """Put tables between the markers of their names."""
+    text = _read(page)
     for name, table in tables.items():
-        text = _between(args.readme, name, table, text)
-    write_text(args.readme.resolve(), text)  # the file behind a link, not in its place
+        text = _between(page, name, table, text)
+    write_text(page.resolve(), text)  # the file behind a link, not in its place
 
 
 def _read(path: Path) -> str:

@@ -45,7 +45,7 @@ def lands_stable(runs: pd.DataFrame) -> Iterator[Claim]:
 @judged_from("studies/landing")
 def lands_at_the_limit(table: pd.DataFrame) -> Iterator[Claim]:
     """The distance of the landings from the limit of stability, which no landing exceeds."""
-    near, far = (_at(_admissible(table), excess) for excess in ATTAINED_EXCESSES)
+    near, far = (_at(admissible(table), excess) for excess in ATTAINED_EXCESSES)
     yield judged(
         "C6.limit",
         origin="ours",
@@ -65,7 +65,7 @@ def lands_at_the_limit(table: pd.DataFrame) -> Iterator[Claim]:
 @judged_from("studies/landing")
 def landing_law(table: pd.DataFrame) -> Iterator[Claim]:
     """The landing law's prediction of the difference between a landing and the mirror image of its start."""
-    rows = _settling(_at(_admissible(table), LANDING_EXCESS), LANDING_EXCESS)
+    rows = _settling(_at(admissible(table), LANDING_EXCESS), LANDING_EXCESS)
     rows = rows[rows.refined.abs() * rows.excess <= LANDING_REACH]
 
     def off(predicted: pd.Series) -> pd.Series:
@@ -94,7 +94,7 @@ def second_order(table: pd.DataFrame) -> Iterator[Claim]:
     """The coefficient of the second order, measured by two landings and extrapolated to ``δ = 0``."""
     near, far = SECOND_ORDER_EXCESSES
     key = ["experiment", "network", "minimizer"]
-    small = _settling(_admissible(table), far)
+    small = _settling(admissible(table), far)
     small = small[small.refined.abs() * far <= SECOND_ORDER_REACH]
     one, two = (_at(small, excess).set_index(key) for excess in (near, far))
     rows = one[one.index.isin(two.index)]
@@ -221,35 +221,7 @@ def soft_directions(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-def miss_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """The landing law at every ``δ``, within its reach and beyond, for the page that derives it.
-
-    Args:
-        table: The table of the study ``landing``.
-
-    Returns:
-        A row per ``δ``: ``excess``, ``admissible`` (minimizers with one unstable direction and a stable
-        minimizer to land at), ``within`` (those with ``|ã|δ ≤ 1/2``), and the shares of both for which the
-        law misses ``1 − c_end`` by more than 2 %, ``missed_within`` and ``missed``.
-    """
-    rows = _admissible(table)
-    rows = rows.assign(
-        excess=rows.excess.map(lambda x: float(f"{x:.6g}")),
-        within=rows.refined.abs() * rows.excess <= LANDING_REACH,
-        missed=~(((1 - rows.predicted_refined) / (1 - rows.end_ratio) - 1).abs() <= 0.02),
-    )
-    groups = rows.groupby("excess")
-    return pd.DataFrame(
-        {
-            "admissible": groups.size(),
-            "within": groups.within.sum(),
-            "missed_within": rows[rows.within].groupby("excess").missed.mean(),
-            "missed": groups.missed.mean(),
-        }
-    ).reset_index()
-
-
-def _admissible(table: pd.DataFrame) -> pd.DataFrame:
+def admissible(table: pd.DataFrame) -> pd.DataFrame:
     """The runs of which the law speaks: one direction is unstable, and a stable minimizer exists."""
     return table[~(table.flat_ratio >= 1) & (table.second_ratio < 1)]
 
@@ -265,7 +237,7 @@ def _settling(table: pd.DataFrame, excess: float) -> pd.DataFrame:
 
 def _landings_with_momentum(table: pd.DataFrame) -> pd.DataFrame:
     """The runs with momentum of which the law speaks."""
-    return _admissible(table[table.momentum > 0])
+    return admissible(table[table.momentum > 0])
 
 
 def _listed(values: pd.Series) -> str:

@@ -1,4 +1,4 @@
-"""The landings of gradient descent: all of them on the curve of the landing law, and the law's error."""
+"""The landings of gradient descent beside the curve of the landing law, and the law's error."""
 
 from typing import Any
 
