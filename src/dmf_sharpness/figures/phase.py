@@ -15,9 +15,9 @@ FIGURE = FigureInputs(
     tables=("studies/phase",),
     caption=(
         "What becomes of a run: the commonest outcome of the starts of each cell. Between the two "
-        "predicted borders, 2/λ_max < η < 2/λ_flat, runs land at flatter minimizers; beyond, none "
-        "does (C6.nowhere: {C6.nowhere.value} over {C6.nowhere.n} runs). Dots, the measured "
-        "divergence border."
+        "predicted borders, 2/λ_max < η < 2/λ_flat, runs land at flatter minimizers, or diverge where "
+        "further directions are unstable; beyond, none lands (C6.nowhere: {C6.nowhere.value} of "
+        "{C6.nowhere.n} runs). Dots, the measured divergence border."
     ),
 )
 
