@@ -1,7 +1,7 @@
 """The names of outcomes, from runs that are made up or followed, and the watch beyond the step limit.
 
-On equal layers ``x = y`` descent on ``(1 − xy)²`` is the map ``x ↦ (1 + 2η)x − 2ηx³``. With ``r = 1 + 2η`` it
-has an orbit of period two from ``r = 2`` to ``√5``, then one of period four, and is chaotic from about 2.3 on.
+On equal layers ``x = y`` descent on ``(1 − xy)²`` is the map ``x ↦ (1 + 2η)x − 2ηx³``. With ``r = 1 + 2η``
+it has an orbit of period two from ``r = 2`` to ``√5``, then one of period four, and chaos from about 2.3 on.
 """
 
 import pytest

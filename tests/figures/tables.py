@@ -129,6 +129,27 @@ def landing() -> pd.DataFrame:
     )  # fmt: skip
 
 
+def landing_momentum() -> pd.DataFrame:
+    """Landings of three momenta on their lines, next to which the larger excess lies."""
+    n = 12
+    frames = []
+    for momentum in (0.3, 0.6, 0.8):
+        term = 1.5 * ((1 + momentum) / (1 - momentum)) ** 2
+        for excess in (1e-4, 1e-3):
+            coefficient = -(10 ** spread(n, 0, 2))
+            beyond = coefficient + term * (1 + 100 * excess)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "outcome": "landed", "depth": [2, 3, 4] * (n // 3), "momentum": momentum,
+                        "excess": excess, "coefficient": coefficient,
+                        "end_ratio": 1 - excess - 4 / 3 * beyond * excess**2,
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
 def phase() -> pd.DataFrame:
     """Outcomes by the two predicted borders."""
     rows = []

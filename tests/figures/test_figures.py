@@ -90,7 +90,7 @@ def test_the_bytes_do_not_change_from_run_to_run(tmp_path):
 
 def test_a_caption_takes_its_numbers_from_the_ledger():
     rows = [
-        {"id": f"C6.{name}", "value": value, "n": 7} for name, value in (("law", 0.034), ("x", 1))
+        {"id": f"C6.{name}", "value": value, "n": 7, "problems": 5} for name, value in (("law", 0.034), ("x", 1))
     ]
     assert "7 minimizers that miss by more than 2 % is 0.034" in caption("landing", rows)
     with pytest.raises(UserError) as refused:
