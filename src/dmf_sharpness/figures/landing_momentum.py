@@ -50,8 +50,9 @@ def draw(tables: Tables) -> Figure:
         axes.annotate(
             rf"$\beta = {momentum:g}$",
             (limits[0], predicted),
-            xytext=(3, 5),
+            xytext=(3, -3),
             textcoords="offset points",
+            va="top",
             fontsize="small",
         )
     axes.axhline(1.5, color=style.THEORY, linestyle=":", linewidth=0.8, zorder=1)
