@@ -90,14 +90,15 @@ def test_the_bytes_do_not_change_from_run_to_run(tmp_path):
 
 def test_a_caption_takes_its_numbers_from_the_ledger():
     rows = [
-        {"id": f"C6.{name}", "value": value, "n": 7, "problems": 5} for name, value in (("law", 0.034), ("x", 1))
+        {"id": f"C6.{name}", "value": value, "n": n, "problems": 5}
+        for name, value, n in (("law", 0.034, 7), ("second_order", 1, 8))
     ]
-    assert "7 minimizers that miss by more than 2 % is 0.034" in caption("landing", rows)
+    assert "is predicted to 0.034 of (4/3)(1 + |ã|)δ² at 7 minimizers" in caption("landing", rows)
     with pytest.raises(UserError) as refused:
         caption("landing", rows[1:])
     assert str(refused.value) == (
-        "the caption of landing: expected numbers of claims in the ledger, such as {C6.x.value}, "
-        "got {C6.law.n}"
+        "the caption of landing: expected numbers of claims in the ledger, such as "
+        "{C6.second_order.value}, got {C6.law.value}"
     )
 
 
@@ -106,7 +107,7 @@ def test_a_caption_with_another_number_is_refused(monkeypatch, number):
     made = catalog.FigureInputs(("escape",), caption=f"‖M‖^{{1−1/L}} is {{{number}}}.")
     monkeypatch.setattr(catalog, "figures", lambda: {"mine": made})
     with pytest.raises(UserError) as refused:
-        caption("mine", [{"id": "C6.law", "value": 0.5, "n": 3}])
+        caption("mine", [{"id": "C6.law", "value": 0.5, "n": 3, "problems": 2}])
     assert str(refused.value).endswith(f"such as {{C6.law.value}}, got {{{number}}}")
 
 
