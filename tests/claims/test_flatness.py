@@ -16,7 +16,7 @@ RANDOM, FLAT = random_minimizer, equal_flat_minimizer
 FAR = partial(random_minimizer, spread=1.0)
 STUDIES = {
     "necessity": (
-        [(3, 4, 3), (1, 3, 3, 1), (3, 4, 4, 2)],
+        [(3, 4, 3), (1, 3, 3, 1)],
         [RANDOM, RANDOM],
         StudySpec(steps=300, product_ratios=(0.9, 2.0)),
     ),

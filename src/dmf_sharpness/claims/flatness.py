@@ -49,6 +49,10 @@ def _violation(table: pd.DataFrame) -> pd.Series:
     return table.least_excess - table.excess
 
 
+def _deviation(table: pd.DataFrame) -> pd.Series:
+    return (table.excess - table.balance_excess).abs() / (1 + table.excess)
+
+
 # C2: equal spectral products of the right value are sufficient.
 
 
@@ -183,6 +187,8 @@ def _necessary_and_sufficient(
         place: The first words of the sentences, which say where the claim holds.
     """
     others = table[~_is_settled(table)]
+    flat_others = others[others.excess <= EXACT]
+    unequal = others[~_is_balanced(others) & ~_has_wrong_value(others)]
     rows = table[here & _is_balanced(table)]
     yield judged(
         f"{claim}.sufficient",
@@ -204,8 +210,8 @@ def _necessary_and_sufficient(
         tolerance=EXACT,
         rows=rows,
         values=_violation(rows),
-        control="three matrix factors, where the condition is not necessary",
-        control_values=_violation(others[others.kind == "explicit"]),
+        control="flat minimizers of three and more matrix factors, with a product off by 1 % and more",
+        control_values=_violation(flat_others[flat_others.spectral_imbalance >= UNBALANCED]),
     )
     yield judged(
         f"{claim}.exact",
@@ -214,9 +220,9 @@ def _necessary_and_sufficient(
         statistic="difference of the excess and mean_i x_i² − 1",
         tolerance=EXACT,
         rows=rows,
-        values=(rows.excess - rows.balance_excess).abs() / (1 + rows.excess),
-        control="matrix factors of depth 3 and more",
-        control_values=(others.excess - others.balance_excess).abs(),
+        values=_deviation(rows),
+        control="three and more matrix factors with unequal products",
+        control_values=_deviation(unequal),
     )
 
 
@@ -244,7 +250,7 @@ def _searched(table: pd.DataFrame, here: pd.Series, claim: str, place: str) -> I
         tolerance=EXACT,
         rows=rows,
         values=rows.least_excess - rows.found_excess,
-        control="the same search on three matrix factors",
+        control="the same search on four and five matrix factors",
         control_values=others.least_excess - others.found_excess,
     )
     yield judged(

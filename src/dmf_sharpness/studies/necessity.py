@@ -7,14 +7,18 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.minimizers.search import Held, minimize_sharpness
-from dmf_sharpness.network.balance import flat_sharpness
+from dmf_sharpness.network.balance import flat_sharpness, relative_products
 from dmf_sharpness.network.least_excess import least_excess
 
 STUDY = StudyOptions(needs=("product_ratios", "steps"))
 
 
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
-    """BFGS from every minimizer for each of ``spec.product_ratios``; the searches take the layers in turn.
+    """The least sharpness from every minimizer with one product held at each of ``spec.product_ratios``.
+
+    The product that is held is the one that is largest at the start. For three and more matrix factors the
+    held problem has local minima: a search finds a flat minimizer with this product where the start has
+    the imbalance in directions off the top path, and not where a scalar gauge has to make it.
 
     Returns:
         A row per search: ``layer`` and ``product_ratio`` (the value at which ``x_i`` is held),
@@ -25,8 +29,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     for b in range(len(ensemble.kinds)):
         factors = ensemble.one(b)
         flat = flat_sharpness(ensemble.target[b], ensemble.depth)
-        for k, ratio in enumerate(spec.product_ratios):
-            held = Held((b + k) % ensemble.depth + 1, ratio)
+        layer = int(relative_products(factors).argmax()) + 1
+        for ratio in spec.product_ratios:
+            held = Held(layer, ratio)
             search = minimize_sharpness(factors, spec.steps, held)
             bound = least_excess(torch.tensor(ratio, dtype=torch.float64), ensemble.depth)
             rows.append(
