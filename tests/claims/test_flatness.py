@@ -8,11 +8,11 @@ import pytest
 from dmf_sharpness.claims.judge import judge
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.minimizers.basic import random_minimizer
-from dmf_sharpness.minimizers.flat import equal_flat_minimizer
+from dmf_sharpness.minimizers.flat import equal_flat_minimizer, unequal_flat_minimizer
 from dmf_sharpness.studies.run import run
 from tests.helpers import ensemble_of
 
-RANDOM, FLAT = random_minimizer, equal_flat_minimizer
+RANDOM, FLAT, UNEQUAL = random_minimizer, equal_flat_minimizer, unequal_flat_minimizer
 FAR = partial(random_minimizer, spread=1.0)
 STUDIES = {
     "necessity": (
@@ -30,6 +30,7 @@ STUDIES = {
         [FAR, FAR, FAR],
         StudySpec(steps=300),
     ),
+    "convexity": ([(3, 4, 3), (2, 3, 3, 2)], [RANDOM, FAR], StudySpec(steps=300)),
     "regularized": (
         [(1, 3, 3, 1), (3, 4, 2)],
         [RANDOM],
@@ -45,7 +46,12 @@ def tables():
         made[name] = run(
             name, [ensemble_of(k, widths, makers) for k, widths in enumerate(networks)], spec
         )
-        made[name].insert(0, "experiment", "e")
+    # The controls of the searches are searches on other networks, from flat minimizers with unequal products.
+    matrices = [ensemble_of(2, (2, 3, 4, 3, 2), [UNEQUAL, UNEQUAL])]
+    searched = run("necessity", matrices, StudySpec(steps=300, product_ratios=(1.2,)))
+    made["necessity"] = pd.concat([made["necessity"], searched], ignore_index=True)
+    for table in made.values():
+        table.insert(0, "experiment", "e")
     return made
 
 
@@ -58,7 +64,7 @@ def test_every_row_holds_and_its_control_fails(tables):
     result = verdicts(tables)
     assert set(result) == {
         "C1.bounds", "C1.paths", "C3.search", "C3.tight", "C4.search", "C4.tight",
-        "C2.bound", "C2.attained", "C5.path", "C5.spectral",
+        "C2.bound", "C2.attained", "C2.convex", "C2.convex_attained", "C5.path", "C5.spectral",
         "E.spectrum", "E.constant", "E.norms", "E.least", "E.least_attained", "E.collapse",
     }  # fmt: skip
     assert set(result.values()) == {("holds", "fails")}
@@ -72,6 +78,8 @@ def test_every_row_holds_and_its_control_fails(tables):
         ("paths", "sharpness", 1.0, "C1.paths"),
         ("paths", "lower", 1e3, "C1.bounds"),
         ("flattest", "least_ratio", 1 - 1e-9, "C2.bound"),
+        ("convexity", "defect", 1e-6, "C2.convex"),
+        ("convexity", "defect", -1e-3, "C2.convex_attained"),
         ("flattest", "end_ratio", 1.01, "C2.attained"),
         ("flattest", "imbalance", 1e-3, "C5.spectral"),
         ("flattest", "path_defect", 1e-3, "C5.path"),

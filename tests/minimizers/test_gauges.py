@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
-from dmf_sharpness.minimizers.gauges import along_geodesic, gauged, geodesic_midpoint
+from dmf_sharpness.minimizers.gauges import (
+    along_geodesic,
+    gauged,
+    gauges_between,
+    geodesic_generators,
+    geodesic_midpoint,
+    random_gauges,
+)
 from dmf_sharpness.minimizers.targets import gaussian_matrix, orthogonal_matrix
 from dmf_sharpness.network.factors import end_to_end, right_factors
 from dmf_sharpness.oracles import dense_spectrum
@@ -13,12 +20,7 @@ from tests.helpers import networks, random_problem
 
 
 def gauges_of(network, seed, spread=0.5):
-    rng = np.random.default_rng(seed)
-    return [
-        (orthogonal_matrix(d, rng) * torch.from_numpy(np.exp(spread * rng.standard_normal(d))))
-        @ orthogonal_matrix(d, rng)
-        for d in network[1:-1]
-    ]
+    return random_gauges(network[1:-1], np.random.default_rng(seed), spread)
 
 
 def symmetric(width, seed):
@@ -51,6 +53,33 @@ def test_the_gauge_along_a_geodesic_is_the_exponential():
     expected = gauged(factors, [torch.matrix_exp(A) for A in generators])
     for W, V in zip(moved, expected, strict=True):
         torch.testing.assert_close(W, V, rtol=1e-11, atol=1e-11)
+
+
+@given(network=networks(), seed=st.integers(0, 999))
+def test_a_gauge_between_two_minimizers_of_an_orbit_is_found(network, seed):
+    _, factors = random_problem(network, seed)
+    there = gauged(factors, gauges_of(network, [seed, 1]))
+    found = gauged(factors, gauges_between(factors, there))
+    for one, other in zip(found, there, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_the_gauge_from_a_minimizer_to_itself_is_the_identity():
+    _, factors = random_problem((3, 5, 4, 2), 0)
+    for G in gauges_between(factors, factors):
+        torch.testing.assert_close(G, torch.eye(len(G), dtype=torch.float64))
+
+
+def test_the_generators_forget_rotations():
+    (G,) = gauges_of((3, 4, 3), 0)
+    (A,) = geodesic_generators([G])
+    torch.testing.assert_close(torch.matrix_exp(2 * A), G.mT @ G, rtol=1e-12, atol=1e-12)
+
+
+def test_random_gauges_have_the_singular_values_that_they_should():
+    spread = torch.cat([torch.linalg.svdvals(G).log() for G in gauges_of((1, *[6] * 200, 1), 3)])
+    assert abs(float(spread.mean())) < 0.05
+    assert float(spread.std()) == pytest.approx(0.5, rel=0.05)
 
 
 @given(network=networks(max_depth=2), seed=st.integers(0, 999))

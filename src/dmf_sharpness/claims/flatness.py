@@ -121,6 +121,35 @@ def not_necessary(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
+@judged_from("studies/convexity")
+def convex(table: pd.DataFrame) -> Iterator[Claim]:
+    """Convexity of the sharpness on the orbits of gauges, and its equality case."""
+    midpoints = table[table["mean"] == "geodesic"]
+    random, flat = midpoints[midpoints.pair == "random"], midpoints[midpoints.pair == "flat"]
+    yield judged(
+        "C2.convex",
+        origin="ours",
+        claim="On an orbit of gauges log λ_max is geodesically convex, so no local minimum is above λ_flat.",
+        statistic="log λ_max at the midpoint of a geodesic, minus the mean at its ends",
+        tolerance=EXACT,
+        rows=midpoints,
+        values=midpoints.defect,
+        control="the mean of the gauges instead of the midpoint of the geodesic",
+        control_values=table[table["mean"] == "gauges"].defect,
+    )
+    yield judged(
+        "C2.convex_attained",
+        origin="ours",
+        claim="Halfway between flat minimizers of an orbit, found by search, lies a flat one.",
+        statistic="difference of log λ_max at the midpoint and the mean at its ends",
+        tolerance=ATTAINED,
+        rows=flat,
+        values=flat.defect.abs(),
+        control="halfway between random minimizers of an orbit",
+        control_values=random.defect.abs(),
+    )
+
+
 @judged_from("studies/flattest")
 def least(table: pd.DataFrame) -> Iterator[Claim]:
     """The lower bound ``λ_flat`` of Mulayoff and Michaeli (arXiv:2002.04710), against searches for less."""
