@@ -68,7 +68,7 @@ def test_every_row_holds_and_its_control_fails(tables):
     result = verdicts({name: table for name, table in tables.items() if name != "studies/soft"})
     assert set(result) == {
         "C6.escape", "C6.return", "C6.threshold", "C6.momentum", "C6.rate", "C6.direction", "C6.time",
-        "C6.stable", "C6.flatter", "C6.limit", "C6.law", "C6.second_order",
+        "C6.stable", "C6.starts", "C6.flatter", "C6.limit", "C6.law", "C6.second_order",
         "C6.law_momentum", "C6.peak_momentum", "C6.two_layers", "C6.nowhere", "C6.period",
         "C6.orbits", "C6.balancing",
     }  # fmt: skip
@@ -122,6 +122,7 @@ def test_without_soft_directions_the_map_and_the_law_agree_with_the_run(tables):
         ("studies/landing_momentum", "predicted", lambda t: 1 - t.excess, "C6.law_momentum"),
         ("studies/landing_momentum", "predicted", lambda t: t.predicted_plain, "C6.law_momentum"),
         ("studies/starts", "escape_time", lambda t: 1.0, "C6.stable"),
+        ("studies/starts", "escape_time", lambda t: float("nan"), "C6.starts"),
         ("studies/phase", "outcome", lambda t: "landed", "C6.nowhere"),
         ("studies/orbits", "in_top", lambda t: 0.999, "C6.orbits"),
         ("studies/orbits", "alternation", lambda t: t.alternation + 1e-3, "C6.period"),

@@ -15,7 +15,8 @@ FIGURE = FigureInputs(
         "one line for all minimizers until rounding takes over (C6.time: slope off by at most "
         "{C6.time.value} over {C6.time.n} fits). Right, when starts of each kind have left, in "
         "units of the time that a rounding error needs: those on the stable manifold stay, or "
-        "leave when rounding has grown (C6.stable: {C6.stable.n} starts)."
+        "leave when rounding has grown (C6.stable: {C6.stable.n} starts); random ones and those "
+        "along v_N leave before it could (C6.starts: {C6.starts.n})."
     ),
 )
 
