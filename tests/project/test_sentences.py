@@ -133,6 +133,14 @@ def test_every_figure_in_the_readme_names_its_evidence():
     assert [line for line in figures if not has_evidence(line)] == []
 
 
+def test_every_row_is_named_on_a_page_or_in_a_caption():
+    captions = [re.sub(r"[{}]", " ", figure.caption) for figure in catalog.figures().values()]
+    texts = " ".join([*map(text_of, PAGES), *captions])
+    kinds = set(re.findall(r"`(C\d|E)\.\*`", texts))
+    unnamed = {row for row in ROWS if row.partition(".")[0] not in kinds}
+    assert unnamed - set(ROW.findall(texts)) == set()
+
+
 @pytest.mark.parametrize(
     ("text", "unknown"),
     [

@@ -44,14 +44,18 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             gauges = random_gauges(ensemble.widths[1:-1], rng)
             other = gauged(start, gauges)
             halfway = [(torch.eye(len(G), dtype=G.dtype) + G) / 2 for G in gauges]
-            found, found_other = (
-                minimize_sharpness(W, spec.steps).factors for W in (start, other)
-            )
+            found, found_other = (minimize_sharpness(W, spec.steps).factors for W in (start, other))
             between = gauges_between(found, found_other)
             for pair, mean, point, ends, gauge in (
                 ("random", "geodesic", geodesic_midpoint(start, gauges), (start, other), gauges),
                 ("random", "gauges", gauged(start, halfway), (start, other), gauges),
-                ("flat", "geodesic", geodesic_midpoint(found, between), (found, found_other), between),
+                (
+                    "flat",
+                    "geodesic",
+                    geodesic_midpoint(found, between),
+                    (found, found_other),
+                    between,
+                ),
             ):
                 rows.append(
                     {
