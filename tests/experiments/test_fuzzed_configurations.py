@@ -179,7 +179,7 @@ def some(*kinds, options=None, **fixed):
 
 
 MINIMIZERS = st.one_of(
-    some("balanced", "unequal_flat_example", "trace_flat"),
+    some("balanced", "unequal_flat_example", "trace_flat", "one_term"),
     some("flat", options={"count": [1, 2], "frobenius_imbalance": [1, 5, 1e6]}),
     some(
         "random", "equal_flat", "unequal_flat",

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 import dmf_sharpness as dmf
 from dmf_sharpness.minimizers.counterexamples import (
     equal_sharp_minimizer,
+    one_term_minimizer,
     unequal_flat_example_minimizer,
 )
 from dmf_sharpness.minimizers.targets import gaussian_matrix, matrix_with_singular_values
@@ -62,3 +63,18 @@ M = gaussian_matrix(3, 2, 0)
 def test_what_cannot_be_had_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@given(st.integers(1, 2), st.lists(st.integers(1, 3), min_size=2, max_size=4), st.integers(0, 99))
+def test_the_sharpness_of_one_term_is_the_lower_bound(rank, extra, seed):
+    target = matrix_with_singular_values(3, 4, [2.0, 1.0][:rank], seed)
+    factors = one_term_minimizer(target, [rank + e for e in extra], seed)
+    largest = float(dmf.spectral_products(factors).max())
+    assert float(dense_spectrum(factors, target)[0]) == pytest.approx(2 * largest**2, rel=1e-12)
+
+
+@pytest.mark.parametrize(("hidden", "rank"), [([3], 1), ([3, 2], 2), ([4, 4], 3)])
+def test_one_term_needs_room_in_every_layer(hidden, rank):
+    target = matrix_with_singular_values(3, 4, [3.0, 2.0, 1.0][:rank], 0)
+    with pytest.raises(ValueError, match="widths: expected two or more hidden widths, and all"):
+        one_term_minimizer(target, hidden, 0)

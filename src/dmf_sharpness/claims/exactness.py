@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from dmf_sharpness.claims.claim import Claim, judged, judged_from
-from dmf_sharpness.claims.tolerances import DIGITS, EXACT, SHARP, SPECTRUM
+from dmf_sharpness.claims.tolerances import BALANCED, DIGITS, EXACT, SHARP, SPECTRUM
 
 DIFFERENCE = "relative difference of exact sharpness and dense Hessian"
 
@@ -149,18 +149,52 @@ def along_paths(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-@judged_from("studies/paths")
+@judged_from("sharpness")
 def bounds(table: pd.DataFrame) -> Iterator[Claim]:
     """The bounds on the sharpness that the spectral norms of the intermediate factors give."""
-    outside = pd.concat([table.lower / table.sharpness, table.sharpness / table.upper], axis=1)
+    table = table[table.flat_sharpness.notna()]
+    lower = table.flat_sharpness / table.depth * table.largest_product**2
+    upper = table.flat_sharpness * (1 + table.balance_excess)
+    over_lower, below_upper = table.oracle_sharpness / lower - 1, upper / table.oracle_sharpness - 1
+
+    def outside(least: pd.Series, most: pd.Series) -> pd.Series:
+        sides = [least / table.oracle_sharpness, table.oracle_sharpness / most]
+        return pd.concat(sides, axis=1).max(axis=1) - 1
+
     yield judged(
         "C1.bounds",
         origin="ours",
         claim="Spectral norms alone bound it: 2 max p_i² ≤ λ_max ≤ 2 Σ p_i², p_i = ‖L_i‖‖R_i‖.",
-        statistic="relative violation of either bound",
+        statistic="relative violation of either bound by the dense Hessian",
         tolerance=EXACT,
         rows=table,
-        values=outside.max(axis=1) - 1,
-        control="the upper bound taken for the value",
-        control_values=table.upper / table.sharpness - 1,
+        values=outside(lower, upper),
+        control="the two bounds exchanged",
+        control_values=outside(upper, lower),
     )
+    scalar = table.widths.str.match(r"1-.*-1$")
+    simple = scalar | (table.depth == 2) | (table.spectral_imbalance <= BALANCED)
+    yield judged(
+        "C1.bounds_upper",
+        origin="ours",
+        claim="The upper bound is attained at depth 2, for scalars, and if all p_i have the right value.",
+        statistic="relative distance of the sharpness below it",
+        tolerance=EXACT,
+        rows=table[simple],
+        values=below_upper[simple],
+        control="all other minimizers",
+        control_values=below_upper[~simple],
+    )
+    one = table.kind == "one_term"
+    if one.any():
+        yield judged(
+            "C1.bounds_lower",
+            origin="ours",
+            claim="The lower bound is attained from depth 3 on: one layer can decide alone.",
+            statistic="relative distance of the sharpness above it",
+            tolerance=EXACT,
+            rows=table[one],
+            values=over_lower[one],
+            control="all other minimizers",
+            control_values=over_lower[~one],
+        )

@@ -16,6 +16,7 @@ from dmf_sharpness.minimizers import basic as make
 from dmf_sharpness.minimizers.bottleneck import overestimated_minimizer, underestimated_minimizer
 from dmf_sharpness.minimizers.counterexamples import (
     equal_sharp_minimizer,
+    one_term_minimizer,
     unequal_flat_example_minimizer,
 )
 from dmf_sharpness.minimizers.flat import equal_flat_minimizer, unequal_flat_minimizer
@@ -151,6 +152,8 @@ def _one_minimizer(
             return equal_flat_minimizer(target, hidden, seed, spec.spread)
         case "unequal_flat":
             return unequal_flat_minimizer(target, hidden, seed, spec.spread)
+        case "one_term":
+            return one_term_minimizer(target, hidden, seed)
         case "trace_flat":
             return trace_flat_minimizer(target, hidden, seed)
         case _:

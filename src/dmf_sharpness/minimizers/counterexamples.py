@@ -145,3 +145,46 @@ def unequal_flat_example_minimizer(
         diagonal[1] = signal[0] * (tau if i == depth - 1 else epsilon)
     cores = diagonal_cores(target, widths, diagonals)
     return checked(in_frames(cores, frames_of(target, widths, rng)), target)
+
+
+def one_term_minimizer(target: Tensor, widths: Sequence[int], seed: Seed) -> list[Tensor]:
+    """A minimizer whose sharpness is ``2 max_i p_i²``, the lower bound by the spectral products.
+
+    To the balanced minimizer, with ``s = ‖M‖₂^{1/L}``, one more dimension is added in every layer. It
+    leads from an input ``y`` of the kernel to an output ``x`` orthogonal to the range, with the entry
+    ``τ s`` in every factor but ``W_i``, where it is zero. So it changes no product but the ``R_j`` up to
+    layer ``i`` and the ``L_j`` from there on. At ``x yᵀ`` only the term of layer ``i`` is not zero,
+    ``(τ s)^{2(L−1)} = p_i²``. For ``τ ≥ 2`` all other eigenvalues of ``J Jᵀ`` are smaller: at most
+    ``L s^{2(L−1)}`` in the dimensions of the target, and ``s^{2(L−1)} Σ_j τ^{2(j−1)}`` between them
+    and the one that was added, where the sum ends at ``j = i`` and begins at ``j = 1``, or the same
+    from the other side.
+
+    Args:
+        target: ``M``, shape ``(d_L, d_0)``, float64, not zero, of a rank below ``d_0`` and ``d_L``.
+        widths: Two or more hidden widths, each above the rank of ``M``.
+        seed: The seed for ``τ``, for the layer, and for the frames of the hidden layers.
+
+    Returns:
+        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
+
+    Raises:
+        TypeError: The target is not a float64 tensor.
+        ValueError: The target is zero or not finite, the depth is below 3, or a width, ``d_0`` or ``d_L``
+            is not above the rank.
+    """
+    rank = check_request(target, widths)
+    depth = len(widths) + 1
+    sizes = [target.shape[1], *widths, target.shape[0]]
+    if depth < 3 or min(sizes) <= rank:
+        raise ValueError(
+            f"widths: expected two or more hidden widths, and all widths above {rank}, the target's "
+            f"rank, got {sizes}"
+        )
+    rng = np.random.default_rng(seed)
+    signal = torch.linalg.svdvals(target)[:rank] ** (1 / depth)
+    entry = float(signal[0]) * rng.uniform(2, 3)
+    cut = int(rng.integers(1, depth - 1))
+    cores = diagonal_cores(target, widths, [signal] * depth)
+    for i, core in enumerate(cores):
+        core[rank, rank] = 0.0 if i == cut else entry
+    return checked(in_frames(cores, frames_of(target, widths, rng)), target)
