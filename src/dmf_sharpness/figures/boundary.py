@@ -17,10 +17,10 @@ FIGURE = FigureInputs(
     caption=(
         "Where the condition of equal spectral products stops; both are ours. Left, it is not "
         "sufficient without the right value: with all products x times that value the sharpness "
-        "is x² λ_flat (C2.constant: to {C2.constant.value} over {C2.constant.n}). Right, it is "
-        "not necessary for three matrix factors and more: flat minimizers (orange) with products "
+        "is x² λ_flat (C2.constant: to {C2.constant.value} over {C2.constant.n}). Right, it is in "
+        "general not necessary for three matrix factors and more: flat minimizers (orange) with products "
         "far from equal (C2.necessity: flat to {C2.necessity.value} over {C2.necessity.n}); the "
-        "star is the smallest counter-example, three diagonal 2 × 2 factors. Grey, random "
+        "star is a counter-example of three diagonal 2 × 2 factors. Grey, random "
         "minimizers of the same depths; the lines are the excess that such an imbalance would "
         "force in scalars."
     ),
