@@ -125,6 +125,18 @@ def test_a_loss_that_rises_in_one_window_is_not_settling():
     assert seen.settling.tolist() == [False, True]
 
 
+def test_a_loss_that_falls_at_first_and_rises_later_is_not_settling():
+    """Two scalar problems side by side: one settles slowly, the other leaves its minimizer meanwhile."""
+    layer = torch.diag(numbers([1 + 1e-12, 0.1])).expand(1, 2, 2)
+    target, eta = torch.diag(numbers([1, 0.005])).expand(1, 2, 2), numbers([0.515])
+    loss = gradient_descent([layer, layer], target, eta, 1024, observe_every=1).observed.loss[:, 0]
+    highest = loss[:1024].reshape(8, 128).amax(1)
+    assert highest[1] < highest[0]
+    assert (highest.diff() > 0).any()
+    seen = watch([layer, layer], Problem(target), eta)
+    assert seen.settling.tolist() == [False]
+
+
 @pytest.mark.parametrize("period", [2, 3, 5, 16, 31, 32])
 def test_the_least_period_up_to_the_longest(period):
     one = torch.randn(period, 1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
