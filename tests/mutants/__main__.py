@@ -3,14 +3,14 @@
 import argparse
 import importlib
 import random
-import sys
 import time
 from pathlib import Path
 
 from tests.mutants import kernels
 from tests.mutants.operators import PACKAGE, mutant, sites
+from tests.mutants.replaced import ROOT, replace
 from tests.mutants.report import Outcome, explanations, report
-from tests.mutants.runs import PRELOADED, ROOT, Replaced, recorded, survives
+from tests.mutants.runs import PRELOADED, recorded, survives
 
 ROOMS = ("network", "hessian", "descent", "compiled", "claims", "artifacts", "arguments.py")
 FOLDERS = (
@@ -101,9 +101,7 @@ def main():
             names, seconds = chosen(tests, one, options.budget)
             began = time.monotonic()
             alive = not names or survives(
-                names,
-                30 + 5 * seconds,
-                lambda one=one: sys.meta_path.insert(0, Replaced(one.file, one.text)),
+                names, 30 + 5 * seconds, lambda one=one: replace(one.file, one.text)
             )
             outcomes.append(Outcome(one, len(names), alive))
             if alive:
