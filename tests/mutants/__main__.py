@@ -112,7 +112,7 @@ def main():
                 )
         print(report(outcomes, known, only=file), flush=True)
     if "compiled" in options.modules:
-        outcomes += kernels.outcomes(tests)
+        outcomes += kernels.outcomes(tests, options.budget)
     print(report(outcomes, known))
 
 

@@ -9,16 +9,9 @@ from tests.mutants.replaced import PACKAGE
 from tests.mutants.report import Outcome
 from tests.mutants.runs import survives
 
-FILES = (
-    "tests/compiled/test_kernels.py",
-    "tests/descent/test_engines.py",
-    "tests/descent/test_run.py",
-    "tests/descent/test_engine_oracles.py",
-    "tests/descent/test_observation.py",
-    "tests/hessian/test_batched.py",
-    "tests/hessian/test_sharpness_methods.py",
-    "tests/hessian/test_sharpness.py",
-)
+# The functions of the package that call each file's code.
+ADVANCE, PAIRS = "descent/compiled_engine.py:advance", "hessian/batched_compiled.py:lanczos"
+CALLERS = {"_lanes.h": {ADVANCE, PAIRS}, "_kernels.c": {ADVANCE}, "_top_pairs.c": {PAIRS}}
 # A text that stands once in the file, and what replaces it.
 KERNELS = {
     "_lanes.h": [
@@ -163,26 +156,33 @@ def built(folder, name=None, was="", becomes=""):
     return library
 
 
-def outcomes(tests):
-    """The outcome of every mutant of the kernels."""
-    listed = [test for test in tests if test.name.partition("::")[0] in FILES]
-    names = [test.name for test in sorted(listed, key=lambda test: test.seconds)]
-    seconds = 60 + 5 * sum(test.seconds for test in listed)
+def outcomes(tests, budget):
+    """The outcome of every mutant of the kernels, with ``budget`` seconds of the tests that call them."""
     found = []
-    for name, replacements in {"": [("", "")], **KERNELS}.items():
-        for was, becomes in replacements:
+    for name, replacements in KERNELS.items():
+        names, seconds = within(tests, CALLERS[name], budget)
+        for was, becomes in [("", ""), *replacements]:
             with tempfile.TemporaryDirectory() as folder:
-                library = built(Path(folder), name, was, becomes)
-                alive = survives(names, seconds, lambda library=library: use(library))
-            if not name:
-                if not alive:
-                    raise SystemExit("the kernels without a mutant: expected tests that pass")
-                continue
-            one = Mutant(f"compiled/{name}", "", 0, was, becomes, "")
-            found.append(Outcome(one, len(names), alive))
-            if alive:
-                print(f"compiled/{name} survives\n    - {was}\n    + {becomes}", flush=True)
+                library = built(Path(folder), name if was else None, was, becomes)
+                alive = survives(names, 30 + 5 * seconds, lambda library=library: use(library))
+            if was:
+                one = Mutant(f"compiled/{name}", "", 0, was, becomes, "")
+                found.append(Outcome(one, len(names), alive))
+                if alive:
+                    print(f"compiled/{name} survives\n    - {was}\n    + {becomes}", flush=True)
+            elif not alive:
+                raise SystemExit(f"{name}: expected tests that pass without a mutant")
     return found
+
+
+def within(tests, callers, budget):
+    """The quickest tests that call some functions, as far as they take ``budget`` seconds."""
+    names, total = [], 0.0
+    for test in sorted(tests, key=lambda test: test.seconds):
+        if not callers.isdisjoint(test.calls) and total + test.seconds <= budget:
+            names.append(test.name)
+            total += test.seconds
+    return names, total
 
 
 def use(library):
