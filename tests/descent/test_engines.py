@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,6 +128,29 @@ def test_minibatches_are_unbiased_and_the_whole_batch_is_no_noise():
     mean = torch.stack([S @ S.mT for S in roots]).mean(0)
     torch.testing.assert_close(mean, data.inputs @ data.inputs.mT, rtol=0.1, atol=0.3)
     assert targets[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_step_on_a_part_of_the_data_is_that_of_autograd_on_these_columns(size):
+    inputs, outputs = gaussian_matrix(3, 12, 1), gaussian_matrix(2, 12, 2)
+    data, starts = regression(inputs, outputs), batch_of((3, 4, 2), 2)
+    run = gradient_descent(
+        starts, data.target, 1e-3, 3, input_root=data.input_root,
+        minibatch=Minibatch(inputs, outputs, size, 7),
+    )  # fmt: skip
+    for b in range(2):
+        W = [layer[b].clone().requires_grad_() for layer in starts]
+        for step in range(3):
+            columns = np.random.default_rng([7, step]).choice(12, size, replace=False)
+            residual = outputs[:, columns] - W[1] @ W[0] @ inputs[:, columns]
+            gradients = torch.autograd.grad(12 / size * residual.square().sum(), W)
+            W = [
+                (w - 1e-3 * g).detach().requires_grad_() for w, g in zip(W, gradients, strict=True)
+            ]
+        for layer, expected in zip(run.factors, W, strict=True):
+            torch.testing.assert_close(layer[b], expected.detach(), rtol=1e-12, atol=1e-14)
+        loss = (data.target - W[1] @ W[0] @ data.input_root).square().sum()
+        assert float(run.loss[b]) == pytest.approx(float(loss.detach()), rel=1e-12)
 
 
 @pytest.mark.parametrize(
