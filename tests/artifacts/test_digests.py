@@ -144,6 +144,8 @@ def test_the_remedy_is_the_rule_and_the_command_where_the_workflow_makes_the_fil
     outside = ArtifactError(Path("other/a.parquet"), kind, "damaged")
     assert str(outside) == f"other/a.parquet: damaged; run the rule {rule} again"
     assert not outside.in_workflow
+    unknown = ArtifactError(Path("a.parquet"), headers.ANY_KIND, "damaged")
+    assert str(unknown) == "a.parquet: damaged; run the rule artifact again"
     bench = ArtifactError(Path("results/b.parquet"), "benchmark", "damaged")
     assert str(bench).endswith("damaged; run make bench again")
 
@@ -230,3 +232,52 @@ def test_the_digest_of_a_file_is_of_its_bytes(tmp_path):
     path.write_bytes(b"content")
     assert file_digest(path) == lineage.digest_at_hand(path) == sha256(b"content")
     assert lineage.digest_at_hand(tmp_path / "none") is None
+
+
+def test_the_digest_of_an_archive_is_of_its_bytes(tmp_path):
+    for name in ("a.zip", "a.py", "b"):
+        (tmp_path / name).write_bytes(b"a: [")
+        assert lineage.digest_at_hand(tmp_path / name) == sha256(b"a: [")
+    (tmp_path / "a.yaml").write_bytes(b"seed: 1\n")
+    assert lineage.digest_at_hand(tmp_path / "a.yaml") != sha256(b"seed: 1\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "checked"), [("study_soft", True), ("escape", True), ("claims", False)]
+)
+def test_tables_and_studies_are_held_against_the_files_that_they_were_made_from(
+    tmp_path, kind, checked
+):
+    source = tmp_path / "source.txt"
+    source.write_text("now")
+    made_from = {str(source): sha256(b"before")}
+    header = {"kind": kind, "code": "c", "made_from": made_from}
+    if checked:
+        with pytest.raises(
+            ArtifactError, match=r"made from .*source\.txt of digest .* now; run the"
+        ):
+            lineage.check_consistent(tmp_path, {"a.parquet": header})
+    else:
+        lineage.check_consistent(tmp_path, {"a.parquet": header})
+    header["made_from"] = {str(source): sha256(b"now")}
+    lineage.check_consistent(tmp_path, {"a.parquet": header})
+
+
+def test_a_table_of_another_version_of_its_script_is_refused(tmp_path):
+    script = tmp_path / "simulate_escape.py"
+    script.write_text("x = 1\n")
+    header = {"kind": "escape", "code": lineage.code_digest(script), "made_from": {}}
+    lineage.check_consistent(tmp_path, {"a.parquet": header})
+    with pytest.raises(ArtifactError, match=r"made by another version of simulate_escape\.py"):
+        lineage.check_consistent(tmp_path, {"a.parquet": {**header, "code": "other"}})
+
+
+def test_folders_are_made_and_no_file_stays_open(tmp_path):
+    def opened():
+        folder = Path("/proc/self/fd")
+        return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+    before = opened()
+    for k in range(5):
+        write_text(tmp_path / "one" / "two" / f"{k}.txt", "text")
+    assert opened() == before

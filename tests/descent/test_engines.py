@@ -46,6 +46,22 @@ def test_engines_agree(network, count, method):
 
 
 @compiled
+@pytest.mark.parametrize("method", [(0.0, False), (0.9, False), (0.5, True)])
+def test_engines_agree_on_layers_of_several_tiles(method):
+    """Of 7 to 16 rows and columns, of which each has a velocity of its own."""
+    momentum, nesterov = method
+    target, starts = gaussian_matrix(8, 7, 0), batch_of((7, 16, 11, 8), 9, 0.2)
+    runs = [
+        gradient_descent(
+            starts, target, 1e-3, 60, momentum=momentum, nesterov=nesterov, engine=engine
+        )
+        for engine in ("compiled", "torch")
+    ]
+    ours, reference = (flatten(run.factors) for run in runs)
+    torch.testing.assert_close(ours, reference, rtol=1e-10, atol=1e-12)
+
+
+@compiled
 def test_a_run_is_the_same_to_the_last_bit_wherever_it_stands():
     target, starts = gaussian_matrix(4, 3, 0), batch_of((3, 5, 4), 41)
     eta = torch.linspace(0.001, 0.2, 41, dtype=torch.float64)

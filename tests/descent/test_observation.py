@@ -76,6 +76,12 @@ def test_every_observation_is_that_of_a_loop(engine, method, every):
     assert run.outcome.tolist() == [outcome for _, _, outcome in expected]
     assert run.steps.tolist() == [len(losses) - 1 for losses, _, _ in expected]
     assert len(set(run.steps.tolist())) > 8, "the runs end at many different steps"
+    # Runs that have ended keep their last iterate, while their neighbours go on.
+    for layer, number in zip(run.factors, (0, 1), strict=True):
+        ends = torch.tensor([points[-1][number] for _, points, _ in expected], dtype=torch.float64)
+        torch.testing.assert_close(layer[:, 0, 0], ends, rtol=1e-9, atol=1e-12)
+    ends = torch.tensor([losses[-1] for losses, _, _ in expected], dtype=torch.float64)
+    torch.testing.assert_close(run.loss, ends, rtol=1e-3, atol=1e-26)
     seen, last = run.trajectory, max(run.steps.tolist())
     assert seen.step.tolist() == list(range(0, last + 1, every))
     # NaN after the end of a run, as the engine has it.
@@ -94,6 +100,15 @@ def test_every_observation_is_that_of_a_loop(engine, method, every):
     torch.testing.assert_close(seen.loss, loss, rtol=1e-3, atol=1e-26, equal_nan=True)
     torch.testing.assert_close(seen.distance, torch.hypot(x, y), **close)
     torch.testing.assert_close(seen.projections, torch.stack([x + 2 * y, x / 2], -1), **close)
+
+
+@engines
+def test_what_was_not_asked_for_is_not_observed(engine):
+    one = [torch.ones(3, 1, 1, dtype=torch.float64)] * 2
+    seen = gradient_descent(one, one[0], 0.1, 10, observe_every=5, engine=engine).trajectory
+    assert (seen.loss.shape, seen.projections.shape) == ((3, 3), (3, 3, 0))
+    assert (seen.path, seen.measured) == (None, None)
+    assert gradient_descent(one, one[0], 0.1, 10, engine=engine).trajectory is None
 
 
 @engines

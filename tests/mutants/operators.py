@@ -53,8 +53,12 @@ class DroppedMethod(Operator):
     """A method such as ``.abs()``, or the transposition, left away."""
 
     def mutation_positions(self, node):
-        for start, end in self._spans(node):
-            yield node.children[start].start_pos, node.children[end - 1].end_pos
+        # A list, because the caller may delete the first of these while it looks for the next.
+        children = node.children if hasattr(node, "children") else []
+        return [
+            (children[start].start_pos, children[end - 1].end_pos)
+            for start, end in self._spans(node)
+        ]
 
     def mutate(self, node, index):
         start, end = self._spans(node)[index]
@@ -137,7 +141,7 @@ def sites(file):
         occurrence = 0
         for node in nodes:
             for start, end in operator.mutation_positions(node):
-                if not _is_annotation(node) and not _is_typing_only(node):
+                if not (_is_annotation(node) or _is_typing_only(node) or _is_strict(node)):
                     found[start, end].append((name, occurrence, _function(node)))
                 occurrence += 1
     return [found[position] for position in sorted(found)]
@@ -172,6 +176,11 @@ def _is_annotation(node):
 def _is_typing_only(node):
     """Whether it is the condition of an import for type checkers."""
     return node.type == "if_stmt" and "TYPE_CHECKING" in node.children[1].get_code()
+
+
+def _is_strict(node):
+    """Whether it is the value of ``zip(…, strict=True)``, which is an assertion."""
+    return node.parent is not None and node.parent.get_code().strip() == "strict=True"
 
 
 def _function(node):

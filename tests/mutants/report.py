@@ -1,5 +1,6 @@
 """The table of mutants by module, beside the survivors that are explained."""
 
+import re
 import tomllib
 from collections import Counter
 from dataclasses import dataclass
@@ -19,8 +20,14 @@ class Outcome:
     alive: bool
 
 
+ANY_NUMBER = "any number"
+
+
 def explanations():
-    """The reasons in ``survivors.toml`` by file, line and replacement."""
+    """The reasons in ``survivors.toml`` by file, line and replacement.
+
+    For a threshold that only the speed depends on, the replacement is ``any number``.
+    """
     entries = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))
     return {
         (file, entry["was"], becomes): entry["why"]
@@ -32,6 +39,14 @@ def explanations():
     }
 
 
+def explained(mutant, known):
+    """Whether the reason is given why a mutant survives."""
+    if (mutant.file, mutant.was, mutant.becomes) in known:
+        return True
+    same = re.sub(r"[\d\s]+", "", mutant.was) == re.sub(r"[\d\s]+", "", mutant.becomes)
+    return same and (mutant.file, mutant.was, ANY_NUMBER) in known
+
+
 def report(outcomes, known, only=None):
     """How many mutants of each module were killed, survived with an explanation, or without."""
     counts = {}
@@ -39,10 +54,8 @@ def report(outcomes, known, only=None):
         if only in (None, outcome.mutant.file):
             counted = counts.setdefault(outcome.mutant.file, Counter())
             counted["mutants"] += 1
-            explained = (outcome.mutant.file, outcome.mutant.was, outcome.mutant.becomes) in known
-            counted[
-                "killed" if not outcome.alive else "explained" if explained else "unexplained"
-            ] += 1
+            reason = "explained" if explained(outcome.mutant, known) else "unexplained"
+            counted[reason if outcome.alive else "killed"] += 1
     if only is None:
         counts["all"] = sum(counts.values(), Counter())
     head = ("mutants", "killed", "explained", "unexplained")
