@@ -129,6 +129,19 @@ def test_the_coefficients_of_the_landing_law(width, ratio):
     assert float(terms.refined) == pytest.approx((rho**2 - 4) / (rho**2 - 1), rel=1e-6, abs=1e-6)
 
 
+def test_a_target_of_rank_one_has_the_coefficients_of_its_singular_value():
+    """Layers with nothing beside the top path; the Hessian's operator has zero eigenvalues there."""
+    rng = np.random.default_rng(9)
+    q, u, v = (torch.from_numpy(rng.standard_normal(n)) for n in (4, 2, 3))
+    q, u, v = (w / w.norm() for w in (q, u, v))
+    M, first = 0.7, 1.4
+    factors = [first * torch.outer(q, v), (M / first) * torch.outer(u, q)]
+    terms = landing_terms(factors, Problem(M * torch.outer(u, v)))
+    rho = (first**2 + (M / first) ** 2) / (2 * M)
+    assert float(terms.coefficient) == pytest.approx(-2 / (rho**2 - 1), rel=1e-10)
+    assert float(terms.refined) == pytest.approx((rho**2 - 4) / (rho**2 - 1), rel=1e-6)
+
+
 def critical_step(factors, target):
     """Formula (4) of the page, for each start."""
     x, y = (W.flatten(1) for W in factors)
