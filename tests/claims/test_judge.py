@@ -261,3 +261,28 @@ def test_a_hundred_is_judged_only_where_norms_are_so_far_apart():
     sharp = sharpness_rows(frobenius_imbalance=100.0, excess=1e-9)
     (row,) = [claim for claim in judged(sharp, escape_rows()) if claim.id == "C5.hundred"]
     assert row.verdict == "fails"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict", "control"),
+    [
+        ([1.49, 0.76], "holds", "fails"),
+        ([1.51, 0.76], "fails", "fails"),
+        ([1.49, 0.74], "fails", "fails"),
+        ([1.1, 0.95], "holds", "holds"),
+    ],
+)
+def test_searches_behind_a_bottleneck(ratios, verdict, control):
+    """With ``q = 0.5`` the bounds are 1.5 and 0.75; a search that stays near 1 tests nothing."""
+    table = pd.DataFrame(
+        {
+            "experiment": "s",
+            "network": 0,
+            "problem": 0,
+            "largest": [True, False],
+            "residual_ratio": 0.5,
+            "end_ratio": ratios,
+        }
+    )
+    (row,) = judge({"studies/bottleneck_search": table})
+    assert (row.verdict, row.control.verdict) == (verdict, control)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from dmf_sharpness.claims.claim import Claim, judged, judged_from
+from dmf_sharpness.claims.claim import PROBLEM, Claim, judged, judged_from
 from dmf_sharpness.claims.tolerances import BALANCED, BOUND_REACHED, EXACT, ITERATED, SPECTRUM
 
 
@@ -159,6 +159,29 @@ def bounds_with_residual(table: pd.DataFrame) -> Iterator[Claim]:
         values=_over_lower(over) - 1,
         control="random minimizers behind bottlenecks",
         control_values=_over_lower(table[table.kind == "bottlenecked"]) - 1,
+    )
+
+
+@judged_from("studies/bottleneck_search")
+def searched_with_residual(table: pd.DataFrame) -> Iterator[Claim]:
+    """Searches that maximize or minimize the ratio of sharpness and closed form."""
+
+    def outside(share: float = 1.0) -> pd.Series:
+        q = share * table.residual_ratio
+        most, least = table.end_ratio / (1 + q), (1 + q) / (1 + 2 * q) / table.end_ratio
+        return most.where(table.largest, least) - 1
+
+    farthest = outside(share=0.5).groupby([table[name] for name in (*PROBLEM, "largest")]).max()
+    yield judged(
+        "C1.bottleneck_search",
+        origin="ours",
+        claim="No search over the minimizers behind a bottleneck of width 1 leaves these bounds.",
+        statistic="relative violation of the bound that was searched for, by the dense Hessian",
+        tolerance=EXACT,
+        rows=table,
+        values=outside(),
+        control="the bounds with q/2 in place of q, which the best search of each problem passes",
+        control_values=farthest,
     )
 
 

@@ -35,9 +35,7 @@ def bottlenecked_spectrum(factors: Factors, target: Tensor) -> Tensor:
     Returns:
         ``d_0 d_L`` eigenvalues, descending. All other eigenvalues of the Hessian are zero.
     """
-    weight = residual_weight(end_to_end(factors), target)
-    eigenvalues, vectors = torch.linalg.eigh(weight)
-    root = (vectors * eigenvalues.clamp(min=0).sqrt()) @ vectors.mT
+    root = weight_root(end_to_end(factors), target)
     return torch.linalg.eigvalsh(root @ curvature_matrix(factors) @ root).flip(-1)
 
 
@@ -53,3 +51,9 @@ def residual_weight(product: Tensor, target: Tensor) -> Tensor:
     units = identity(d_0 * d_L, [target]).reshape(-1, d_0, d_L)  # transposed unit matrices Xᵀ
     columns = stacked(units.mT - E @ units @ N - N @ units @ E)
     return (columns + columns.mT) / 2
+
+
+def weight_root(product: Tensor, target: Tensor) -> Tensor:
+    """The symmetric square root of :func:`residual_weight`, with the same arguments."""
+    eigenvalues, vectors = torch.linalg.eigh(residual_weight(product, target))
+    return (vectors * eigenvalues.clamp(min=0).sqrt()) @ vectors.mT
