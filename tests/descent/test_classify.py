@@ -142,28 +142,31 @@ def test_settling_is_that_the_largest_loss_falls_from_each_window_to_the_next(mo
     fall = numbers([8, 7, 6, 5, 4, 3, 2, 1])
     bump, equal = fall.clone(), fall.clone()
     bump[6], equal[3] = 3.5, 6.0
-    peaks = torch.stack([fall, fall, bump, equal, torch.full((8,), 8.0).double()], 1)
-    floors = torch.stack([fall.flip(0) / 100, fall / 100, fall / 100, fall / 100, fall / 100], 1)
+    constant = torch.full((8,), 8.0).double()
+    peaks = torch.stack([fall, fall, bump, equal, constant, fall], 1)
+    floors = torch.stack([fall.flip(0), *[fall] * 5], 1) / 100
     loss = floors.repeat_interleave(128, 0)
     loss[::128] = peaks
     loss = torch.cat([loss, loss[-1:]])  # the loss after the last step
 
     def made_up(start, target, step_size, steps, *, keep_path, **options):
         count = len(step_size)
+        path = torch.ones(steps + 1, count, 2)
+        path[1::2, -1] = 2.0  # the last run, whose loss falls, alternates between two points
         seen = Trajectory(
             step=torch.arange(steps + 1),
             loss=loss,
             distance=loss,
             projections=loss[..., None],
-            path=torch.ones(steps + 1, count, 2) if keep_path else None,
+            path=path if keep_path else None,
         )
         ends = torch.full((count,), int(Outcome.STEP_LIMIT))
         return DescentRun(start, loss[-1], ends, ends, seen)
 
     monkeypatch.setattr(outcomes, "gradient_descent", made_up)
-    seen = watch(layers(*[1.0] * 5), Problem(torch.ones(5, 1, 1).double()), numbers([0.1] * 5))
-    assert seen.settling.tolist() == [True, True, False, False, False]
-    assert seen.period.tolist() == [0] * 5
+    seen = watch(layers(*[1.0] * 6), Problem(torch.ones(6, 1, 1).double()), numbers([0.1] * 6))
+    assert seen.settling.tolist() == [True, True, False, False, False, False]
+    assert seen.period.tolist() == [0, 0, 0, 0, 0, 2]
 
 
 @pytest.mark.parametrize("period", [2, 3, 5, 16, 31, 32])
