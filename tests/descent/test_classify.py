@@ -111,6 +111,16 @@ def test_every_run_is_watched_with_its_own_step_size_in_chunks_too(monkeypatch):
     assert torch.equal(chunks.settling, whole.settling)
 
 
+def test_the_period_is_looked_for_when_the_transient_is_over():
+    eta, target = numbers([0.55]), torch.ones(1, 1, 1, dtype=torch.float64)
+    start = layers(1.3)
+    path = gradient_descent(
+        start, target, eta, outcomes.CLOSE_WATCH, observe_every=1, keep_path=True
+    )
+    assert outcomes._period(path.observed.iterates).tolist() == [0]
+    assert watch(start, Problem(target), eta).period.tolist() == [2]
+
+
 def test_a_batch_of_which_all_runs_end_is_settling():
     eta, target = numbers([0.2, 0.3]), torch.ones(2, 1, 1, dtype=torch.float64)
     seen = watch(layers(1.3, 0.8), Problem(target), eta)

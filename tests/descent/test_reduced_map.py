@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmf_sharpness.descent.landing_law import landing_terms, predict_landing
-from dmf_sharpness.descent.reduced_map import iterate, reduced_map
+from dmf_sharpness.descent.reduced_map import ReducedMap, iterate, reduced_map
 from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.hessian.any_point import sharpness_at
 from dmf_sharpness.hessian.sharpness import sharpness
@@ -86,6 +86,33 @@ def test_a_few_steps_far_beyond_the_threshold(step_ratio):
     ends, distance = iterate(reduced, ratio, torch.tensor([x], dtype=torch.float64), 3)
     assert 2 * float(ends - ratio) == pytest.approx(float(change), rel=1e-3)
     assert float(distance) == pytest.approx(abs(float(along)), rel=1e-3)
+
+
+def test_the_map_is_a_loop_over_its_two_equations():
+    """Coefficients made up, so large that every term counts within a few steps."""
+    reduced = ReducedMap(
+        drift=torch.tensor([0.3, 0.1], dtype=torch.float64),
+        couplings=torch.tensor([[0.2, 0.05], [0.4, 0.1]], dtype=torch.float64),
+        rates=torch.tensor([[0.1, 1.5], [0.0, 0.9]], dtype=torch.float64),
+        own=torch.tensor([-0.2, 0.15], dtype=torch.float64),
+    )
+    ratio, start = (torch.tensor(v, dtype=torch.float64) for v in ([1.05, 1.2], [0.3, 0.2]))
+    for steps in (0, 1, 2, 7):
+        ends, left = iterate(reduced, ratio, start, steps)
+        for b in range(2):
+            c, s = float(ratio[b]), float(start[b]) ** 2
+            betas = [float(reduced.drift[b]), *reduced.couplings[b].tolist()]
+            rates = [0.0, *reduced.rates[b].tolist()]
+            y = [0.0, 0.0, 0.0]
+            for _ in range(steps):
+                grown = (1 + 2 * (c - 1) + sum(y) + float(reduced.own[b]) * s) ** 2 * s
+                y = [
+                    (1 - c * rate) * one - c**2 * beta * s
+                    for one, rate, beta in zip(y, rates, betas, strict=True)
+                ]
+                s = grown
+            assert float(ends[b]) == pytest.approx(c + sum(y) / 2, rel=1e-13)
+            assert float(left[b]) == pytest.approx(s**0.5, rel=1e-13)
 
 
 @settings(max_examples=10, deadline=None)
