@@ -46,7 +46,7 @@ NUMBERS = st.one_of(
 WORDS = st.sampled_from(
     ["gaussian", "digits", "explicit", "spectrum", "flat", "random", "prescribed", "bottlenecked",
      "bottlenecked_balanced", "bottlenecked_flat", "underestimated", "overestimated",
-     "equal_sharp", "unequal_flat", "unequal_flat_example", "1e-9", "6e2", "010", "1:30", ".5",
+     "equal_sharp", "unequal_flat", "flat_unbalanced", "1e-9", "6e2", "010", "1:30", ".5",
      "../a", "a\nb", "λ", "yes", "x" * 500]
 )  # fmt: skip
 SIGNS = "[]{}:,-&*!|>'\"%@`?#~ \n\t0123.eE_aλ"
@@ -179,7 +179,7 @@ def some(*kinds, options=None, **fixed):
 
 
 MINIMIZERS = st.one_of(
-    some("balanced", "unequal_flat_example", "trace_flat", "one_term"),
+    some("balanced", "flat_unbalanced", "flat_live", "trace_flat", "one_term"),
     some("flat", options={"count": [1, 2], "frobenius_imbalance": [1, 5, 1e6]}),
     some(
         "random", "equal_flat", "unequal_flat",
@@ -263,6 +263,9 @@ def plain_experiments(draw):
     if kind == "spectrum":
         values = st.sampled_from([[1], [1, 1], [1e6, 1e-6], [3, 2, 1], [1e-6]])
         content["target"]["singular_values"] = draw(values)
+        for network in content["networks"]:
+            if draw(st.booleans()):
+                network["singular_values"] = draw(values)
     if kind == "narrow":
         content["target"]["kind"] = "gaussian"
         kinds = st.lists(st.sampled_from(BOTTLENECKED), min_size=1, max_size=2)

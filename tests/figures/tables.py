@@ -35,7 +35,7 @@ def sharpness() -> pd.DataFrame:
         scaled["frobenius_imbalance"], scaled["product_spread"] = 1.5, 0.0
         parts = [random, flat, scaled]
         if depth in (3, 6):
-            kinds = ["unequal_flat_example"] * (n - 1) + ["explicit"]
+            kinds = ["flat_unbalanced"] * (n - 1) + ["explicit"]
             uneven = pd.DataFrame({"kind": kinds, "spectral_imbalance": 10 ** spread(n, -1.9, 0)})
             uneven["excess"], uneven["product_spread"] = spread(n, 0, 3e-15), 0.3
             uneven["frobenius_imbalance"] = 1 + uneven.spectral_imbalance

@@ -1,5 +1,4 @@
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,7 +6,6 @@ import dmf_sharpness as dmf
 from dmf_sharpness.minimizers.counterexamples import (
     equal_sharp_minimizer,
     one_term_minimizer,
-    unequal_flat_example_minimizer,
 )
 from dmf_sharpness.minimizers.targets import gaussian_matrix, matrix_with_singular_values
 from dmf_sharpness.network.balance import relative_products
@@ -30,16 +28,6 @@ def test_equal_products_of_any_value(depth, ends, ratio, seed):
     assert top == pytest.approx(ratio**2 * least, rel=1e-9)
 
 
-@given(depth=st.integers(3, 6), share=st.floats(0.05, 0.9), seed=st.integers(0, 999))
-def test_flat_without_balance_from_three_factors_on(depth, share, seed):
-    target = matrix_with_singular_values(3, 2, [2.0, 2.0 * share], seed)
-    factors = unequal_flat_example_minimizer(target, [3] * (depth - 1), seed)
-    products = relative_products(factors)
-    assert float(products.max()) > 1 + 1e-3
-    least = dmf.flat_sharpness(target, depth)
-    assert float(dense_spectrum(factors, target)[0]) == pytest.approx(least, rel=1e-12)
-
-
 M = gaussian_matrix(3, 2, 0)
 
 
@@ -49,15 +37,6 @@ M = gaussian_matrix(3, 2, 0)
         (lambda: equal_sharp_minimizer(M, [3, 4], 0, 2.0), "widths: expected equal ones above"),
         (lambda: equal_sharp_minimizer(M, [2, 2], 0, 2.0), "widths: expected equal ones above"),
         (lambda: equal_sharp_minimizer(M, [3, 3], 0, 0.5), "product_ratio: expected at least 1"),
-        (lambda: unequal_flat_example_minimizer(M, [3], 0), "widths: expected at least two hidden"),
-        (
-            lambda: unequal_flat_example_minimizer(M[:1], [3, 3], 0),
-            "target: expected rank 2 or more",
-        ),
-        (
-            lambda: unequal_flat_example_minimizer(torch.eye(2, dtype=torch.float64), [3, 3], 0),
-            "target: expected σ_2 well below σ_1",
-        ),
     ],
 )
 def test_what_cannot_be_had_is_refused(make, message):

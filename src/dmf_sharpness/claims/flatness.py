@@ -76,9 +76,10 @@ def sufficient(table: pd.DataFrame) -> Iterator[Claim]:
 
 @judged_from("sharpness")
 def right_value(table: pd.DataFrame) -> Iterator[Claim]:
-    """Minimizers with equal products of a wrong value, which are not flat."""
+    """Minimizers with equal products of a wrong value: sharp ones and flat ones."""
     table = _factorization(table)
-    rows = table[_has_wrong_value(table)]
+    wrong = table[_has_wrong_value(table)]
+    rows = wrong[wrong.kind == "equal_sharp"]
     others = table[~_is_balanced(table) & ~_has_wrong_value(table)]
 
     def off(rows: pd.DataFrame) -> pd.Series:
@@ -88,7 +89,10 @@ def right_value(table: pd.DataFrame) -> Iterator[Claim]:
     yield judged(
         "C2.constant",
         origin="ours",
-        claim="The value matters: with all products x times the right one, λ_max was x² λ_flat.",
+        claim=(
+            "The value matters: minimizers exist with all products x times the right one and λ_max = "
+            "x² λ_flat, the most that such products allow."
+        ),
         statistic="relative difference of λ_max / λ_flat and x²",
         tolerance=EXACT,
         rows=rows,
@@ -96,6 +100,21 @@ def right_value(table: pd.DataFrame) -> Iterator[Claim]:
         control="the largest product as x where they are not equal",
         control_values=off(others),
     )
+    # At a flat minimizer a common value is at most √(L/2) times the right one (docs/flatness.md).
+    possible = wrong[1 + wrong.spectral_imbalance <= (wrong.depth / 2) ** 0.5]
+    flat = possible[possible.kind == "explicit"]
+    if len(flat):
+        yield judged(
+            "C2.another_value",
+            origin="ours",
+            claim="Nor is a wrong common value always sharp: flat with all products 1.05 to 1.2 p*.",
+            statistic=EXCESS,
+            tolerance=EXACT,
+            rows=flat,
+            values=flat.excess,
+            control="the construction of C2.constant, with common values as small as flatness allows",
+            control_values=possible[possible.kind == "equal_sharp"].excess,
+        )
 
 
 @judged_from("sharpness")
@@ -103,14 +122,14 @@ def not_necessary(table: pd.DataFrame) -> Iterator[Claim]:
     """Flat minimizers whose products are not equal."""
     table = _factorization(table)
     uneven = table[table.spectral_imbalance >= UNBALANCED]
-    made = uneven.kind.isin(["unequal_flat_example", "unequal_flat", "explicit"])
-    rows = uneven[made & ~_is_settled(uneven)]
+    made = uneven.kind.isin(["flat_unbalanced", "unequal_flat", "explicit"])
+    rows = uneven[made & ~_is_settled(uneven) & ~_has_wrong_value(uneven)]
     yield judged(
         "C2.necessity",
         origin="ours",
         claim=(
-            "For three and more matrix factors it is not necessary: flat with a "
-            "product off by 1 % and more."
+            "It is not necessary in general: three and more matrix factors, unequal singular values, "
+            "flat with a product off by 1 % and more."
         ),
         statistic=EXCESS,
         tolerance=EXACT,
@@ -322,20 +341,39 @@ def hundred(table: pd.DataFrame) -> Iterator[Claim]:
     """Flatness with Frobenius norms a factor of a hundred apart, if an experiment has such minimizers."""
     table = _factorization(table)
     apart = table.frobenius_imbalance >= FAR_APART
-    if not apart.any():
-        return
-    rows = table[_is_balanced(table) & apart]
-    yield judged(
-        "C5.hundred",
-        origin="ours",
-        claim="Up to a factor of 100 apart, and they are still flat.",
-        statistic=EXCESS,
-        tolerance=EXACT,
-        rows=rows,
-        values=rows.excess,
-        control="random minimizers, whose Frobenius norms are closer",
-        control_values=table[(table.kind == "random") & ~apart].excess,
-    )
+    random = table[(table.kind == "random") & ~apart]
+    live = table[apart & (table.kind == "flat_live")]
+    rows = table[_is_balanced(table) & apart & (table.kind != "flat_live")]
+    if len(rows):
+        yield judged(
+            "C5.hundred",
+            origin="ours",
+            claim=(
+                "A block of a layer that no layer writes to and no layer reads can be of any size: "
+                "Frobenius norms a factor of 100 apart, and still flat."
+            ),
+            statistic=EXCESS,
+            tolerance=EXACT,
+            rows=rows,
+            values=rows.excess,
+            control="random minimizers, whose Frobenius norms are closer",
+            control_values=random.excess,
+        )
+    if len(live):
+        yield judged(
+            "C5.live",
+            origin="ours",
+            claim=(
+                "Without such a block as well, from three factors on: all hidden widths the rank, so that "
+                "every unit is written and read, norms a factor of 100 and more apart, and flat."
+            ),
+            statistic=EXCESS,
+            tolerance=EXACT,
+            rows=live,
+            values=live.excess,
+            control="random minimizers, whose Frobenius norms are closer",
+            control_values=random[random.experiment.isin(live.experiment)].excess,
+        )
 
 
 @judged_from("studies/flattest")

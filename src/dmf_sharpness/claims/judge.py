@@ -11,6 +11,7 @@ from dmf_sharpness.claims import (  # noqa: F401
     exactness,
     flatness,
     landing,
+    necessity,
     regularized,
     trace,
 )

@@ -110,9 +110,14 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
     if narrow:
         yield from _bottleneck_problems(content, kinds)
     for k, network in enumerate(content["networks"]):
-        rank = len(target["singular_values"]) if "singular_values" in target else None
+        own = "singular_values" in network
+        if own and target["kind"] != "spectrum":
+            key = f"networks[{k}].singular_values"
+            yield f"{key}: expected with target.kind 'spectrum' only, got {target['kind']!r}"
+        values = (network if own else target).get("singular_values")
+        rank = None if values is None else len(values)
         yield from _network_problems(f"networks[{k}]", network, target["kind"], narrow, rank)
-        yield from _boundary_problems(f"networks[{k}].widths", network["widths"], kinds)
+        yield from _boundary_problems(f"networks[{k}].widths", network["widths"], kinds, values)
         yield from _size_problems(f"networks[{k}]", network["widths"], content)
 
     # Each study and each kind of minimizer.
@@ -131,7 +136,9 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"escape.recorded: expected a kind among the minimizers {kinds}, got {recorded!r}"
 
 
-def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) -> Iterator[str]:
+def _boundary_problems(
+    key: str, widths: Sequence[int], kinds: Sequence[str], values: Sequence[float] | None
+) -> Iterator[str]:
     """Faults of widths that do not suit the kinds at the boundary of the flatness condition."""
     hidden = widths[1:-1]
     if "equal_sharp" in kinds and (len(set(hidden)) > 1 or hidden[0] <= widths[0]):
@@ -139,13 +146,22 @@ def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) ->
             f"{key}: expected equal hidden widths above d_0 = {widths[0]} for kind "
             f"'equal_sharp', got {widths}"
         )
-    for kind, end in (("unequal_flat_example", min), ("unequal_flat", max)):
-        if kind in kinds and (len(hidden) < 2 or end(widths[0], widths[-1]) < 2):
-            ends = "both ends" if end is min else "one end"
-            yield (
-                f"{key}: expected depth 3 or more and {ends} of at least 2 for kind "
-                f"'{kind}', got {widths}"
-            )
+    rank = min(widths[0], widths[-1]) if values is None else len(values)
+    if "flat_live" in kinds and set(hidden) != {rank}:
+        yield (
+            f"{key}: expected hidden widths of {rank}, the target's rank, for kind 'flat_live', "
+            f"got {widths}"
+        )
+    if "unequal_flat" in kinds and (len(hidden) < 2 or max(widths[0], widths[-1]) < 2):
+        yield (
+            f"{key}: expected depth 3 or more and one end of at least 2 for kind 'unequal_flat', "
+            f"got {widths}"
+        )
+    if "flat_unbalanced" in kinds and _is_balance_necessary(widths, values):
+        yield (
+            f"{key}: expected widths and singular values with which flat minimizers need not be "
+            f"balanced, for kind 'flat_unbalanced', got {widths}"
+        )
     for kind, outer in (("underestimated", hidden[:1]), ("overestimated", [hidden[0], hidden[-1]])):
         if kind in kinds and (len(hidden) <= len(outer) or min(outer) < 2 or min(hidden) > 1):
             ends = (
@@ -155,6 +171,14 @@ def _boundary_problems(key: str, widths: Sequence[int], kinds: Sequence[str]) ->
                 f"{key}: expected depth {len(outer) + 2} or more, the {ends} of at least 2 and the "
                 f"least of 1 for kind '{kind}', got {widths}"
             )
+
+
+def _is_balance_necessary(widths: Sequence[int], values: Sequence[float] | None) -> bool:
+    """As ``dmf_sharpness.balance_is_necessary``, for these singular values or those of a Gaussian matrix."""
+    rank = min(widths[0], widths[-1]) if values is None else len(values)
+    equal = rank == 1 if values is None else min(values) >= (1 - 1e-9) * max(values)
+    ends = (widths[:2], widths[-2:])
+    return len(widths) == 3 or (equal and all(min(end) <= rank for end in ends))
 
 
 def _bottleneck_problems(content: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:

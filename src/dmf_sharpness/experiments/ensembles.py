@@ -17,10 +17,11 @@ from dmf_sharpness.minimizers.bottleneck import overestimated_minimizer, underes
 from dmf_sharpness.minimizers.counterexamples import (
     equal_sharp_minimizer,
     one_term_minimizer,
-    unequal_flat_example_minimizer,
 )
 from dmf_sharpness.minimizers.flat import equal_flat_minimizer, unequal_flat_minimizer
 from dmf_sharpness.minimizers.frames import best_approximation
+from dmf_sharpness.minimizers.live import flat_live_minimizer
+from dmf_sharpness.minimizers.necessity import flat_unbalanced_minimizer
 from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
 from dmf_sharpness.minimizers.targets import (
     Regression,
@@ -112,9 +113,11 @@ def regression_of(experiment: Experiment, network: int) -> Regression | None:
 
 def _target(experiment: Experiment, k: int, number: int) -> Tensor:
     seed = (experiment.seed, k, number)
-    rows, columns = experiment.networks[k].widths[-1], experiment.networks[k].widths[0]
-    if experiment.target.singular_values is not None:
-        return matrix_with_singular_values(rows, columns, experiment.target.singular_values, seed)
+    network = experiment.networks[k]
+    rows, columns = network.widths[-1], network.widths[0]
+    values = network.singular_values or experiment.target.singular_values
+    if values is not None:
+        return matrix_with_singular_values(rows, columns, values, seed)
     return gaussian_matrix(rows, columns, seed)
 
 
@@ -146,8 +149,10 @@ def _one_minimizer(
         case "equal_sharp":
             assert spec.product_ratio is not None
             return equal_sharp_minimizer(target, hidden, seed, spec.product_ratio)
-        case "unequal_flat_example":
-            return unequal_flat_example_minimizer(target, hidden, seed)
+        case "flat_live":
+            return flat_live_minimizer(target, hidden, seed)
+        case "flat_unbalanced":
+            return flat_unbalanced_minimizer(target, hidden, seed)
         case "equal_flat":
             return equal_flat_minimizer(target, hidden, seed, spec.spread)
         case "unequal_flat":

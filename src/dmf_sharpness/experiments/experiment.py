@@ -37,10 +37,18 @@ class TargetSpec:
 
 @dataclass(frozen=True)
 class Network:
-    """A network: its widths ``d_0 … d_L``, whether inputs are whitened, and factors if they are explicit."""
+    """A network: its widths ``d_0 … d_L``, and what is its own of the target.
+
+    Attributes:
+        widths: ``(d_0, …, d_L)``.
+        whitened: Whether the inputs are whitened.
+        singular_values: The singular values of this network's targets; None for those of all networks.
+        factors: ``W_1 … W_L``, if they are explicit.
+    """
 
     widths: tuple[int, ...]
     whitened: bool = False
+    singular_values: tuple[float, ...] | None = None
     factors: tuple[tuple[tuple[float, ...], ...], ...] | None = None
 
 

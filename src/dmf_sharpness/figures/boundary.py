@@ -73,7 +73,7 @@ def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     table = table[(table.depth > 2) & ~table.widths.str.match(r"1-.*-1$")]
     random = table[table.kind == "random"]
-    made = table[table.kind.isin(["unequal_flat_example", "unequal_flat"])]
+    made = table[table.kind.isin(["flat_unbalanced", "unequal_flat"])]
     example = table[(table.kind == "explicit") & (table.spectral_imbalance > 1e-2)]
     x = np.geomspace(1e-3, 10, 200)
     for depth, style_of_line in ((3, "-"), (6, ":")):

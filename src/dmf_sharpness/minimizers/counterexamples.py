@@ -1,8 +1,8 @@
-"""Counterexamples for the flatness condition: sharp with equal products, and flat with unequal ones.
+"""A counterexample for the flatness condition without its value: equal products, and not flat.
 
 The condition is that all spectral products ``p_i = ‖L_i‖₂‖R_i‖₂`` equal ``p* = ‖M‖₂^{1−1/L}``. It
-is sufficient for flatness. The first construction shows that the common value matters, and the
-second one that the condition is not necessary from three factors on.
+is sufficient for flatness; that the products equal each other is not. Counterexamples for the
+necessity of the condition are in :mod:`dmf_sharpness.minimizers.necessity`.
 """
 
 from collections.abc import Sequence
@@ -82,69 +82,6 @@ def _unwritten_of_norm(read: Tensor, output: Tensor, unwritten: Tensor, norm: fl
         return torch.zeros_like(read)  # the target already gives W_L this norm
     t = float(u @ torch.linalg.solve(remainder, u)) ** -0.5
     return t * torch.outer(u, unwritten)
-
-
-def unequal_flat_example_minimizer(
-    target: Tensor, widths: Sequence[int], seed: Seed
-) -> list[Tensor]:
-    """A flat minimizer with three or more factors whose spectral products are not all equal.
-
-    The factors are diagonal in the singular bases of ``M``. In the top singular direction every
-    factor has the entry ``s = ‖M‖₂^{1/L}``. In the second direction the last factor has ``τ s``
-    with ``τ > 1``, and all others have ``ε s``, where ``τ ε^{L−1} = σ_2/σ_1``. Hence
-    ``‖L_{L−1}‖₂‖R_{L−1}‖₂ = τ p*``. The eigenvalue of ``J Jᵀ`` at ``u_2 v_1ᵀ`` is
-    ``p*² (1 + τ² Σ_{k<L−1} ε^{2k})``, which stays below ``L p*²`` for ``τ`` up to nearly
-    ``√(L−1)``. So the minimizer is flat although the condition does not hold. At depth 2 no
-    ``τ > 1`` is possible.
-
-    Args:
-        target: ``M``, shape ``(d_L, d_0)``, float64, of rank 2 or more, with ``σ_2 < σ_1``.
-        widths: Two or more hidden widths, each at least the rank of ``M``.
-        seed: The seed for ``τ`` and for the frames of the hidden layers.
-
-    Returns:
-        ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``.
-
-    Raises:
-        TypeError: The target is not a float64 tensor.
-        ValueError: The target has rank 1, the depth is below 3, a width is below the rank, or
-            ``σ_2`` is so close to ``σ_1`` that no ``τ > 1`` is possible.
-    """
-    # Arguments.
-    rank = check_request(target, widths)
-    depth = len(widths) + 1
-    if depth < 3:
-        raise ValueError(f"widths: expected at least two hidden widths, got {list(widths)}")
-    if rank < 2:
-        raise ValueError("target: expected rank 2 or more, got 1")
-    rng = np.random.default_rng(seed)
-    singular_values = torch.linalg.svdvals(target)[:rank]
-    share = float(singular_values[1] / singular_values[0])
-
-    # The eigenvalue at u_2 v_1ᵀ in units of p*².
-    def curvature(tau: float) -> float:
-        epsilon = (share / tau) ** (1 / (depth - 1))
-        return 1 + tau**2 * sum(epsilon ** (2 * k) for k in range(depth - 1))
-
-    # The largest τ for which this eigenvalue is at most 0.999 L, by bisection, and a random one below it.
-    low, high = 1.0, float(depth - 1) ** 0.5
-    if curvature(low) >= 0.999 * depth:
-        raise ValueError(
-            f"target: expected σ_2 well below σ_1, so that τ > 1 leaves it flat, got {share:.3g} σ_1"
-        )
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if curvature(middle) < 0.999 * depth else (low, middle)
-    tau = 1 + (low - 1) * float(rng.uniform(0.3, 1.0))
-    epsilon = (share / tau) ** (1 / (depth - 1))
-
-    # The diagonal factors, brought from the singular bases and frames to the standard basis.
-    signal = singular_values ** (1 / depth)
-    diagonals = [signal.clone() for _ in range(depth)]
-    for i, diagonal in enumerate(diagonals):
-        diagonal[1] = signal[0] * (tau if i == depth - 1 else epsilon)
-    cores = diagonal_cores(target, widths, diagonals)
-    return checked(in_frames(cores, frames_of(target, widths, rng)), target)
 
 
 def one_term_minimizer(target: Tensor, widths: Sequence[int], seed: Seed) -> list[Tensor]:
