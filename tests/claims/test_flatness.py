@@ -9,6 +9,7 @@ from dmf_sharpness.claims.judge import judge
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.minimizers.basic import random_minimizer
 from dmf_sharpness.minimizers.flat import equal_flat_minimizer, unequal_flat_minimizer
+from dmf_sharpness.minimizers.targets import matrix_with_singular_values
 from dmf_sharpness.studies.run import run
 from tests.helpers import ensemble_of
 
@@ -31,6 +32,11 @@ STUDIES = {
         StudySpec(steps=300),
     ),
     "convexity": ([(3, 4, 3), (2, 3, 3, 2)], [RANDOM, FAR], StudySpec(steps=300)),
+    "unbalanced": (
+        [(2, 2, 3, 2), (3, 2, 2, 3), (2, 2, 3, 3), (2, 3, 3, 2, 2)],
+        [RANDOM, RANDOM],
+        StudySpec(steps=120, product_ratios=(1.05,)),
+    ),
     "regularized": (
         [(1, 3, 3, 1), (3, 4, 2)],
         [RANDOM],
@@ -39,12 +45,32 @@ STUDIES = {
 }
 
 
+def of_rank_2(widths, count):
+    """Targets of rank 2, the first with equal singular values, the second with unequal ones."""
+    spectra = [[1.5, 1.5], [1.5, 0.6]][:count]
+    return [
+        matrix_with_singular_values(widths[-1], widths[0], values, k)
+        for k, values in enumerate(spectra)
+    ]
+
+
+TARGETS = {"unbalanced": of_rank_2}
+"""The targets of a study; the others have Gaussian ones."""
+
+
 @pytest.fixture(scope="module")
 def tables():
     made = {}
     for name, (networks, makers, spec) in STUDIES.items():
         made[name] = run(
-            name, [ensemble_of(k, widths, makers) for k, widths in enumerate(networks)], spec
+            name,
+            [
+                ensemble_of(
+                    k, widths, makers, TARGETS.get(name, lambda *_: ())(widths, len(makers))
+                )
+                for k, widths in enumerate(networks)
+            ],
+            spec,
         )
     # The controls of the searches are searches on other networks, from flat minimizers with unequal products.
     matrices = [ensemble_of(2, (2, 3, 4, 3, 2), [UNEQUAL, UNEQUAL])]
@@ -65,6 +91,7 @@ def test_every_row_holds_and_its_control_fails(tables):
     assert set(result) == {
         "C1.paths", "C3.search", "C3.tight", "C4.search", "C4.tight",
         "C2.bound", "C2.attained", "C2.convex", "C2.convex_attained", "C5.path", "C5.spectral",
+        "C2.necessary", "C2.not_necessary", "C2.forced",
         "E.spectrum", "E.constant", "E.norms", "E.least", "E.least_attained", "E.collapse",
     }  # fmt: skip
     assert set(result.values()) == {("holds", "fails")}
@@ -75,6 +102,10 @@ def test_every_row_holds_and_its_control_fails(tables):
     [
         ("necessity", "found_excess", -1.0, "C3.search"),
         ("necessity", "end_excess", 9.0, "C3.tight"),
+        ("unbalanced", "found_excess", 0.0, "C2.necessary"),
+        ("unbalanced", "end_excess", 0.1, "C2.forced"),
+        ("unbalanced", "unbalanced_excess", 1e-9, "C2.not_necessary"),
+        ("unbalanced", "product", 1.001, "C2.not_necessary"),
         ("paths", "sharpness", 1.0, "C1.paths"),
         ("flattest", "least_ratio", 1 - 1e-9, "C2.bound"),
         ("convexity", "defect", 1e-6, "C2.convex"),

@@ -34,6 +34,12 @@ def sharpness() -> pd.DataFrame:
         scaled["excess"] = (1 + scaled.spectral_imbalance) ** 2 - 1
         scaled["frobenius_imbalance"], scaled["product_spread"] = 1.5, 0.0
         parts = [random, flat, scaled]
+        if depth == 3:
+            other = pd.DataFrame({"kind": "explicit", "spectral_imbalance": [0.05, 0.15]})
+            other["excess"], other["product_spread"], other["frobenius_imbalance"] = 0.0, 0.0, 2.0
+            live = pd.DataFrame({"kind": "flat_live", "frobenius_imbalance": [100.0, 150.0, 200.0]})
+            live["spectral_imbalance"], live["excess"], live["product_spread"] = 1e-15, 1e-15, 0.0
+            parts += [other, live]
         if depth in (3, 6):
             kinds = ["flat_unbalanced"] * (n - 1) + ["explicit"]
             uneven = pd.DataFrame({"kind": kinds, "spectral_imbalance": 10 ** spread(n, -1.9, 0)})
@@ -282,3 +288,23 @@ def tables() -> Tables:
         landscape=landscape(),
         studies={name: globals()[name]() for name in catalog.studies() if name in globals()},
     )
+
+
+def unbalanced() -> pd.DataFrame:
+    """Three grids of networks, two of which have the corner where balance is necessary."""
+    rows = []
+    for rank, share in ((1, 1.0), (2, 1.0), (2, 0.4)):
+        for widths in product((rank, rank + 1), repeat=4):
+            ends = (widths[:2], widths[2:])
+            necessary = share == 1 and all(rank in end for end in ends)
+            rows.append(
+                {
+                    "depth": 3,
+                    "widths": "-".join(map(str, widths)),
+                    "rank": rank,
+                    "least_share": share,
+                    "necessary": necessary,
+                    "unbalanced_excess": 0.0024 if necessary else 1e-15,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -12,11 +12,13 @@ FIGURE = FigureInputs(
     of="factorization",
     caption=(
         "Spectral against Frobenius balance. Minimizers whose spectral products are equal are "
-        "flat (blue; C2: to {C2.value} over {C2.n}) and can have Frobenius norms a factor of 100 "
-        "apart (C5.frobenius: flat to {C5.frobenius.value} over {C5.frobenius.n} with a factor of "
-        "1.2 and more). From three matrix factors on minimizers can be flat though their spectral "
-        "products are not equal (orange, ours; C2.necessity: {C2.necessity.n} of them). Grey, "
-        "random minimizers, which are not flat."
+        "flat (blue; C2: to {C2.value} over {C2.n}) and can have Frobenius norms far apart "
+        "(C5.frobenius: flat to {C5.frobenius.value} over {C5.frobenius.n} with a factor of 1.2 and "
+        "more). A factor of 100 comes from a block of one layer that no other layer writes to or reads "
+        "(C5.hundred), or, rings, from a single weak singular value of the target, with every hidden unit "
+        "written and read (C5.live). From three matrix factors on minimizers can be "
+        "flat, for most targets and widths, though their spectral products are not equal (orange, ours; "
+        "C2.necessity: {C2.necessity.n} of them). Grey, random minimizers, which are not flat."
     ),
 )
 
@@ -29,12 +31,13 @@ def draw(tables: Tables) -> Figure:
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     flat = table.excess.abs() <= EXACT
     equal = table.spectral_imbalance <= style.ROUNDING
+    live = table.kind == "flat_live"
     figure = style.new_figure(ratio=0.85)
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1]})
     layers = (
         (above, table[~flat & (table.kind == "random")], style.OTHER, "o", "random, not flat"),
-        (above, table[flat & ~equal], style.UNSTABLE, "D", r"flat, products unequal ($L \geq 3$)"),
-        (below, table[flat & equal], style.STABLE, "o", "flat, products equal"),
+        (above, table[flat & ~equal], style.UNSTABLE, "D", r"flat, not balanced ($L \geq 3$)"),
+        (below, table[flat & equal & ~live], style.STABLE, "o", "flat, balanced"),
     )
     for axes, rows, colour, marker, label in layers:
         axes.scatter(
@@ -47,7 +50,16 @@ def draw(tables: Tables) -> Figure:
             edgecolors="white",
             label=label,
         )
-    above.set(yscale="log", xscale="log", xlim=(0.9, 130), ylim=(4e-3, 10))
+    below.scatter(
+        table[live].frobenius_imbalance,
+        table[live].spectral_imbalance.clip(lower=FLOOR),
+        facecolors="none",
+        edgecolors=style.THEORY,
+        s=12,
+        linewidths=0.6,
+        label="the same, every hidden unit used",
+    )
+    above.set(yscale="log", xscale="log", xlim=(0.9, 300), ylim=(4e-3, 10))
     below.set(
         yscale="log",
         ylim=(FLOOR / 3, 1e-13),

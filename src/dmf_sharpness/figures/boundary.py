@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dmf_sharpness.claims.tolerances import EXACT
 from dmf_sharpness.experiments.catalog import FigureInputs
 from dmf_sharpness.figures import style
 from dmf_sharpness.figures.tables import Tables
@@ -16,13 +17,15 @@ FIGURE = FigureInputs(
     of="factorization",
     caption=(
         "Where the condition of equal spectral products stops; both are ours. Left, it is not "
-        "sufficient without the right value: with all products x times that value the sharpness "
-        "is x² λ_flat (C2.constant: to {C2.constant.value} over {C2.constant.n}). Right, it is in "
-        "general not necessary for three matrix factors and more: flat minimizers (orange) with products "
-        "far from equal (C2.necessity: flat to {C2.necessity.value} over {C2.necessity.n}); the "
-        "star is a counter-example of three diagonal 2 × 2 factors. Grey, random "
-        "minimizers of the same depths; the lines are the excess that such an imbalance would "
-        "force in scalars."
+        "sufficient without the right value: minimizers exist with all products x times that value "
+        "and the sharpness x² λ_flat, the most that such products allow (C2.constant: to "
+        "{C2.constant.value} over {C2.constant.n}). But a wrong value can be flat: crosses, all products "
+        "1.05 to 1.2 times the right value (C2.another_value). Right, "
+        "it is not necessary in general from three matrix factors on: flat minimizers (orange) with "
+        "products far from equal (C2.necessity: flat to {C2.necessity.value} over {C2.necessity.n}, "
+        "targets of unequal singular values); the star is three diagonal 2 × 2 factors. Grey, random "
+        "minimizers of the same depths; the lines are the excess that such an imbalance would force in "
+        "scalars."
     ),
 )
 
@@ -31,12 +34,14 @@ FLOOR = 1e-16
 
 
 def draw(tables: Tables) -> Figure:
-    """Left, equal products of a wrong value are not sufficient; right, they are not necessary."""
+    """Left, equal products are not sufficient without their value; right, they are not necessary."""
     table = tables.sharpness[tables.sharpness.flat_sharpness.notna()]
     figure, (left, right) = style.new_panels(2, ratio=0.72)
     palette = style.depth_colours(table.depth)
 
     equal = table[(table.product_spread <= style.ROUNDING) & (table.spectral_imbalance > 1e-6)]
+    is_flat = equal.excess.abs() <= EXACT
+    flat, equal = equal[is_flat], equal[~is_flat]
     x = np.geomspace(1, 4, 100)
     left.plot(x, x**2, color=style.THEORY, linewidth=0.7, zorder=0, label="$x^2$")
     for depth in sorted(int(depth) for depth in equal.depth.unique()):
@@ -51,6 +56,15 @@ def draw(tables: Tables) -> Figure:
             label=f"$L={depth}$",
         )
     left.plot(1, 1, marker="o", markersize=5, color=style.STABLE, linestyle="none", label="flat")
+    left.plot(
+        1 + flat.spectral_imbalance,
+        1 + flat.excess,
+        marker="x",
+        color=style.STABLE,
+        linestyle="none",
+        markersize=4,
+        label="flat, $x \\neq 1$",
+    )
     ticks = [1, 1.5, 2, 3, 4]
     left.set(
         xscale="log",
@@ -74,7 +88,7 @@ def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
     table = table[(table.depth > 2) & ~table.widths.str.match(r"1-.*-1$")]
     random = table[table.kind == "random"]
     made = table[table.kind.isin(["flat_unbalanced", "unequal_flat"])]
-    example = table[(table.kind == "explicit") & (table.spectral_imbalance > 1e-2)]
+    example = table[(table.kind == "explicit") & (table.product_spread > 1e-2)]
     x = np.geomspace(1e-3, 10, 200)
     for depth, style_of_line in ((3, "-"), (6, ":")):
         bound = least_excess(1 + x, depth)
@@ -114,7 +128,7 @@ def _draw_unnecessary(axes: Axes, tables: Tables) -> None:
         yscale="log",
         xlim=(2e-3, 10),
         ylim=(FLOOR / 5, 100),
-        title="not necessary: three matrix factors and more",
+        title="not necessary in general from depth 3 on",
         xlabel=r"spectral imbalance $\max_i |x_i - 1|$",
         ylabel=r"excess $\lambda_{\max}/\lambda_{\mathrm{flat}} - 1$",
     )

@@ -60,10 +60,33 @@ class Held:
     Attributes:
         layer: ``i``, from 1 to ``L``.
         value: The value of ``x_i``, positive.
+        pair: Unit vectors ``(u, v)``, shapes ``(d_L,)`` and ``(d_0,)``. With them ``‖L_iᵀu‖‖R_i v‖`` is
+            held in place of ``‖L_i‖₂‖R_i‖₂``, which is then at least as large. A search that holds the
+            norms themselves tends to end with the singular vectors that it started with.
     """
 
     layer: int
     value: float
+    pair: tuple[Tensor, Tensor] | None = None
+
+    def product(self, factors: Factors) -> Tensor:
+        """The relative product that is held, at any factors."""
+        if self.pair is None:
+            return relative_products(factors)[self.layer - 1]
+        u, v = self.pair
+        left = torch.linalg.vector_norm(left_factors(factors)[self.layer - 1].mT @ u)
+        right = torch.linalg.vector_norm(right_factors(factors)[self.layer - 1] @ v)
+        norm = torch.linalg.matrix_norm(end_to_end(factors), ord=2)
+        return left * right / norm ** (1 - 1 / len(factors))
+
+    def directions(self, factors: Factors) -> tuple[Tensor, Tensor]:
+        """Unit vectors along ``R_i v`` and ``L_iᵀu``, with top singular vectors if there is no pair."""
+        L, R = left_factors(factors)[self.layer - 1], right_factors(factors)[self.layer - 1]
+        if self.pair is None:
+            return torch.linalg.svd(R)[0][:, 0], torch.linalg.svd(L)[2][0]
+        u, v = self.pair
+        a, b = R @ v, L.mT @ u
+        return a / torch.linalg.vector_norm(a), b / torch.linalg.vector_norm(b)
 
 
 def with_product(factors: Factors, held: Held) -> list[Tensor]:
@@ -73,7 +96,7 @@ def with_product(factors: Factors, held: Held) -> list[Tensor]:
     the gauge is applied to ``W_{L−1}`` and ``W_L`` instead, where it multiplies ``x_L`` by ``c``.
     """
     W, i = list(factors), held.layer
-    x = relative_products(W)[i - 1]
+    x = held.product(W)
     if i < len(W):
         c = x / held.value
         W[i - 1], W[i] = c * W[i - 1], W[i] / c
@@ -120,7 +143,8 @@ def held_gradient(factors: Factors, gradient: list[Tensor], held: Held) -> list[
     """The gradient with ``x_i`` held, from the gradient without it, at factors where ``x_i`` has its value.
 
     A gauge ``exp(A)`` changes ``log x_i`` by ``aᵀA_{i−1}a − bᵀA_ib`` to first order, where ``a`` is the
-    top left singular vector of ``R_i`` and ``b`` the top right one of ``L_i``. The scalar gauge of
+    top left singular vector of ``R_i`` and ``b`` the top right one of ``L_i``, or the directions of the
+    images of a pair. The scalar gauge of
     :func:`with_product` then follows. It changes ``log x_i`` back, and ``log λ_max`` in proportion to
     the trace of the gradient at its layer.
 
@@ -132,11 +156,10 @@ def held_gradient(factors: Factors, gradient: list[Tensor], held: Held) -> list[
     i, held_gauged = held.layer, list(gradient)
     last = i == len(factors)
     slope = -gradient[-1].trace() if last else gradient[i - 1].trace()
+    a, b = held.directions(factors)
     if i > 1:
-        a = torch.linalg.svd(right_factors(factors)[i - 1])[0][:, 0]
         held_gauged[i - 2] = held_gauged[i - 2] + slope * torch.outer(a, a)
     if not last:
-        b = torch.linalg.svd(left_factors(factors)[i - 1])[2][0]
         held_gauged[i - 1] = held_gauged[i - 1] - slope * torch.outer(b, b)
     return held_gauged
 
