@@ -79,7 +79,9 @@ def right_value(table: pd.DataFrame) -> Iterator[Claim]:
     """Minimizers with equal products of a wrong value: sharp ones and flat ones."""
     table = _factorization(table)
     wrong = table[_has_wrong_value(table)]
-    rows = wrong[wrong.kind == "equal_sharp"]
+    # At a flat minimizer a common value is at most √(L/2) times the right one (docs/flatness.md).
+    may_be_flat = 1 + wrong.spectral_imbalance <= (wrong.depth / 2) ** 0.5
+    rows = wrong[(wrong.kind == "equal_sharp") | ~may_be_flat]
     others = table[~_is_balanced(table) & ~_has_wrong_value(table)]
 
     def off(rows: pd.DataFrame) -> pd.Series:
@@ -100,8 +102,7 @@ def right_value(table: pd.DataFrame) -> Iterator[Claim]:
         control="the largest product as x where they are not equal",
         control_values=off(others),
     )
-    # At a flat minimizer a common value is at most √(L/2) times the right one (docs/flatness.md).
-    possible = wrong[1 + wrong.spectral_imbalance <= (wrong.depth / 2) ** 0.5]
+    possible = wrong[may_be_flat]
     flat = possible[possible.kind == "explicit"]
     if len(flat):
         yield judged(
@@ -112,7 +113,7 @@ def right_value(table: pd.DataFrame) -> Iterator[Claim]:
             tolerance=EXACT,
             rows=flat,
             values=flat.excess,
-            control="the construction of C2.constant, with common values as small as flatness allows",
+            control="other minimizers with common values in the range that flatness allows",
             control_values=possible[possible.kind == "equal_sharp"].excess,
         )
 
@@ -341,7 +342,7 @@ def hundred(table: pd.DataFrame) -> Iterator[Claim]:
     """Flatness with Frobenius norms a factor of a hundred apart, if an experiment has such minimizers."""
     table = _factorization(table)
     apart = table.frobenius_imbalance >= FAR_APART
-    random = table[(table.kind == "random") & ~apart]
+    random = table[(table.kind == "random") & ~_is_balanced(table) & ~apart]
     live = table[apart & (table.kind == "flat_live")]
     rows = table[_is_balanced(table) & apart & (table.kind != "flat_live")]
     if len(rows):
@@ -356,7 +357,7 @@ def hundred(table: pd.DataFrame) -> Iterator[Claim]:
             tolerance=EXACT,
             rows=rows,
             values=rows.excess,
-            control="random minimizers, whose Frobenius norms are closer",
+            control="unbalanced random minimizers, whose Frobenius norms are closer",
             control_values=random.excess,
         )
     if len(live):
@@ -371,7 +372,7 @@ def hundred(table: pd.DataFrame) -> Iterator[Claim]:
             tolerance=EXACT,
             rows=live,
             values=live.excess,
-            control="random minimizers, whose Frobenius norms are closer",
+            control="unbalanced random minimizers, whose Frobenius norms are closer",
             control_values=random[random.experiment.isin(live.experiment)].excess,
         )
 
