@@ -152,6 +152,14 @@ def test_a_library_of_other_sources_than_those_beside_it_is_not_used(tmp_path):
         assert_replaced(answer, kernel, "built of other sources than the _kernels.c, _lanes.h")
 
 
+@pytest.mark.skipif(KERNEL is None, reason="no compiler when the package was installed")
+def test_kernels_that_were_built_are_used():
+    """Most tests of them are skipped where they are not available, which must have a reason."""
+    assert lanes.available()
+    assert lanes.engine_name() == "compiled"
+    assert lanes.loaded_library() is lanes.library()
+
+
 @built
 def test_a_library_without_sources_beside_it_is_used(tmp_path):
     """As in an installation that brings the library only."""

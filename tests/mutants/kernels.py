@@ -1,5 +1,6 @@
 """Mutants of the kernels in C: one replacement each, compiled into a library of its own."""
 
+import random
 import subprocess
 import tempfile
 from pathlib import Path
@@ -168,12 +169,18 @@ def _called(command):
         raise SystemExit(f"expected C that compiles, got:\n{done.stderr}")
 
 
-def outcomes(tests, budget):
-    """The outcome of every mutant of the kernels, with ``budget`` seconds of the tests that call them."""
+def outcomes(files, tests, budget, count, seed):
+    """The outcomes of mutants of the kernels, ``count`` per file drawn at random, or all of them if 0.
+
+    Each runs under the tests that call the file's code, as many as ``budget`` seconds take.
+    """
     found = []
     with tempfile.TemporaryDirectory() as whole:
         built(Path(whole), Path(whole), "_lanes.h")
-        for name, replacements in KERNELS.items():
+        for name in files:
+            replacements = KERNELS[name]
+            if 0 < count < len(replacements):
+                replacements = random.Random(f"{seed} {name}").sample(replacements, count)
             names, seconds = within(tests, CALLERS[name], budget)
             for was, becomes in [("", ""), *replacements]:
                 with tempfile.TemporaryDirectory() as folder:
