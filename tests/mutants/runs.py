@@ -1,6 +1,7 @@
 """Tests under a mutant, in a forked process, and the record of which test calls which function."""
 
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -35,6 +36,12 @@ class Test:
     name: str
     seconds: float
     calls: frozenset[str]
+
+    def calls_into(self, file, name):
+        """Whether it calls a function of a file of the package; without a name, any function."""
+        if name:
+            return f"{file}:{name}" in self.calls
+        return any(call.startswith(f"{file}:") for call in self.calls)
 
 
 def forked(work, seconds=None):
@@ -83,7 +90,7 @@ def recorded(files, cache):
     """The tests of some files, with what they call; from the cache where a file's text is the same."""
     known = json.loads(cache.read_text()) if cache.exists() else {}
     for file in files:
-        stamp = f"{(ROOT / file).stat().st_mtime_ns}"
+        stamp = hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
         if known.get(file, {}).get("stamp") == stamp:
             continue
         answer = Path(tempfile.mkdtemp()) / "answer"
