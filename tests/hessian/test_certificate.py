@@ -53,6 +53,10 @@ def test_the_residual_of_any_matrix_and_value(widths, data):
         assert eigenmatrix_residual(factors, Y, value, root) == pytest.approx(expected, rel=1e-12)
         P, Q = torch.eye(widths[-1]).double(), Y.mT
         assert low_rank_residual(factors, P, Q, value, root) == pytest.approx(expected, rel=1e-12)
+    small = [1e-2 * W for W in factors]
+    for value in (1e-9, 1e3):  # the residual is relative however small the eigenvalue is
+        scaled = eigenmatrix_residual(small, Y, value * 1e-4 ** (len(widths) - 2), root)
+        assert scaled == pytest.approx(expected_residual(hessian, J, Y, value), rel=1e-12)
     image = (2 * J @ J.mT @ Y.reshape(-1)).reshape(Y.shape)
     U, values, V = defect_low_rank(chain(factors, root), P, Q, 17.0)
     torch.testing.assert_close((U * values) @ V.mT, image - 17 * Y)
@@ -167,3 +171,13 @@ def test_the_upper_bound_is_the_sum_of_the_largest_eigenvalues():
     assert s.upper_bound == pytest.approx(expected, rel=1e-12)
     scaled = dmf.sharpness([2.0**150 * W for W in factors], input_root=root)
     assert scaled.upper_bound == pytest.approx(2.0**600 * expected, rel=1e-12)
+
+
+def test_results_are_shown_and_compared_by_their_values():
+    """And not by the factors, which may be large, and which do not compare to a truth value."""
+    factors = random_point((4, 5, 6, 3), 1)
+    one, two = dmf.sharpness(factors), dmf.sharpness([W.clone() for W in factors])
+    assert one == two
+    assert one != dmf.sharpness([2 * W for W in factors])
+    assert "tensor" not in repr(one)
+    assert repr(one).startswith(f"Sharpness(value={one.value!r}, residual=")
