@@ -258,6 +258,25 @@ def orbits() -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def flattest() -> pd.DataFrame:
+    """Searches that end balanced at depth 2 and for scalars, and some that do not with more factors."""
+    frames = []
+    for depth, widths, ends in (
+        (2, "3-4-3", -9),
+        (4, "1-2-2-2-1", -8),
+        (3, "2-4-4-3", -5),
+        (5, "2-3-3-3-3-2", -0.5),
+    ):
+        imbalance = 10 ** spread(20, ends - 3, min(ends + 4, 0), depth / 7)
+        start = 10 ** spread(20, -0.5, 1.2, depth / 5)
+        frames.append(
+            pd.DataFrame({"start_imbalance": start, "imbalance": imbalance}).assign(
+                depth=depth, widths=widths, end_ratio=1.0
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
 def benchmark() -> pd.DataFrame:
     """Three tools, one of them inaccurate, on square networks and on others."""
     frames = []
