@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.minimizers.basic import random_minimizer
-from dmf_sharpness.studies.threshold import _leaves, predicted_threshold, study
+from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
+from dmf_sharpness.network.balance import flat_sharpness
+from dmf_sharpness.network.tangent import retracted
+from dmf_sharpness.studies.common import random_directions, sites_of
+from dmf_sharpness.studies.threshold import RADIUS, _leaves, predicted_threshold, study
 from tests.helpers import ensemble_of
 
 NAN = math.nan
@@ -55,3 +60,20 @@ def test_every_bisection_has_a_bracket_of_its_own_and_finds_the_limit():
     expected = {0.0: [2.0], 0.5: [3.0, 1.5]}
     for momentum, rows in table.groupby("momentum"):
         assert sorted(rows.predicted.unique(), reverse=True) == expected[momentum]
+
+
+def far_from_flat(M, widths, seed):
+    return minimizer_with_sharpness(M, widths, 2.5 * flat_sharpness(M, len(widths) + 1), seed)
+
+
+def test_the_measured_limit_is_that_of_the_minimizer_next_to_the_start():
+    ensemble = ensemble_of(0, (3, 4, 4, 2), [far_from_flat] * 4)
+    spec = StudySpec(steps=1000, momenta=(0.0,))
+    table = study(ensemble, spec)
+    sites = sites_of(ensemble)
+    size = RADIUS * torch.linalg.vector_norm(sites.centre, dim=1, keepdim=True)
+    shift = size * random_directions(*sites.centre.shape, [spec.seed, 0])
+    near = retracted(sites.factors(sites.centre + shift), ensemble.problem)
+    measured = torch.from_numpy(table.threshold.to_numpy()) / 2 - 1
+    expected = sites.closed_form / sharpness(near).value - 1
+    assert (measured - expected).abs().max() < 0.1 * measured.abs().max()

@@ -30,7 +30,8 @@ RADIUS = 1e-7
 """Runs start at this distance from the minimizer, relative to its norm, in a random direction.
 
 The part of it along the set of minimizers stays, and the sharpness there is another one: relative to the
-sharpness of the minimizer it differs by about this amount, and so does the threshold that is measured.
+sharpness of the minimizer it differs by about this amount. This, and not the bisection, limits how well the
+threshold of the minimizer itself is measured.
 """
 ESCAPED, RETURNED = 3.0, 0.1
 """A run has escaped when its component along ``v_1`` was this many times ``(1 + β)/(1 − β)`` that of its
