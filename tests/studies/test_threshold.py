@@ -74,6 +74,6 @@ def test_the_measured_limit_is_that_of_the_minimizer_next_to_the_start():
     size = RADIUS * torch.linalg.vector_norm(sites.centre, dim=1, keepdim=True)
     shift = size * random_directions(*sites.centre.shape, [spec.seed, 0])
     near = retracted(sites.factors(sites.centre + shift), ensemble.problem)
-    measured = torch.from_numpy(table.threshold.to_numpy()) / 2 - 1
+    measured = torch.tensor(table.threshold.tolist(), dtype=torch.float64) / 2 - 1
     expected = sites.closed_form / sharpness(near).value - 1
     assert (measured - expected).abs().max() < 0.1 * measured.abs().max()
