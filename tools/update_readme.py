@@ -27,7 +27,7 @@ def main() -> None:
         nargs=2,
         type=Path,
         metavar=("TABLE", "PAGE"),
-        help="the table of the study landing, and the page on the landing law to update",
+        help="the table of the study landing, if it exists, and the page on the landing law to update",
     )
     args = parser.parse_args()
     rows = read_ledger(args.claims)
@@ -38,7 +38,7 @@ def main() -> None:
         measured, _ = read_table(args.benchmark, "benchmark")
         tables["bench"] = benchmark_tables.to_short_markdown(measured)
     _update(args.readme, tables)
-    if args.landings is not None:
+    if args.landings is not None and args.landings[0].exists():
         source, page = args.landings
         landings, _ = read_table(source, "study_landing")
         _update(page, {"misses": landing_misses.to_markdown(landings)})
