@@ -1,0 +1,98 @@
+"""Values and controls of rows on tables of a few lines, by hand; a control fails with wrong formulas too."""
+
+import pandas as pd
+import pytest
+
+from dmf_sharpness.claims import escape, exactness
+
+
+def table(**columns):
+    """Rows of different problems of one experiment."""
+    count = len(next(iter(columns.values())))
+    given = {"experiment": "e", "network": 0, "problem": range(count)}
+    return pd.DataFrame({**given, **columns})
+
+
+def rows(judge, frame):
+    return {claim.id: claim for claim in judge(frame)}
+
+
+def numbers(claim):
+    return claim.value, claim.n, claim.control.value, claim.control.n
+
+
+def test_limits_of_stability():
+    frame = table(
+        momentum=[0, 0, 0, 0.5, 0.5],
+        threshold=[2.001, 1.9, 2.0, 3.1, 1.4],
+        predicted=[2.0, 2.0, 2.0, 3.0, 1.5],
+        sharpness_ratio=[1.0, 1.5, 2.0, 3.0, 3.0],
+    )
+    claim = rows(escape.threshold, frame)["C6.threshold"]
+    control = (abs(1.9 / 3 - 1) + abs(2 / 4 - 1)) / 2
+    assert numbers(claim) == pytest.approx((0.05, 3, control, 2))
+    claim = rows(escape.threshold_with_momentum, frame)["C6.momentum"]
+    assert numbers(claim) == pytest.approx((0.1 / 1.5, 2, (0.55 + 0.3) / 2, 2))
+
+
+def test_runs_that_leave_and_runs_that_return():
+    frame = table(
+        step_ratio=[1.1, 1.2, 0.9, 0.8, 1.0],
+        radius=[1e-3, 1e-9, 1e-3, 1e-9, 1.0],
+        escaped=[True, False, False, True, False],
+        outcome=["landed", "undecided", "returned", "landed", "undecided"],
+    )
+    leaves = rows(escape.leaves, frame)["C6.escape"]
+    assert numbers(leaves) == (1.0, 2, 0.5, 2)
+    assert leaves.control.share == 0.5
+    returns = rows(escape.returns, frame)["C6.return"]
+    assert numbers(returns) == (1.0, 2, 1.0, 2)
+    assert "1.1 to 1.2" in leaves.claim
+    assert "1e-09" in leaves.claim
+    assert "0.8 to 0.9" in returns.claim
+    assert "1e-03" in returns.claim
+
+
+SHARPNESS = {
+    "sharpness": [2.0, 3.3, 5.0, 7.0],
+    "oracle_sharpness": [2.0, 3.0, 4.0, 7.0],
+    "control_sharpness": [2.0, 2.4, 6.0, 3.5],
+    "flat_sharpness": [2.0, 2.0, 2.0, float("nan")],
+    "excess": [0.0, 0.5, 1.0, float("nan")],
+}
+
+
+def test_the_closed_form_everywhere_and_where_it_is_not_flat():
+    found = rows(exactness.closed_form, table(**SHARPNESS))
+    assert numbers(found["C1.sharpness"]) == pytest.approx((0.25, 3, (0.2 + 0.5) / 2, 2))
+    assert numbers(found["C1.any"]) == pytest.approx((0.25, 2, (0.2 + 0.5) / 2, 2))
+    data = rows(exactness.closed_form_on_data, table(**SHARPNESS))["C1.data"]
+    assert numbers(data) == pytest.approx((0.0, 1, 0.5, 1))
+
+
+def test_the_closed_form_along_paths():
+    claim = rows(exactness.along_paths, table(**SHARPNESS))["C1.paths"]
+    assert numbers(claim) == pytest.approx((0.25, 4, (1 / 3 + 1 / 2) / 2, 2))
+
+
+def test_both_bounds():
+    """``λ_flat = 4`` at depth 2 and 6 at depth 3, with largest relative products and mean squares minus 1."""
+    frame = table(
+        flat_sharpness=[4.0, 6.0],
+        depth=[2, 3],
+        largest_product=[1.5, 2.0],
+        balance_excess=[0.625, 1.0],
+        oracle_sharpness=[4.0, 13.0],
+        spectral_imbalance=[3.0, 4.0],
+        widths=["2-3-2", "2-3-3-2"],
+        kind=["random", "one_term"],
+    )
+    found = rows(exactness.bounds, frame)
+    # The bounds are 4.5 and 6.5, 8 and 12: the first is violated below, the second above.
+    violated = [4.5 / 4 - 1, 13 / 12 - 1]
+    exchanged = [6.5 / 4 - 1, 13 / 8 - 1]
+    both = found["C1.bounds"]
+    assert numbers(both) == pytest.approx((max(violated), 2, sum(exchanged) / 2, 2))
+    below, above = found["C1.bounds_upper"], found["C1.bounds_lower"]
+    assert numbers(below) == pytest.approx((6.5 / 4 - 1, 1, 12 / 13 - 1, 1))
+    assert numbers(above) == pytest.approx((13 / 8 - 1, 1, 4 / 4.5 - 1, 1))
