@@ -59,10 +59,10 @@ def draw(tables: Tables) -> Figure:
         linewidths=0.6,
         label="the same, every hidden unit used",
     )
-    above.set(yscale="log", xscale="log", xlim=(0.9, 300), ylim=(4e-3, 10))
+    above.set(yscale="log", xscale="log", xlim=(0.9, 500), ylim=(4e-3, 10))
     below.set(
         yscale="log",
-        ylim=(FLOOR / 3, 1e-13),
+        ylim=(FLOOR / 3, 1e-12),
         xlabel=r"Frobenius imbalance $\max_i \Vert W_i\Vert_F \, / \, \min_i \Vert W_i\Vert_F$",
     )
     figure.supylabel(r"spectral imbalance $\max_i\, |x_i - 1|$", fontsize="medium")
@@ -70,5 +70,5 @@ def draw(tables: Tables) -> Figure:
     style.decades(below, "y", 3)
     below.set_xticks([1, 10, 100], ["1", "10", "100"])
     above.legend(loc="lower right", handletextpad=0.1)
-    below.legend(loc="upper right", handletextpad=0.1)
+    below.legend(loc="upper left", handletextpad=0.1)
     return figure
