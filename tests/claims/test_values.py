@@ -1,5 +1,7 @@
 """Values and controls of rows on tables of a few lines, by hand; a control fails with wrong formulas too."""
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -51,6 +53,22 @@ def test_runs_that_leave_and_runs_that_return():
     assert "1e-09" in leaves.claim
     assert "0.8 to 0.9" in returns.claim
     assert "1e-03" in returns.claim
+
+
+def test_starts_that_leave_before_rounding_can_have_grown():
+    """A rounding error of 2⁻⁵² grows to a thousandth by the factor |1 − ηλ| = 2c − 1 per step."""
+    frame = table(
+        start=["random", "flattening", "stable", "stable", "orthogonal"],
+        step_ratio=[1.5, 2.0, 1.5, 2.0, 1.5],
+        escape_time=[10.0, 6.0, 90.0, float("nan"), 1.0],
+        radius=[1e-9, 1e-3, 1e-1, 1e-1, 1e-1],
+    )
+    claim = rows(escape.other_starts, frame)["C6.starts"]
+    span = math.log(1e-3) + 52 * math.log(2)
+    late = [10 * math.log(2) / (0.9 * span), 6 * math.log(3) / (0.9 * span)]
+    assert numbers(claim)[:2] == pytest.approx((max(late), 2))
+    assert (claim.control.value, claim.control.n) == (math.inf, 2)
+    assert "from 1e-09 to 1e-03," in claim.claim
 
 
 SHARPNESS = {
