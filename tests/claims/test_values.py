@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from dmf_sharpness.claims import escape, exactness
+from dmf_sharpness.claims import escape, exactness, landing
 
 
 def table(**columns):
@@ -114,3 +114,50 @@ def test_both_bounds():
     below, above = found["C1.bounds_upper"], found["C1.bounds_lower"]
     assert numbers(below) == pytest.approx((6.5 / 4 - 1, 1, 12 / 13 - 1, 1))
     assert numbers(above) == pytest.approx((13 / 8 - 1, 1, 4 / 4.5 - 1, 1))
+
+
+def test_the_coefficients_of_two_layers():
+    """At ρ = 2 they are a = −2/3 and ã = 0, at ρ = 3 a = −1/4 and ã = 5/8; b is 5/6 and 5/8."""
+    frame = table(
+        widths=["1-2-1", "1-1-1", "1-2-2-1", "2-2-2"],
+        depth=[2, 2, 3, 2],
+        minimizer=[0, 0, 0, 0],
+        sharpness_ratio=[2.0, 3.0, 2.0, 2.0],
+        coefficient=[-2 / 3 + 0.03, -0.25, -1.0, 9.0],
+        refined=[0.01, 5 / 8 - 0.2, 1.0, 9.0],
+    )
+    frame["network"] = range(4)
+    claim = rows(landing.coefficients_of_two_layers, frame)["C6.two_layers"]
+    sizes = [2 / 3 + 1.5 + 5 / 6, 0.25 + 1.5 + 5 / 8]
+    assert numbers(claim) == pytest.approx(
+        (max(0.03 / sizes[0], 0.2 / sizes[1]), 2, 1 / sizes[0], 1)
+    )
+
+
+def test_runs_with_soft_directions():
+    frame = table(
+        predicted=[0.9, 0.8], settled=[0.8, 0.5], end_ratio=[0.9, 0.75], excess=[0.1, 0.25]
+    )
+    claim = rows(landing.soft_directions, frame)["C6.soft"]
+    assert numbers(claim) == pytest.approx((0.2 / 0.25, 2, (1 / 0.1 + 1 / 0.25) / 2, 2))
+    assert "from 0.1 to 0.25." in claim.claim
+
+
+def test_the_heavy_ball(monkeypatch):
+    monkeypatch.setattr(landing, "_landings_with_momentum", lambda rows: rows)
+    frame = table(
+        momentum=[0.5, 0.0],
+        excess=[1e-6, 1e-6],
+        displaced=[1.1, 2.0],
+        amplitude=[1.0, 2.5],
+        coefficient=[-3.0, 1.0],
+        end_ratio=[0.9, 0.8],
+        predicted=[0.91, 0.8],
+        predicted_plain=[0.8, 0.4],
+    )
+    peak = rows(landing.peak_with_momentum, frame)["C6.peak_momentum"]
+    assert numbers(peak) == pytest.approx((0.2, 2, (0.65 + 0.2) / 2, 2))
+    law = rows(landing.landing_law_with_momentum, frame)["C6.law_momentum"]
+    sizes = [4 / 3 * (3 + 1.5 * 9) * 1e-12, 4 / 3 * (1 + 1.5) * 1e-12]
+    control = (0.1 / sizes[0] + 0.4 / sizes[1]) / 2
+    assert numbers(law) == pytest.approx((0.01 / sizes[0], 2, control, 2))
