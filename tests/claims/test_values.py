@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from dmf_sharpness.claims import escape, exactness, landing
+from dmf_sharpness.claims import escape, exactness, flatness, landing, regularized
 
 
 def table(**columns):
@@ -161,3 +161,53 @@ def test_the_heavy_ball(monkeypatch):
     sizes = [4 / 3 * (3 + 1.5 * 9) * 1e-12, 4 / 3 * (1 + 1.5) * 1e-12]
     control = (0.1 / sizes[0] + 0.4 / sizes[1]) / 2
     assert numbers(law) == pytest.approx((0.01 / sizes[0], 2, control, 2))
+
+
+def test_only_flat_ends_of_searches_are_judged():
+    """The excess decides: at most 1e-12, whatever the balance."""
+    frame = table(
+        widths=["2-3-2", "2-3-2", "1-2-2-2-1", "2-2-2-2-2-2"],
+        depth=[2, 2, 4, 5],
+        end_ratio=[1 + 1e-13, 1.5, 1.0, 1.0],
+        imbalance=[1e-9, 0.5, 2e-9, 0.25],
+        path_defect=[3e-9, 0.5, 1e-9, 4e-9],
+        start_path_defect=[0.5, 0.6, 0.7, 0.8],
+    )
+    balanced = rows(flatness.spectral, frame)["C5.spectral"]
+    assert numbers(balanced) == pytest.approx((2e-9, 2, 0.25, 1))
+    path = rows(flatness.top_path, frame)["C5.path"]
+    assert path.value == pytest.approx(4e-9)
+    assert path.n == 3
+
+
+def test_the_control_of_the_scalars_is_taken_from_deep_scalars_alone():
+    """Equal products of a wrong value at depth 2 belong to C3, those of deep scalars to C4."""
+    frame = table(
+        widths=["2-3-2", "1-2-1", "1-2-2-1", "2-2-2-2"],
+        depth=[2, 2, 3, 3],
+        kind=["random"] * 4,
+        flat_sharpness=[4.0] * 4,
+        excess=[1.0, 2.0, 3.0, 4.0],
+        spectral_imbalance=[1.0] * 4,
+        product_spread=[0.0] * 4,
+        balance_excess=[0.0] * 4,
+        least_excess=[0.0] * 4,
+    )
+    two = rows(flatness.depth_2, frame)["C3.sufficient"].control
+    deep = rows(flatness.scalars, frame)["C4.sufficient"].control
+    assert (two.n, two.value) == (2, 1.5)
+    assert (deep.n, deep.value) == (1, 3.0)
+
+
+def test_the_collapse_is_judged_at_its_threshold():
+    """Above the share 1 zero is the minimizer; below the vanishing share another minimum remains."""
+    frame = table(
+        source=["descent"] * 4 + ["closed form"],
+        share=[0.5, 1.05, 1.05, 1.3, 1.05],
+        vanishing_share=[1.1] * 5,
+        collapsed=[False, True, False, True, False],
+    )
+    claim = rows(regularized.collapse, frame)["E.collapse"]
+    assert (claim.value, claim.n) == (1.0, 4)  # one has not collapsed
+    # That one is what the wrong threshold would expect.
+    assert (claim.control.n, claim.control.share) == (2, 0.5)

@@ -157,3 +157,28 @@ def test_the_certificate_bounds_what_it_does_not_sweep(monkeypatch):
     monkeypatch.setattr(certificate, "TAIL", 0.3)
     bound = low_rank_residual(factors, P, Q, value)
     assert exact < bound < 1.5 * exact
+
+
+def test_compression_keeps_the_pair_and_the_known_pair():
+    """Pairs of rank 3 within bases of 12 directions fit into bases of 8, to the last digits."""
+    generator = torch.Generator().manual_seed(5)
+    layers = chain(random_point(WIDTHS, 6))
+    columns = [
+        torch.linalg.qr(torch.randn(size, 12, generator=generator, dtype=torch.float64))[0]
+        for size in layers.shape
+    ]
+    left = low_rank_bases.basis_of(layers, columns[0])
+    right = low_rank_bases.basis_of(layers.transposed(), columns[1])
+    first, second = (
+        torch.randn(12, 3, generator=generator, dtype=torch.float64)
+        @ torch.randn(3, 12, generator=generator, dtype=torch.float64)
+        for _ in range(2)
+    )
+    search = low_rank._Search(left, right, 2.0, second, 0.1, (3.0, first), 4)
+    small = low_rank._compressed(search, 8)
+    assert (small.left.size, small.right.size) == (8, 8)
+    assert small.known is not None
+    assert (small.value, small.known[0], small.steps) == (2.0, 3.0, 4)
+    for Z, given in ((small.Z, second), (small.known[1], first)):
+        there = small.left.U @ Z @ small.right.U.mT
+        torch.testing.assert_close(there, left.U @ given @ right.U.mT, rtol=0, atol=1e-12)
