@@ -174,7 +174,8 @@ def bounds(table: pd.DataFrame) -> Iterator[Claim]:
     )
     scalar = table.widths.str.match(r"1-.*-1$")
     simple = scalar | (table.depth == 2) | (table.spectral_imbalance <= BALANCED)
-    others = ~simple & (table.kind != "equal_sharp")  # that kind is made so that the bound is attained
+    # The kind that is left out is made so that the bound is attained.
+    others = ~simple & (table.kind != "equal_sharp")
     yield judged(
         "C1.bounds_upper",
         origin="ours",
