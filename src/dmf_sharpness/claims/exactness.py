@@ -42,7 +42,9 @@ def closed_form(table: pd.DataFrame) -> Iterator[Claim]:
     yield judged(
         "C1.any",
         origin="paper",
-        claim=f"At any: also at those more than {SHARP:.0e} above the least sharpness, taken alone.",
+        claim=(
+            f"It is so at minimizers that are not flat, taken alone (relative excess above {SHARP:.0e})."
+        ),
         statistic=DIFFERENCE,
         tolerance=EXACT,
         rows=sharp,

@@ -59,7 +59,9 @@ def draw(tables: Tables) -> Figure:
         linewidths=0.6,
         label="the same, every hidden unit used",
     )
-    above.set(yscale="log", xscale="log", xlim=(0.9, 500), ylim=(4e-3, 10))
+    drawn = table[flat | (table.kind == "random")]
+    right, top = 1.5 * drawn.frobenius_imbalance.max(), 2 * drawn.spectral_imbalance.max()
+    above.set(yscale="log", xscale="log", xlim=(0.9, max(500, right)), ylim=(4e-3, max(10, top)))
     below.set(
         yscale="log",
         ylim=(FLOOR / 3, 1e-12),
