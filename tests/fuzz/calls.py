@@ -286,6 +286,7 @@ def of_stacks(draw):
 
 
 PLAIN = {
+    "balance_is_necessary": of_balanced(seeded=False),
     "balanced_minimizer": of_balanced(),
     "bottlenecked_minimizer": of_bottlenecked(),
     "end_to_end": of_factors(),

@@ -215,6 +215,26 @@ def right_trace_flat_ratio(call, ratio):
     require(close(Wide(ratio), Wide(exact), 1e-10), f"{ratio}, right is {exact}")
 
 
+def right_balance_is_necessary(call, answer):
+    """The three conditions, where rank and equality of the singular values are not in doubt."""
+    require(isinstance(answer, bool), f"{answer!r} is no bool")
+    M, widths = wide(call.given["target"]), [int(n) for n in call.given["widths"]]
+    largest = np.abs(M).max() if M.size else 0
+    values = np.linalg.svd((M / (largest or 1)).astype(np.float64), compute_uv=False)
+    shares = values / (values[0] or 1)
+    if len(widths) == 1 or not shares[0]:
+        require(answer, "depth 2 or zero")
+        return
+    rank = int((shares > 1e-12).sum())
+    in_doubt = ((shares > 1e-15) & (shares < 1e-9)).any() or 1e-11 < 1 - shares[rank - 1] < 1e-7
+    if call.kind == "extreme" or in_doubt or "rtol" in call.given:
+        return
+    d_L, d_0 = M.shape
+    ends = rank in (d_0, widths[0]) and rank in (d_L, widths[-1])
+    wanted = bool(1 - shares[rank - 1] < 1e-9 and ends)
+    require(answer is wanted, f"{answer}, right is {wanted}")
+
+
 def right_landing_coefficient(call, a):
     numbers = torch.as_tensor(a)
     require(numbers.shape == call.given["factors"][0].shape[:-2], "the shape")
@@ -231,6 +251,7 @@ def right_landing(call, end):
 
 
 RIGHT = {
+    "balance_is_necessary": right_balance_is_necessary,
     "balanced_minimizer": right_minimizer,
     "bottlenecked_minimizer": right_minimizer,
     "end_to_end": right_chain,

@@ -70,6 +70,7 @@ CALLS = {
     "hessian_frobenius_norm": lambda: [dmf.hessian_frobenius_norm(SMALL)],
     "is_flat": lambda: [dmf.is_flat(SMALL)],
     "flat_sharpness": lambda: [dmf.flat_sharpness(TARGET, 3)],
+    "balance_is_necessary": lambda: [float(dmf.balance_is_necessary(TARGET, [4, 5]))],
     "spectral_products": lambda: [dmf.spectral_products(SMALL)],
     "landing_coefficient": lambda: [dmf.landing_coefficient(SMALL, dmf.end_to_end(SMALL))],
     "predict_landing": lambda: [dmf.predict_landing(-3.0, 1.1)],

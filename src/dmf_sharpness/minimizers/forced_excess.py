@@ -1,6 +1,6 @@
 """The excess sharpness that one product off balance forces where balance is necessary.
 
-At rank 1 it is the :func:`~dmf_sharpness.network.least_excess.least_excess` of scalars. At higher rank
+At rank 1 it is the :func:`dmf_sharpness.network.least_excess.least_excess` of scalars. At higher rank
 two signals can share the imbalance, and it is the value of a small convex problem, whose derivation is
 in ``docs/flatness.md``.
 """

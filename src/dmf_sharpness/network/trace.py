@@ -70,7 +70,7 @@ def trace_flat_ratio(target: Tensor, depth: int) -> float:
 
     >>> M = torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64))
     >>> trace_flat_ratio(M, depth=2), round(trace_flat_ratio(M, depth=4), 4)
-    (1.0, 1.0104)
+    (1.0, 1.0206)
     """
     depth = checked_integer(depth, "depth", least=2)
     M = checked_tensor(target, "target", (None, None)).cpu()
