@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from dmf_sharpness.claims.exactness import spectrum
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.minimizers.targets import regression
 from dmf_sharpness.studies import exactness
@@ -67,6 +68,14 @@ def test_a_sharp_minimizer_and_a_flat_one_of_two_matrices(matrices):
     assert sharp.control_eigenvector_residual == pytest.approx(residual)
     assert (flat.excess, flat.spectral_imbalance) == pytest.approx((0, 0), abs=1e-14)
     assert flat.frobenius_imbalance == pytest.approx(1)
+
+
+def test_a_single_minimizer_is_no_control_of_itself():
+    alone = evaluate(ensemble([diagonal(3, 1), diagonal(4 / 3, 1)]), None)
+    assert alone.control_spectrum_difference.isna().all()
+    assert alone.control_eigenvector_residual.isna().all()
+    (claim,) = spectrum(alone.assign(experiment="e"))
+    assert (claim.verdict, claim.control.n, claim.control.verdict) == ("holds", 0, "holds")
 
 
 def test_the_largest_imbalance_may_be_below_balance():

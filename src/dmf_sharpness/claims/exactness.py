@@ -111,7 +111,7 @@ def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
         rows=table,
         values=table.spectrum_difference,
         control="the spectrum of another minimizer of the network, where it is not flat",
-        control_values=sharp.control_spectrum_difference,
+        control_values=sharp.control_spectrum_difference.dropna(),
     )
 
 
@@ -127,7 +127,7 @@ def eigenvector(table: pd.DataFrame) -> Iterator[Claim]:
         rows=table,
         values=table.eigenvector_residual,
         control="the eigenvector of another minimizer of the network",
-        control_values=table.control_eigenvector_residual,
+        control_values=table.control_eigenvector_residual.dropna(),
     )
 
 

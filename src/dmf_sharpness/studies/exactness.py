@@ -1,5 +1,6 @@
 """Sharpness, spectrum and balance of every minimizer, compared with the dense autograd Hessian."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,8 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     The dense Hessian is that of the loss on the raw inputs and outputs. The controls are wrong on purpose:
     ``control_sharpness`` is the formula of Mulayoff and Michaeli (arXiv:2002.04710), which is right only
     at flat minimizers (with data, it is the closed form without the data). The columns ``control_…`` of
-    spectrum and eigenvector compare the Hessian of a minimizer with the prediction for the next minimizer.
+    spectrum and eigenvector compare the Hessian of a minimizer with the prediction for the next minimizer
+    of the network; they are NaN if it has only one.
     """
     gram = None if regression is None else regression.input_gram
     exact = sharpness(ensemble.factors, gram)
@@ -44,14 +46,18 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
         else:
             hessian = dense_hessian(factors, regression.outputs, regression.inputs, chunk_size=128)
         oracle = torch.linalg.eigvalsh(hessian).flip(-1)
-        other = (b + 1) % size
+        spectrum_control = vector_control = math.nan
+        if size > 1:
+            other = (b + 1) % size
+            spectrum_control = _spectrum_difference(spectra[other], oracle)
+            vector_control = _residual(hessian, vectors[other], oracle[0])
         rows.append(
             {
                 "oracle_sharpness": float(oracle[0]),
                 "spectrum_difference": _spectrum_difference(spectra[b], oracle),
                 "eigenvector_residual": _residual(hessian, vectors[b], oracle[0]),
-                "control_spectrum_difference": _spectrum_difference(spectra[other], oracle),
-                "control_eigenvector_residual": _residual(hessian, vectors[other], oracle[0]),
+                "control_spectrum_difference": spectrum_control,
+                "control_eigenvector_residual": vector_control,
             }
         )
     table = ensemble.rows(range(size)).assign(parameters=vectors.shape[1])
