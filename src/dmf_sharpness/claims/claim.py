@@ -12,6 +12,7 @@ with ``@judged_from("sharpness")``, which names the table. Nothing else has to b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -155,9 +156,10 @@ def judged(
 def control_on(description: str, values: pd.Series, tolerance: float) -> Control:
     """The control with some values. One without values has not failed; NaN does not exceed the tolerance."""
     share = float((values > tolerance).mean()) if len(values) else 0.0
+    known = values.astype(float).dropna()
     return Control(
         description=description,
-        value=float(values.astype(float).median()),
+        value=float(known.median()) if len(known) else math.nan,
         share=share,
         n=len(values),
         verdict="fails" if share >= CONTROL_SHARE else "holds",

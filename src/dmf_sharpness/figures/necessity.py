@@ -45,7 +45,7 @@ def draw(tables: Tables) -> Figure:
             grids.append((int(rank), float(share), best))
     # Rank 1 first, then equal singular values before unequal ones.
     grids.sort(key=lambda grid: (grid[0], -grid[1]))
-    figure, panels = style.new_panels(len(grids), ratio=1.2)
+    figure, panels = style.new_panels(len(grids), ratio=1.22)
     for axes, (rank, share, rows) in zip(panels, grids, strict=True):
         _draw_grid(axes, rank, rows)
         axes.set_title(_spectrum(rank, share))
