@@ -68,9 +68,9 @@ SECOND_ORDER_REACH = 0.02
 SECOND_ORDER = 0.1
 """``ã`` is measured to this. It is a fifteenth of the term 3/2; about 0.01 of it comes from the displacement
 of the starts, and up to 0.07 from the third order that the extrapolation leaves."""
-MOMENTUM_ORDER = 0.08
-"""The landing's deviation from the mirror image is predicted to this share of the sizes of its terms. The
-next order is of the relative size ``ν²δ``, ``ν = (1 + β_m)/(1 − β_m)``, at most 0.081 in the experiment."""
+MOMENTUM_ORDER = 0.05
+"""The landing's deviation from the mirror image is predicted to this share of the sizes of its terms. It was
+set before a run and is below ``ν²δ``, ``ν = (1 + β_m)/(1 − β_m)``, the next order, which is up to 0.081."""
 LANDING_COEFFICIENT = 1e-6
 """Landing coefficients agree with their closed forms to this share of the sizes of their terms:
 ``b`` is a central difference over 1e-4 of the factors, with an error of about the square of that."""
