@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from dmf_sharpness.claims import escape, exactness, flatness, landing, regularized
+from dmf_sharpness.claims import depth_2_and_scalars, escape, exactness, landing, norms, regularized
 
 
 def table(**columns):
@@ -173,9 +173,9 @@ def test_only_flat_ends_of_searches_are_judged():
         path_defect=[3e-9, 0.5, 1e-9, 4e-9],
         start_path_defect=[0.5, 0.6, 0.7, 0.8],
     )
-    balanced = rows(flatness.spectral, frame)["C5.spectral"]
+    balanced = rows(norms.spectral, frame)["C5.spectral"]
     assert numbers(balanced) == pytest.approx((2e-9, 2, 0.25, 1))
-    path = rows(flatness.top_path, frame)["C5.path"]
+    path = rows(norms.top_path, frame)["C5.path"]
     assert path.value == pytest.approx(4e-9)
     assert path.n == 3
 
@@ -193,8 +193,8 @@ def test_the_control_of_the_scalars_is_taken_from_deep_scalars_alone():
         balance_excess=[0.0] * 4,
         least_excess=[0.0] * 4,
     )
-    two = rows(flatness.depth_2, frame)["C3.sufficient"].control
-    deep = rows(flatness.scalars, frame)["C4.sufficient"].control
+    two = rows(depth_2_and_scalars.depth_2, frame)["C3.sufficient"].control
+    deep = rows(depth_2_and_scalars.scalars, frame)["C4.sufficient"].control
     assert (two.n, two.value) == (2, 1.5)
     assert (deep.n, deep.value) == (1, 3.0)
 

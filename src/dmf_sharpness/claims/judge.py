@@ -7,11 +7,13 @@ import pandas as pd
 # These modules are imported because each registers its claims when it is imported.
 from dmf_sharpness.claims import (  # noqa: F401
     bottleneck,
+    depth_2_and_scalars,
     escape,
     exactness,
     flatness,
     landing,
     necessity,
+    norms,
     regularized,
     trace,
 )
