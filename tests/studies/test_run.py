@@ -5,6 +5,7 @@ import torch
 
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.minimizers.basic import balanced_minimizer
 from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
 from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.studies import flattest
@@ -41,3 +42,12 @@ def test_a_search_from_far_away_ends_at_flat_minimizers():
     table = run("flattest", ensembles, SPEC)
     assert (table.start_ratio > 9e29).all()
     assert ((table.end_ratio - 1).abs() < 1e-6).all()
+
+
+@pytest.mark.parametrize("values", [[[3.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1e-300]]])
+def test_the_search_for_the_least_trace_names_the_rank_that_it_needs(values):
+    target = torch.tensor(values, dtype=torch.float64)
+    ensemble = ensemble_of(0, (2, 2, 2), [balanced_minimizer], [target])
+    with pytest.raises(UserError) as caught:
+        run("trace", [ensemble], SPEC)
+    assert str(caught.value) == "studies.trace: expected targets of full rank 2, got rank 1"

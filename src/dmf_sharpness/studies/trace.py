@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
+from dmf_sharpness.minimizers.frames import target_rank
 from dmf_sharpness.minimizers.trace_flat import minimize_trace
 from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.factors import Factors, end_to_end
@@ -28,10 +30,18 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ``start_spectrum_difference`` and ``end_spectrum_difference`` (the largest difference from the
         spectrum of trace-flat minimizers, relative to the largest eigenvalue), ``residual`` (of the product
         at the end, relative to the target) and ``evaluations``.
+
+    Raises:
+        UserError: A target does not have full rank, which the search needs.
     """
     depth, rows = ensemble.depth, []
     for b in range(len(ensemble.kinds)):
         factors, target = ensemble.one(b), ensemble.target[b]
+        if target_rank(target) < min(target.shape):
+            raise UserError(
+                f"studies.trace: expected targets of full rank {min(target.shape)}, "
+                f"got rank {target_rank(target)}"
+            )
         bound = flat_trace(target, depth)
         search = minimize_trace(factors, spec.steps)
         missed = torch.linalg.matrix_norm(end_to_end(search.factors) - target)
