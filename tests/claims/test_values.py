@@ -5,7 +5,15 @@ import math
 import pandas as pd
 import pytest
 
-from dmf_sharpness.claims import depth_2_and_scalars, escape, exactness, landing, norms, regularized
+from dmf_sharpness.claims import (
+    depth_2_and_scalars,
+    escape,
+    exactness,
+    flatness,
+    landing,
+    norms,
+    regularized,
+)
 
 
 def table(**columns):
@@ -211,3 +219,52 @@ def test_the_collapse_is_judged_at_its_threshold():
     assert (claim.value, claim.n) == (1.0, 4)  # one has not collapsed
     # That one is what the wrong threshold would expect.
     assert (claim.control.n, claim.control.share) == (2, 0.5)
+
+
+def test_convexity_is_judged_where_the_product_is_not_lost_in_rounding():
+    frame = table(
+        pair=["random", "random", "flat", "random", "flat"],
+        mean=["geodesic", "gauges", "geodesic", "geodesic", "geodesic"],
+        start_ratio=[30.0, 30.0, 2e4, 1e7, 1e7],
+        defect=[-0.5, 0.25, -1e-9, 1.0, 2.0],
+    )
+    found = rows(flatness.convex, frame)
+    assert numbers(found["C2.convex"]) == (-1e-9, 2, 0.25, 1)
+    assert numbers(found["C2.convex_attained"]) == (1e-9, 1, 0.5, 1)
+    assert "up to 2e+04 λ_flat" in found["C2.convex"].claim
+
+
+def test_common_values_that_are_flat_and_those_that_are_sharp():
+    """At depth 8 flat minimizers have common values up to 2; at depth 2 none but 1."""
+    frame = table(
+        widths=["2-3-2"] * 5,
+        depth=[8, 8, 8, 2, 8],
+        kind=["explicit", "explicit", "equal_sharp", "random", "random"],
+        flat_sharpness=[4.0] * 5,
+        spectral_imbalance=[0.125, 0.5, 0.5, 1.0, 1.0],
+        product_spread=[0.0, 0.0, 0.0, 0.0, 0.3],
+        excess=[1e-14, 3e-14, 1.25, 2.5, 0.5],
+    )
+    found = rows(flatness.right_value, frame)
+    assert numbers(found["C2.another_value"]) == (3e-14, 2, 1.25, 1)
+    assert "from 1.12 p* to 1.5 p*." in found["C2.another_value"].claim
+    constant = found["C2.constant"]
+    assert numbers(constant) == pytest.approx((1 - 3.5 / 4, 2, 1 - 1.5 / 4, 1))
+
+
+def test_the_slope_of_the_escape_time():
+    frame = table(
+        network=[0, 0, 0, 1, 2, 3],
+        minimizer=[0] * 6,
+        direction=["top", "top", "random", "top", "top", "top"],
+        second_ratio=[0.5, 0.5, 0.5, 0.5, 1.5, 0.5],
+        step_ratio=[1.5, 1.5, 1.5, 2.0, 1.5, 2.0],
+        radius=[1e-11, 1e-15, 1e-14, 1e-9, 1e-13, 1e-15],
+        counted=[True, False, True, True, True, True],
+        slope=[1.1, 1.1, 9.0, 0.8, 9.0, float("nan")],
+        predicted_slope=[1.0] * 6,
+    )
+    claim = rows(escape.time, frame)["C6.time"]
+    others = (abs(1.1 * math.log(3) - 1) + abs(0.8 * math.log(2) - 1)) / 2
+    assert numbers(claim) == pytest.approx((0.2, 2, others, 2))
+    assert "down to a radius of 1e-11." in claim.claim

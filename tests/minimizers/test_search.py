@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -130,6 +131,65 @@ def test_a_product_is_put_to_its_value_and_the_target_stays(seed, ratio, layer):
     moved = with_product(factors, Held(layer, ratio))
     assert float(relative_products(moved)[layer - 1]) == pytest.approx(ratio, rel=1e-10)
     torch.testing.assert_close(end_to_end(moved), target, rtol=1e-10, atol=1e-11)
+
+
+PAIR = (
+    torch.tensor([0.6, -0.8], dtype=torch.float64),
+    torch.tensor([0.0, 0.28, 0.96], dtype=torch.float64),
+)
+"""Unit vectors that are no singular vectors of the factors below."""
+
+
+def fixed_factors():
+    """``W_1`` to ``W_4`` with hidden widths 2, 3 and 4, and their products by NumPy."""
+    factors = [
+        gaussian_matrix(rows, columns, rows) for rows, columns in ((2, 3), (3, 2), (4, 3), (2, 4))
+    ]
+    W = [each.numpy() for each in factors]
+    after = [W[3] @ W[2] @ W[1], W[3] @ W[2], W[3], np.eye(2)]
+    before = [np.eye(3), W[0], W[1] @ W[0], W[2] @ W[1] @ W[0]]
+    return factors, after, before
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3, 4])
+def test_a_pair_is_held_in_place_of_the_norms(layer):
+    factors, after, before = fixed_factors()
+    u, v = (each.numpy() for each in PAIR)
+    held = Held(layer, 1.5, PAIR)
+    seen = [before[layer - 1] @ v, after[layer - 1].T @ u]
+    sizes = [np.sqrt((each**2).sum()) for each in seen]
+    norm = np.linalg.svd(after[0] @ factors[0].numpy(), compute_uv=False)[0]
+    assert float(held.product(factors)) == pytest.approx(
+        sizes[0] * sizes[1] / norm**0.75, rel=1e-13
+    )
+    # The norms, which Held without a pair holds, are larger.
+    assert float(Held(layer, 1.5).product(factors)) > float(held.product(factors)) * 1.01
+    for direction, image, size in zip(held.directions(factors), seen, sizes, strict=True):
+        assert direction.numpy() == pytest.approx(image / size, rel=1e-13)
+    moved = with_product(factors, held)
+    assert float(held.product(moved)) == pytest.approx(1.5, rel=1e-13)
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3, 4])
+def test_the_gradient_with_a_pair_held_is_that_of_automatic_differentiation(layer):
+    held = Held(layer, 1.5, PAIR)
+    factors = with_product(fixed_factors()[0], held)
+    gradient = held_gradient(factors, sharpness_gradient(factors)[1], held)
+    for k, slope in enumerate(gradient):
+        generators = [W.new_zeros(len(W), len(W)) for W in factors[:-1]]
+        generators[k] = gaussian_matrix(len(slope), len(slope), k)
+        generators[k] = generators[k] + generators[k].mT
+        found = float((generators[k] * slope).sum())
+        assert found == pytest.approx(derivative(factors, generators, held), rel=1e-9, abs=1e-10)
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_without_a_pair_the_directions_are_top_singular_vectors(layer):
+    factors, after, before = fixed_factors()
+    a, b = Held(layer + 1, 1.0).directions(factors)
+    left, right = after[layer], before[layer]
+    assert np.linalg.norm(right.T @ a.numpy()) == pytest.approx(np.linalg.norm(right, 2), rel=1e-13)
+    assert np.linalg.norm(left @ b.numpy()) == pytest.approx(np.linalg.norm(left, 2), rel=1e-13)
 
 
 @pytest.mark.parametrize("held", [Held(0, 1.0), Held(4, 1.0), Held(1, 0.0), Held(1, float("nan"))])

@@ -72,5 +72,6 @@ def test_means_of_pairs_of_scalars(monkeypatch):
         expected = math.log(4 * math.cosh(2 * middle)) - np.mean(ends)
         assert table.defect[row] == pytest.approx(expected, rel=1e-12)
         assert table.distance[row] == pytest.approx(2 * math.log(8))
+    assert table.start_ratio.tolist() == pytest.approx([math.cosh(2 * end)] * 6)  # λ_flat is 4
     assert table.defect[2] == pytest.approx(0, abs=1e-12)
     assert table.distance[2] == pytest.approx(0, abs=1e-6)  # there is one flat one, up to its sign

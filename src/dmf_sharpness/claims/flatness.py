@@ -12,7 +12,7 @@ from dmf_sharpness.claims.minimizer_groups import (
     is_balanced,
     is_settled,
 )
-from dmf_sharpness.claims.tolerances import ATTAINED, EXACT, UNBALANCED
+from dmf_sharpness.claims.tolerances import ATTAINED, EXACT, SHARPEST, UNBALANCED
 
 
 @judged_from("sharpness")
@@ -64,10 +64,14 @@ def right_value(table: pd.DataFrame) -> Iterator[Claim]:
     possible = wrong[may_be_flat]
     flat = possible[possible.kind == "explicit"]
     if len(flat):
+        common = 1 + flat.spectral_imbalance
         yield judged(
             "C2.another_value",
             origin="ours",
-            claim="Nor is a wrong common value always sharp: flat with all products 1.05 to 1.2 p*.",
+            claim=(
+                "Nor is a wrong common value always sharp: flat with all products from "
+                f"{common.min():.3g} p* to {common.max():.3g} p*."
+            ),
             statistic=EXCESS,
             tolerance=EXACT,
             rows=flat,
@@ -103,12 +107,16 @@ def not_necessary(table: pd.DataFrame) -> Iterator[Claim]:
 @judged_from("studies/convexity")
 def convex(table: pd.DataFrame) -> Iterator[Claim]:
     """Convexity of the sharpness on the orbits of gauges, and its equality case."""
+    table = table[table.start_ratio <= SHARPEST]
     midpoints = table[table["mean"] == "geodesic"]
     random, flat = midpoints[midpoints.pair == "random"], midpoints[midpoints.pair == "flat"]
     yield judged(
         "C2.convex",
         origin="ours",
-        claim="On an orbit of gauges log λ_max is geodesically convex, so no local minimum is above λ_flat.",
+        claim=(
+            "On an orbit of gauges log λ_max is geodesically convex, so no local minimum is above λ_flat: "
+            f"seen halfway between minimizers with λ_max up to {midpoints.start_ratio.max():.0e} λ_flat."
+        ),
         statistic="log λ_max at the midpoint of a geodesic, minus the mean at its ends",
         tolerance=EXACT,
         rows=midpoints,

@@ -23,6 +23,9 @@ TRACE_FLAT = 1e-6
 excess of the trace is quadratic in the deviation."""
 BOUND_REACHED = 1e-5
 """A family with the parameter ``γ = 1e-3`` comes within a few ``γ²`` of the bound that it tends to."""
+SHARPEST = 1e6
+"""Convexity on orbits is judged at minimizers up to so many times too sharp. Rounding errors of 1e-16 change
+the product of such large layers by up to the root of it times as much, a tenth of ``EXACT``."""
 
 # Balance.
 BALANCED = 1e-10

@@ -19,6 +19,7 @@ from dmf_sharpness.minimizers.gauges import (
     random_gauges,
 )
 from dmf_sharpness.minimizers.search import minimize_sharpness
+from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.factors import Factors
 
 STUDY = StudyOptions(needs=("steps",), takes=("repeats", "seed"))
@@ -33,12 +34,13 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         Three rows per pair: ``pair`` (``random`` or ``flat``), ``mean`` (``geodesic`` for the midpoint of
         the geodesic; ``gauges`` for the mean of the gauges themselves, of random pairs only),
+        ``start_ratio`` (the larger ``λ_max/λ_flat`` of the random pair, at which the descents start),
         ``distance`` (that of the pair, along the geodesic) and ``defect``, the logarithm of the sharpness
         at the mean minus the mean of the two logarithms.
     """
     rows = []
     for b in range(len(ensemble.kinds)):
-        start = ensemble.one(b)
+        start, least = ensemble.one(b), float(flat_sharpness(ensemble.target[b], ensemble.depth))
         for r in range(spec.repeats):
             rng = np.random.default_rng([spec.seed, ensemble.network, b, r])
             gauges = random_gauges(ensemble.widths[1:-1], rng)
@@ -46,6 +48,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             halfway = [(torch.eye(len(G), dtype=G.dtype) + G) / 2 for G in gauges]
             found, found_other = (minimize_sharpness(W, spec.steps).factors for W in (start, other))
             between = gauges_between(found, found_other)
+            start_ratio = math.exp(max(_height(start), _height(other)) - math.log(least))
             for pair, mean, point, ends, gauge in (
                 ("random", "geodesic", geodesic_midpoint(start, gauges), (start, other), gauges),
                 ("random", "gauges", gauged(start, halfway), (start, other), gauges),
@@ -62,6 +65,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                         "minimizer": b,
                         "pair": pair,
                         "mean": mean,
+                        "start_ratio": start_ratio,
                         "distance": _length(gauge),
                         "defect": _height(point) - sum(map(_height, ends)) / 2,
                     }
