@@ -2,6 +2,7 @@ from .descent.landing_law import landing_coefficient as landing_coefficient
 from .descent.landing_law import predict_landing as predict_landing
 from .descent.run import DescentRun as DescentRun
 from .descent.run import gradient_descent as gradient_descent
+from .descent.state import Minibatch as Minibatch
 from .hessian.any_point import PointSharpness as PointSharpness
 from .hessian.any_point import sharpness_at as sharpness_at
 from .hessian.flatness import is_flat as is_flat

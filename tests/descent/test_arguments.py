@@ -1,5 +1,7 @@
 """Arguments of gradient descent that fit give the same run in any form, whichever engine computes."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +125,13 @@ def test_the_default_device_and_type_do_not_matter(engine):
     same(ours, expected)
     assert torch.equal(ours.trajectory.path, expected.trajectory.path)
     assert torch.equal(ours.trajectory.step, expected.trajectory.step)
+
+
+def test_only_entries_without_weight_may_be_missing():
+    target = gaussian_matrix(2, 2, 0)
+    target[0, 1] = math.nan
+    weights = torch.tensor([[1.0, 0.0], [2.0, 0.5]], dtype=torch.float64)
+    same(call(target=target, observed=weights), call(observed=weights))
 
 
 def test_the_size_of_a_minibatch_may_be_an_integer_of_numpy():

@@ -129,12 +129,120 @@ def test_the_limit_of_stability_with_momentum(momentum, nesterov, limit):
     assert float(left.max()) > 1e-3
 
 
+def weights_of(shape, seed):
+    """Weights of very different sizes, about half of them zero."""
+    rng = np.random.default_rng(seed)
+    weights = 10.0 ** rng.uniform(-2, 0.5, shape) * rng.integers(0, 2, shape)
+    weights[..., 0, 0] = 1
+    return torch.from_numpy(weights)
+
+
+@compiled
+@settings(max_examples=20, deadline=None)
+@given(networks(), st.sampled_from([(0.0, False), (0.9, False), (0.5, True)]), st.booleans())
+def test_engines_agree_on_missing_entries_and_a_run_does_not_depend_on_others(
+    network, method, shared
+):
+    momentum, nesterov = method
+    target, starts = gaussian_matrix(network[-1], network[0], 0), batch_of(network, 11)
+    weights = weights_of((network[-1], network[0]) if shared else (11, *target.shape), 1)
+    asked = {"momentum": momentum, "nesterov": nesterov, "observe_every": 7, "keep_path": True}
+    runs = [
+        gradient_descent(starts, target, 2e-3, 100, observed=weights, engine=engine, **asked)
+        for engine in ("compiled", "torch")
+    ]
+    for name in ("step", "loss", "distance", "path"):
+        a, b = (getattr(run.trajectory, name) for run in runs)
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
+    alone = gradient_descent(
+        [W[9:] for W in starts], target, 2e-3, 100,
+        observed=weights if shared else weights[9:], engine="compiled", **asked,
+    )  # fmt: skip
+    assert torch.equal(flatten(alone.factors), flatten(runs[0].factors)[9:])
+
+
+@pytest.mark.parametrize("engine", [pytest.param("compiled", marks=compiled), "torch"])
+@pytest.mark.parametrize("columns", [None, 4])
+def test_descent_on_observed_entries_is_that_of_autograd(engine, columns):
+    """The loss is written as a sum over the observed entries; the others are missing."""
+    network, r = (3, 4, 2), columns or 3
+    starts, target, weights = batch_of(network, 3), gaussian_matrix(2, r, 0), weights_of((2, r), 1)
+    root = None if columns is None else gaussian_matrix(3, columns, 5)
+    run = gradient_descent(
+        starts, target.masked_fill(weights == 0, torch.nan), 1e-2, 40, input_root=root,
+        observed=weights, engine=engine,
+    )  # fmt: skip
+    for b in range(3):
+        W = [layer[b].clone().requires_grad_() for layer in starts]
+
+        def loss(W):
+            product = W[1] @ W[0] if root is None else W[1] @ W[0] @ root
+            terms = [
+                weights[i, j] * (target[i, j] - product[i, j]) ** 2
+                for i in range(2)
+                for j in range(r)
+                if weights[i, j] > 0
+            ]
+            return sum(terms)
+
+        for _ in range(40):
+            gradients = torch.autograd.grad(loss(W), W)
+            W = [
+                (w - 1e-2 * g).detach().requires_grad_() for w, g in zip(W, gradients, strict=True)
+            ]
+        for layer, expected in zip(run.factors, W, strict=True):
+            torch.testing.assert_close(layer[b], expected.detach(), rtol=1e-12, atol=1e-14)
+        assert float(run.loss[b]) == pytest.approx(float(loss(W).detach()), rel=1e-12)
+
+
+@pytest.mark.parametrize("engine", [pytest.param("compiled", marks=compiled), "torch"])
+def test_the_levels_of_the_outcomes_are_those_of_the_observed_entries(engine):
+    """A loss of 1e-20 of the observed entries' squares counts as convergence, however large the others."""
+    target = torch.tensor([[1.0, 1e9]], dtype=torch.float64)
+    mask = torch.tensor([[True, False]])
+    starts = [
+        torch.ones(1, 1, 2, dtype=torch.float64) / 2,
+        torch.ones(1, 1, 1, dtype=torch.float64),
+    ]
+    run = gradient_descent(starts, target, 0.1, 5000, observed=mask, engine=engine)
+    assert run.outcome.tolist() == [Outcome.CONVERGED]
+    assert float(run.loss) <= 1e-20
+    away = gradient_descent(starts, target, 3.0, 5000, observed=mask, engine=engine)
+    assert away.outcome.tolist() == [Outcome.DIVERGED]
+    nothing = gradient_descent(starts, 0 * target, 0.1, 5000, observed=mask, engine=engine)
+    assert nothing.outcome.tolist() == [Outcome.CONVERGED]
+    zero = [torch.tensor([[[0.0, 3.0]]], dtype=torch.float64), starts[1]]
+    there = gradient_descent(zero, 0 * target, 0.1, 5000, observed=mask, engine=engine)
+    assert (there.outcome.tolist(), there.steps.tolist()) == ([Outcome.CONVERGED], [0])
+
+
+@compiled
+@settings(max_examples=15, deadline=None)
+@given(networks(), st.integers(1, 9), st.sampled_from([(0.0, False), (0.9, False), (0.5, True)]))
+def test_engines_agree_on_minibatches(network, size, method):
+    """Over the end of a stretch, after which the draws go on with the next step's."""
+    momentum, nesterov = method
+    X, Y = gaussian_matrix(network[0], 9, 1), gaussian_matrix(network[-1], 9, 2)
+    data, starts = regression(X, Y), batch_of(network, 9, 0.3)
+    runs = [
+        gradient_descent(
+            starts, data.target, 1e-4, 2020, input_root=data.input_root, observe_every=101,
+            minibatch=Minibatch(X, Y, size, 3), momentum=momentum, nesterov=nesterov,
+            keep_path=True, engine=engine,
+        )
+        for engine in ("compiled", "torch")
+    ]  # fmt: skip
+    for name in ("step", "loss", "distance", "path"):
+        a, b = (getattr(run.trajectory, name) for run in runs)
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
 def test_minibatches_are_unbiased_and_the_whole_batch_is_no_noise():
     data = regression(gaussian_matrix(3, 12, 1), gaussian_matrix(2, 12, 2))
     starts = batch_of((3, 4, 2), 2)
     whole = Minibatch(data.inputs, data.outputs, 12, 0)
     noisy = Minibatch(data.inputs, data.outputs, 3, 0)
-    options = {"input_root": data.input_root, "engine": "torch"}
+    options = {"input_root": data.input_root}
     plain = gradient_descent(starts, data.target, 1e-3, 30, **options)
     same = gradient_descent(starts, data.target, 1e-3, 30, minibatch=whole, **options)
     torch.testing.assert_close(flatten(plain.factors), flatten(same.factors))
@@ -146,13 +254,14 @@ def test_minibatches_are_unbiased_and_the_whole_batch_is_no_noise():
     assert targets[0].shape == (2, 3)
 
 
+@pytest.mark.parametrize("engine", [pytest.param("compiled", marks=compiled), "torch"])
 @pytest.mark.parametrize("size", [1, 5])
-def test_a_step_on_a_part_of_the_data_is_that_of_autograd_on_these_columns(size):
+def test_a_step_on_a_part_of_the_data_is_that_of_autograd_on_these_columns(size, engine):
     inputs, outputs = gaussian_matrix(3, 12, 1), gaussian_matrix(2, 12, 2)
     data, starts = regression(inputs, outputs), batch_of((3, 4, 2), 2)
     run = gradient_descent(
         starts, data.target, 1e-3, 3, input_root=data.input_root,
-        minibatch=Minibatch(inputs, outputs, size, 7),
+        minibatch=Minibatch(inputs, outputs, size, 7), engine=engine,
     )  # fmt: skip
     for b in range(2):
         W = [layer[b].clone().requires_grad_() for layer in starts]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dmf_sharpness.descent.run import gradient_descent
+from dmf_sharpness.minimizers.targets import gaussian_matrix
 from tests.descent.calls import BATCH, ENGINES, N, call, data, ones
 
 SHAPES = {
@@ -196,11 +197,44 @@ def test_a_minibatch_that_does_not_fit_is_refused(changes, error):
         call(**data(**changes))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("observed", "error"),
+    [
+        ([[True, True], [True, True]], TypeError),
+        (ones(2, 2, dtype=torch.int64), TypeError),
+        (ones(2, 2, dtype=torch.float32), TypeError),
+        (ones(2, 3), ValueError),
+        (ones(2), ValueError),
+        (ones(BATCH + 1, 2, 2), ValueError),
+        (ones(2, 2) * math.nan, ValueError),
+        (ones(2, 2) * math.inf, ValueError),
+        (torch.tensor([[1.0, -1e-300], [1.0, 1.0]], dtype=torch.float64), ValueError),
+        (0 * ones(2, 2), ValueError),
+        (~ones(2, 2, dtype=torch.bool), ValueError),
+        (torch.cat([ones(BATCH - 1, 2, 2), 0 * ones(1, 2, 2)]), ValueError),
+    ],
+    ids=lambda value: f"{tuple(value.shape)}" if isinstance(value, torch.Tensor) else None,
+)
+def test_weights_that_do_not_fit_are_refused(engine, observed, error):
+    with pytest.raises(error, match=r"^observed: expected .*, got .*$"):
+        call(engine=engine, observed=observed)
+
+
+def test_an_observed_entry_that_is_missing_is_refused():
+    target = gaussian_matrix(2, 2, 0)
+    target[0, 1] = math.nan
+    weights = ones(2, 2)
+    with pytest.raises(ValueError, match=r"^target: expected finite values, got NaN or Inf$"):
+        call(target=target, observed=weights)
+
+
+def test_weights_are_refused_beside_a_minibatch():
+    with pytest.raises(ValueError, match=r"^observed: expected None beside minibatch, got .*$"):
+        call(**data(), observed=ones(2, 2))
+
+
 def test_the_compiled_engine_says_what_it_cannot_do():
-    with pytest.raises(
-        ValueError, match=r"^engine: expected no minibatch .*for 'compiled', got .*$"
-    ):
-        call(**data() | {"engine": "compiled"})
     deep = [ones(1, 1, 1)] * 257
     assert gradient_descent(deep, ones(1, 1), 1e-9, 3).engine == "torch"
     with pytest.raises(ValueError, match=r"^engine: expected at most 256 layers .*, got .*$"):

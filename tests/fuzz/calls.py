@@ -269,6 +269,12 @@ def of_descent(draw, widest=4, deepest=4, batches=(1, 2, 5, 8, 9, 17, 70)):
         count = draw(st.integers(1, 6))
         X, Y = matrices(draw(seeds), (widths[0], count), (widths[-1], count))
         found["minibatch"] = Minibatch(X, Y, draw(st.integers(1, count)), draw(seeds))
+    elif draw(st.integers(0, 4)) == 0:
+        (weights,) = matrices(draw(seeds), (*lead, widths[-1], r))
+        weights = weights.abs() + (weights.abs() < 0.01)
+        kept = weights if draw(st.booleans()) else weights.masked_fill(weights < 0.4, 0.0)
+        kept[..., 0, 0] = 1.0
+        found["observed"] = kept if draw(st.booleans()) else kept > 0
     return found
 
 

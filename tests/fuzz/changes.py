@@ -57,6 +57,7 @@ DRESSES = {
     ),
     "subclass": lambda x: x.as_subclass(Image),
 }
+MASK_DRESSES = [name for name in DRESSES if name not in ("graph", "parameter", "imaginary")]
 INTEGER_DRESSES = [int, np.int64, np.array, torch.tensor]
 NUMBER_DRESSES = [float, np.float64, np.array, lambda x: torch.tensor(x, dtype=torch.float64)]
 
@@ -64,7 +65,8 @@ NUMBER_DRESSES = [float, np.float64, np.array, lambda x: torch.tensor(x, dtype=t
 def dressed(draw, value):
     """The same value, as one might have it."""
     if isinstance(value, TENSOR):
-        return DRESSES[draw(st.sampled_from(list(DRESSES)))](value)
+        dresses = MASK_DRESSES if value.dtype == torch.bool else list(DRESSES)
+        return DRESSES[draw(st.sampled_from(dresses))](value)
     if isinstance(value, bool):
         return draw(st.sampled_from([bool, np.bool_]))(value)
     if isinstance(value, int):

@@ -49,6 +49,19 @@ CLONES static void subtract_target(int64_t n, lanes *P, const lanes *T, lanes *l
     *loss = sum;
 }
 
+/* P ← ω (P − T), entry by entry, and the weighted loss Σ ω (P − T)². */
+CLONES static void subtract_weighted(int64_t n, lanes *P, const lanes *T, const lanes *weight,
+                                     lanes *loss)
+{
+    lanes sum = {0};
+    for (int64_t i = 0; i < n; i++) {
+        lanes residual = P[i] - T[i];
+        P[i] = weight[i] * residual;
+        sum += P[i] * residual;
+    }
+    *loss = sum;
+}
+
 /* P ← 2 P. */
 CLONES static void scale_by_two(int64_t n, lanes *P)
 {
@@ -96,6 +109,11 @@ typedef struct {
     double *weights;          /* (b, N, 8), updated */
     double *velocity;         /* (b, N, 8), updated; NULL without momentum */
     const double *target;     /* (b, d_L r, 8) */
+    const double *observed_weights; /* (b, d_L r, 8): ω, or NULL for a weight of 1 of each entry */
+    const double *inputs;     /* (n, d_0): the data of which a step uses a part; NULL for no parts */
+    const double *outputs;    /* (n, d_L) */
+    const int64_t *drawn;     /* (steps, m): the numbers of the data that each step uses */
+    int64_t drawn_columns;    /* m; 0 for no parts */
     const double *eta;        /* (b, 8) */
     double *limit;            /* (b, 8): a run with a loss above it or NaN has diverged; updated */
     const double *floor;      /* (b, 8): a run ends at a loss up to it that has not grown */
@@ -119,23 +137,34 @@ typedef struct {
     int64_t blocks;           /* the number of all blocks, for the strides of observed and path */
 } problem;
 
-/* The size of the scratch memory of a call, in doubles: all signals, and two matrices for the
- * backward pass. */
-int64_t scratch_size(int64_t depth, const int64_t *widths, int64_t columns)
+/* The number of vectors for all signals (total) and for one matrix of the backward pass (spare).
+ * A step on a part of the data has other signals than the whole loss, in the same memory. */
+static void sizes_of(const problem *p, int64_t *total, int64_t *spare)
 {
-    int64_t total = 0, widest = 0;
-    for (int64_t i = 0; i <= depth; i++) {
-        total += widths[i] * columns;
-        if (widths[i] > widest)
-            widest = widths[i];
+    const int64_t columns = p->columns > p->drawn_columns ? p->columns : p->drawn_columns;
+    int64_t sum = 0, widest = 0;
+    for (int64_t i = 0; i <= p->depth; i++) {
+        sum += p->widths[i];
+        widest = p->widths[i] > widest ? p->widths[i] : widest;
     }
-    return (total + 2 * widest * columns) * LANES + LANES;
+    *total = sum * columns;
+    *spare = widest * columns;
 }
 
-/* The forward pass: the signals W_i ⋯ W_1 S, the last one replaced by the residual, and the
- * loss. */
-static void evaluate(const problem *p, const lanes *W, const lanes *T, lanes *signals,
-                     const lanes **signal, lanes *loss)
+/* The size of the scratch memory of a call, in doubles: all signals, two matrices for the
+ * backward pass, and the inputs and outputs of a step on a part of the data. */
+int64_t scratch_size(const problem *p)
+{
+    int64_t total, spare;
+    sizes_of(p, &total, &spare);
+    const int64_t part = (p->widths[0] + p->widths[p->depth]) * p->drawn_columns;
+    return (total + 2 * spare + part) * LANES + LANES;
+}
+
+/* The forward pass: the signals W_i ⋯ W_1 S, the last one replaced by the residual times the
+ * weights, and the loss. */
+static void evaluate(const problem *p, const lanes *W, const lanes *T, const lanes *weight,
+                     lanes *signals, const lanes **signal, lanes *loss)
 {
     const int64_t *d = p->widths;
     const int64_t r = p->columns, last = p->depth - 1;
@@ -156,7 +185,10 @@ static void evaluate(const problem *p, const lanes *W, const lanes *T, lanes *si
         next += d[i + 1] * r;
         layer += d[i + 1] * d[i];
     }
-    subtract_target(d[p->depth] * r, (lanes *)signal[last], T, loss);
+    if (weight)
+        subtract_weighted(d[p->depth] * r, (lanes *)signal[last], T, weight, loss);
+    else
+        subtract_target(d[p->depth] * r, (lanes *)signal[last], T, loss);
 }
 
 /* The backward pass: one step of all live runs of a block, from the signals and the residual of
@@ -191,6 +223,30 @@ static void step_back(const problem *p, lanes *W, const lanes **signal, lanes *s
     }
 }
 
+/* The chosen rows of a matrix (n, rows), as the columns of a matrix (rows, m) in every lane. */
+static void gather(int64_t m, const int64_t *chosen, int64_t rows, const double *data, lanes *out)
+{
+    const lanes zero = {0};
+    for (int64_t k = 0; k < m; k++)
+        for (int64_t i = 0; i < rows; i++)
+            out[i * m + k] = zero + data[chosen[k] * rows + i];
+}
+
+/* One step of all live runs of a block on a part of the data. */
+static void step_on_part(const problem *p, const int64_t *chosen, lanes *W, lanes *signals,
+                         const lanes **signal, lanes *spare[2], lanes *part, update *u)
+{
+    const int64_t m = p->drawn_columns;
+    lanes *outputs = part + p->widths[0] * m, ignored;
+    gather(m, chosen, p->widths[0], p->inputs, part);
+    gather(m, chosen, p->widths[p->depth], p->outputs, outputs);
+    problem here = *p;
+    here.columns = m;
+    here.input_root = (const double *)part;
+    evaluate(&here, W, outputs, 0, signals, signal, &ignored);
+    step_back(&here, W, signal, spare, u);
+}
+
 /* Record k of block b: loss, distance and components, and the parameters if the path is wanted. */
 static void record(const problem *p, int64_t k, int64_t b, const lanes *W, const lanes *loss)
 {
@@ -214,22 +270,22 @@ static void record(const problem *p, int64_t k, int64_t b, const lanes *W, const
 int descend(const problem *p, int64_t from, int64_t to, double *scratch)
 {
     const int64_t *d = p->widths;
-    const int64_t L = p->depth, r = p->columns, N = p->parameters;
+    const int64_t L = p->depth, outputs = d[L] * p->columns, N = p->parameters;
     const int64_t last_step = p->first_step + p->steps;
     const lanes *signal[MOST_LAYERS];
     if (L > MOST_LAYERS)
         return 1;
     lanes *signals = (lanes *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
-    int64_t total = 0, widest = 0;
-    for (int64_t i = 0; i <= L; i++) {
-        total += d[i] * r;
-        widest = d[i] > widest ? d[i] : widest;
-    }
-    lanes *spare[2] = {signals + total, signals + total + widest * r};
+    int64_t total, one;
+    sizes_of(p, &total, &one);
+    lanes *spare[2] = {signals + total, signals + total + one};
+    lanes *part = signals + total + 2 * one;
 
     for (int64_t b = from; b < to; b++) {
         lanes *W = (lanes *)p->weights + b * N;
-        const lanes *T = (const lanes *)p->target + b * d[L] * r;
+        const lanes *T = (const lanes *)p->target + b * outputs, *weight = 0;
+        if (p->observed_weights)
+            weight = (const lanes *)p->observed_weights + b * outputs;
         const lanes eta = ((const lanes *)p->eta)[b], floor = ((const lanes *)p->floor)[b];
         lanes *limit = (lanes *)p->limit + b, *previous = (lanes *)p->previous + b;
         mask *taken = (mask *)p->taken + b, *outcome = (mask *)p->outcome + b;
@@ -238,7 +294,7 @@ int descend(const problem *p, int64_t from, int64_t to, double *scratch)
         lanes loss;
         for (int64_t step = p->first_step;; step++) {
             const int ending = step == last_step;
-            evaluate(p, W, T, signals, signal, &loss);
+            evaluate(p, W, T, weight, signals, signal, &loss);
             /* The last iterate of this call is the first one of the next call, which checks and
              * records it. */
             if (ending && !p->final)
@@ -265,7 +321,12 @@ int descend(const problem *p, int64_t from, int64_t to, double *scratch)
             if (!any || ending)
                 break;
             *taken -= live; /* a set lane of a mask is −1 */
-            step_back(p, W, signal, spare, &u);
+            if (p->drawn_columns) {
+                const int64_t *chosen = p->drawn + (step - p->first_step) * p->drawn_columns;
+                step_on_part(p, chosen, W, signals, signal, spare, part, &u);
+            } else {
+                step_back(p, W, signal, spare, &u);
+            }
         }
         ((lanes *)p->loss)[b] = loss;
     }

@@ -102,7 +102,7 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """The library after its functions got the types of their arguments and results."""
     loaded.descend.argtypes = (Address, Integer, Integer, Address)
     loaded.descend.restype = ctypes.c_int
-    loaded.scratch_size.argtypes = (Integer, Address, Integer)
+    loaded.scratch_size.argtypes = (Address,)
     loaded.scratch_size.restype = Integer
     loaded.top_pairs.argtypes = (Address, Integer, Integer, Address)
     loaded.top_pairs.restype = None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import (
+    Shape,
     checked_choice,
     checked_flag,
     checked_integer,
@@ -42,7 +43,8 @@ class Request:
         widths: ``(d_0, …, d_L)``.
         factors: ``W_i`` of shape ``(B, d_i, d_{i-1})``.
         target: ``T``, shape ``(B, d_L, r)``.
-        scale: ``‖T‖_F²``, shape ``(B,)``.
+        observed: ``ω``, shape ``(B, d_L, r)``, or None for weights of one. ``target`` is zero where ``ω`` is.
+        scale: ``Σ ω_ij T_ij²``, ``‖T‖_F²`` without weights, shape ``(B,)``.
         step_size: ``η``, shape ``(B,)``.
         steps: The largest number of steps, at least 1.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
@@ -60,6 +62,7 @@ class Request:
     widths: tuple[int, ...]
     factors: list[Tensor]
     target: Tensor
+    observed: Tensor | None
     scale: Tensor
     step_size: Tensor
     steps: int
@@ -82,6 +85,7 @@ def checked_request(
     steps: object,
     *,
     input_root: Tensor | None,
+    observed: Tensor | None,
     observe_every: object,
     reference: Tensor | None,
     directions: Tensor | None,
@@ -110,9 +114,17 @@ def checked_request(
         if input_root.shape[1] == 0:
             raise ValueError("input_root: expected at least one column, got none")
     r = sizes[0] if input_root is None else input_root.shape[1]
-    target = checked_tensor(
-        target, "target", (sizes[-1], r), (batch, sizes[-1], r), (1, sizes[-1], r), device=device
-    )
+    shapes = (sizes[-1], r), (batch, sizes[-1], r), (1, sizes[-1], r)
+    target = checked_tensor(target, "target", *shapes, device=device, finite=observed is None)
+    weighted = target
+    if observed is not None:
+        if minibatch is not None:
+            raise ValueError("observed: expected None beside minibatch, got weights")
+        observed = _checked_weights(observed, *shapes, device=device)
+        # An entry that is not observed may be NaN, of which zero times would be NaN again.
+        target = target.expand(batch, -1, -1).masked_fill(observed == 0, 0.0)
+        weighted = checked_tensor(target, "target") * observed.sqrt()
+        observed = observed.expand(batch, -1, -1)
 
     # The rule of a step.
     eta = checked_positive_numbers(step_size, "step_size", batch, device)
@@ -144,7 +156,8 @@ def checked_request(
         widths=sizes,
         factors=W,
         target=target.expand(batch, -1, -1),
-        scale=_checked_scale(target).expand(batch),
+        observed=observed,
+        scale=_checked_scale(weighted).expand(batch),
         step_size=eta,
         steps=steps,
         input_root=input_root,
@@ -170,8 +183,20 @@ def _checked_start(factors: object) -> list[Tensor]:
     return W
 
 
+def _checked_weights(observed: object, *shapes: Shape, device: torch.device) -> Tensor:
+    """The weights of the target's entries as float64, from a mask or from weights."""
+    mask = isinstance(observed, Tensor) and observed.dtype == torch.bool
+    dtype = torch.bool if mask else torch.float64
+    weights = checked_tensor(observed, "observed", *shapes, device=device, dtype=dtype).double()
+    if bool((weights < 0).any()):
+        raise ValueError(f"observed: expected no negative weight, got {float(weights.min()):.3g}")
+    if not bool((weights > 0).any(-1).any(-1).all()):
+        raise ValueError("observed: expected an entry with a positive weight, got none")
+    return weights
+
+
 def _checked_scale(target: Tensor) -> Tensor:
-    """``‖T‖_F²`` of each target; exactly zero only for a target of zeros."""
+    """``‖T‖_F²`` of each target, or of ``ω^{1/2} T``; exactly zero only for a target of zeros."""
     scale = target.square().sum((-2, -1)).reshape(-1)
     least, most = (float(end) for end in torch.aminmax(scale))
     if least >= LEAST_LOSS and most <= MOST_TARGET**2:
@@ -208,8 +233,12 @@ def _checked_minibatch(minibatch: Minibatch, sizes: tuple[int, ...]) -> Minibatc
     )
 
 
-def zero_starts(factors: list[Tensor], input_root: Tensor | None) -> tuple[Tensor, Tensor]:
+def zero_starts(
+    factors: list[Tensor], input_root: Tensor | None, observed: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Losses ``‖W_{L:1} S‖_F²`` at a target of zero, and a mask of the runs whose product is zero.
+
+    With weights the loss is the weighted one, and only observed entries of the product count.
 
     A loss of zero does not prove that the product is zero, because squares below 1e-308 underflow. The mask
     comes from factors that are divided by their largest entries, whose product does not underflow.
@@ -217,4 +246,7 @@ def zero_starts(factors: list[Tensor], input_root: Tensor | None) -> tuple[Tenso
     chain = factors if input_root is None else [input_root, *factors]
     largest = [W.abs().amax((-2, -1), keepdim=True) for W in chain]
     units = [W / torch.where(size > 0, size, 1.0) for W, size in zip(chain, largest, strict=True)]
-    return end_to_end(chain).square().sum((-2, -1)), (end_to_end(units) == 0).flatten(1).all(1)
+    product, zero = end_to_end(chain), end_to_end(units) == 0
+    if observed is not None:
+        product, zero = product * observed.sqrt(), zero | (observed == 0)
+    return product.square().sum((-2, -1)), zero.flatten(1).all(1)

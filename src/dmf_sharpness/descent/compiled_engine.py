@@ -38,6 +38,11 @@ class _Problem(ctypes.Structure):
         ("weights", Address),
         ("velocity", Address),
         ("target", Address),
+        ("observed_weights", Address),
+        ("inputs", Address),
+        ("outputs", Address),
+        ("drawn", Address),
+        ("drawn_columns", Integer),
         ("eta", Address),
         ("limit", Address),
         ("floor", Address),
@@ -89,6 +94,7 @@ def advance(
     velocity = None if runs.velocity is None else packed(runs.velocity)
     target, eta, limit, floor = map(packed, (runs.target, runs.eta, runs.limit, runs.floor))
     previous, taken, outcome = map(packed, (runs.previous, runs.taken, runs.outcome))
+    weights = None if runs.observed is None else packed(runs.observed)
     problem = _Problem(
         depth=depth,
         widths=address(shape, depth + 1, dtype=torch.int64),
@@ -116,6 +122,22 @@ def advance(
         axes=axes,
         blocks=blocks,
     )
+    if weights is not None:
+        problem.observed_weights = address(weights, blocks, sizes[-1] * r, LANES)
+    if method.minibatch is not None:
+        part = method.minibatch
+        n, m = part.inputs.shape[1], part.size
+        inputs, outputs = aligned(n, sizes[0]), aligned(n, sizes[-1])
+        inputs.copy_(part.scale * part.inputs.mT)
+        outputs.copy_(part.scale * part.outputs.mT)
+        # Both engines draw with NumPy, so that they use the same columns.
+        drawn = aligned(steps, m, dtype=torch.int64)
+        for step in range(steps):
+            drawn[step] = part.columns(first + step)
+        problem.inputs = address(inputs, n, sizes[0])
+        problem.outputs = address(outputs, n, sizes[-1])
+        problem.drawn = address(drawn, steps, m, dtype=torch.int64)
+        problem.drawn_columns = m
     if observe_every is not None:
         reference, directions = packed(runs.reference), packed(runs.directions)
         observed = aligned(len(times), blocks, 2 + axes, LANES).fill_(torch.nan)
@@ -128,7 +150,7 @@ def advance(
             problem.path = address(path, len(times), blocks, N, LANES)
 
     def work(first_block: int, last_block: int) -> None:
-        size = compiled.scratch_size(depth, problem.widths, r)
+        size = compiled.scratch_size(ctypes.byref(problem))
         scratch = aligned(size)
         refused = compiled.descend(
             ctypes.byref(problem), first_block, last_block, address(scratch, size)

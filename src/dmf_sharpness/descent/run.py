@@ -125,7 +125,6 @@ def _chosen_engine(request: Request) -> EngineName:
     """The engine to use: the compiled one if it was built and supports the request, else PyTorch."""
     reasons = (
         ("tensors on the CPU", request.target.device.type == "cpu"),
-        ("no minibatch", request.minibatch is None),
         (
             f"at most {compiled_engine.MOST_LAYERS} layers",
             len(request.factors) <= compiled_engine.MOST_LAYERS,
@@ -145,6 +144,7 @@ def gradient_descent(
     steps: int,
     *,
     input_root: Tensor | None = None,
+    observed: Tensor | None = None,
     observe_every: int | None = None,
     reference: Tensor | None = None,
     directions: Tensor | None = None,
@@ -160,6 +160,9 @@ def gradient_descent(
     A run stops when it has converged (checked every 100 steps) or diverged (checked at every step);
     see :class:`Outcome`. The other runs go on without it. The arithmetic of a run does not depend on the
     other runs, on the number of threads, or on its place in the batch.
+
+    With ``observed = ω`` the loss is ``Σ_ij ω_ij (T − W_{L:1} S)_ij²``, as in the completion of a matrix
+    with missing entries, and ``Σ_ij ω_ij T_ij²`` takes the place of ``‖T‖_F²`` in :class:`Outcome`.
 
     With ``momentum = β`` it is the heavy-ball method, ``V ← βV − η∇f(W)``, ``W ← W + V``, which is stable
     at a minimizer for ``ηλ_max < 2 + 2β`` (Polyak, USSR Comput. Math. 4, 1964). With ``nesterov`` it is
@@ -177,6 +180,9 @@ def gradient_descent(
             of any type, each taken as it is.
         steps: The largest number of steps.
         input_root: ``S``, shape ``(d_0, r)``, or None for the identity.
+        observed: Which entries of ``T`` are observed, a mask of truth values, or their nonnegative
+            weights ``ω``, float64; of shape ``(d_L, r)`` or ``(B, d_L, r)``. None means all, with weight
+            one. Entries of ``T`` with the weight zero are not read and may be NaN.
         observe_every: The number of steps between two observations; None records nothing.
         reference: The point that distances are measured from, flattened, ``(B, N)``, or ``(N,)`` for all
             runs; None means the start of each run.
@@ -187,7 +193,8 @@ def gradient_descent(
             iterates need not be recorded for it.
         momentum: ``β`` of the heavy ball, in ``[0, 1)``.
         nesterov: Use Nesterov's method in place of the heavy ball.
-        minibatch: Take each step on part of the data; losses stay those of ``T`` and ``S``.
+        minibatch: Take each step on part of the data; losses stay those of ``T`` and ``S``. Not with
+            ``observed``.
         engine: ``compiled`` for the kernel in C, ``torch`` for PyTorch, or ``auto`` for the kernel if it
             was built and the tensors are on the CPU. The results differ by rounding.
 
@@ -203,6 +210,7 @@ def gradient_descent(
         step_size,
         steps,
         input_root=input_root,
+        observed=observed,
         observe_every=observe_every,
         reference=reference,
         directions=directions,
@@ -227,6 +235,7 @@ def _starting(request: Request) -> Runs:
         w=w,
         velocity=torch.zeros_like(w) if request.momentum else None,
         target=request.target.contiguous(),
+        observed=None if request.observed is None else request.observed.contiguous(),
         eta=eta.contiguous(),
         limit=DIVERGED_LOSS * request.scale,
         floor=CONVERGED_LOSS * request.scale,
@@ -239,7 +248,7 @@ def _starting(request: Request) -> Runs:
     )
     zero = request.scale == 0
     if bool(zero.any()):
-        start, there = zero_starts(request.factors, request.input_root)
+        start, there = zero_starts(request.factors, request.input_root, request.observed)
         # A floor of −1, which no loss reaches, keeps a run whose loss may have underflowed from converging.
         floor = torch.where(
             start >= LEAST_LOSS, CONVERGED_LOSS * start, torch.where(there, 0.0, -1.0)

@@ -2,7 +2,7 @@
 
 An engine is a function ``advance`` that takes a batch of :class:`Runs` some steps further. There are two
 with the same arguments: :mod:`dmf_sharpness.descent.compiled_engine` calls the kernel in C, and
-:mod:`dmf_sharpness.descent.torch_engine` needs only PyTorch, runs on any device, and supports minibatches.
+:mod:`dmf_sharpness.descent.torch_engine` needs only PyTorch and runs on any device.
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,20 @@ class Minibatch:
     size: int
     seed: int
 
+    def columns(self, step: int) -> Tensor:
+        """The numbers of the columns of one step, ``(size,)``, int64, on the CPU."""
+        rng = np.random.default_rng([self.seed, step])
+        return torch.from_numpy(rng.choice(self.inputs.shape[1], self.size, replace=False))
+
+    @property
+    def scale(self) -> float:
+        """``(n/size)^{1/2}``: the loss on columns that are scaled by it has ``n/size`` times the gradient."""
+        return float((self.inputs.shape[1] / self.size) ** 0.5)
+
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
         """The target and the input root of one step, both scaled by ``(n/size)^{1/2}``."""
-        count = self.inputs.shape[1]
-        rng = np.random.default_rng([self.seed, step])
-        chosen = torch.from_numpy(rng.choice(count, self.size, replace=False))
-        scale = (count / self.size) ** 0.5
-        return scale * self.outputs[:, chosen], scale * self.inputs[:, chosen]
+        chosen = self.columns(step)
+        return self.scale * self.outputs[:, chosen], self.scale * self.inputs[:, chosen]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class Runs:
         w: The parameters, ``(B, N)``.
         velocity: The velocity of the momentum methods, ``(B, N)``; None for plain gradient descent.
         target: ``T``, shape ``(B, d_L, r)``.
+        observed: The weight ``ω`` of each entry of ``T``, shape ``(B, d_L, r)``; None for weights of 1.
         eta: The step sizes, ``(B,)``.
         limit: A run whose loss is above this, or NaN, has diverged; ``(B,)``. Step 0 may raise it, by
             :attr:`Method.growth`.
@@ -90,6 +98,7 @@ class Runs:
     w: Tensor
     velocity: Tensor | None
     target: Tensor
+    observed: Tensor | None
     eta: Tensor
     limit: Tensor
     floor: Tensor
@@ -111,6 +120,7 @@ class Runs:
             w=chosen(self.w),
             velocity=None if self.velocity is None else chosen(self.velocity),
             target=chosen(self.target),
+            observed=None if self.observed is None else chosen(self.observed),
             eta=chosen(self.eta),
             limit=chosen(self.limit),
             floor=chosen(self.floor),

@@ -18,19 +18,24 @@ from dmf_sharpness.network.factors import unflatten
 
 
 def _loss_and_gradient(
-    W: Sequence[Tensor], gradient: Sequence[Tensor], target: Tensor, input_root: Tensor | None
+    W: Sequence[Tensor],
+    gradient: Sequence[Tensor],
+    target: Tensor,
+    input_root: Tensor | None,
+    observed: Tensor | None = None,
 ) -> Tensor:
     """The loss ``(B,)``; writes the gradients into ``gradient``. One forward pass and one backward pass."""
     signals = [W[0] if input_root is None else W[0] @ input_root]
     for layer in W[1:]:
         signals.append(layer @ signals[-1])
     residual = signals[-1] - target
-    back = 2 * residual
+    weighted = residual if observed is None else observed * residual
+    back = 2 * weighted
     for i in range(len(W) - 1, 0, -1):
         torch.matmul(back, signals[i - 1].mT, out=gradient[i])
         back = W[i].mT @ back
     gradient[0].copy_(back if input_root is None else back @ input_root.mT)
-    return residual.square().sum((-2, -1))
+    return (weighted * residual).sum((-2, -1))
 
 
 def advance(
@@ -64,7 +69,7 @@ def advance(
     beta = method.momentum
     for step in range(first, first + steps + 1):
         ending = step == first + steps
-        runs.loss = _loss_and_gradient(W, G, runs.target, method.input_root)
+        runs.loss = _loss_and_gradient(W, G, runs.target, method.input_root, runs.observed)
         if ending and not final:
             break
         live = runs.outcome == RUNNING
