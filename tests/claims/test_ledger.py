@@ -1,6 +1,7 @@
 """A ledger that is not one is refused in one line by whoever reads it; one without claims does not stand."""
 
 import copy
+import hashlib
 import json
 import math
 import re
@@ -146,6 +147,41 @@ def test_what_is_written_is_read_again(tmp_path):
     assert [row["value"] for row in read] == [0.5, None, None]
     assert ledger.all_stand(read[:1])
     assert not ledger.all_stand(read)
+
+
+def test_a_sealed_ledger_is_read_again_and_no_other_row_in_its_place(tmp_path):
+    path = tmp_path / "claims.json"
+    rows = ledger.sealed_rows([ROW, {**ROW, "id": "C2", "n": 7}], "lineage:1")
+    marked = [{**ROW, "lineage": "lineage:1"}, {**ROW, "id": "C2", "n": 7, "lineage": "lineage:1"}]
+    digest = hashlib.sha256(json.dumps(marked, sort_keys=True).encode()).hexdigest()
+    assert rows == [{**row, "seal": digest} for row in marked]
+    path.write_text(json.dumps(rows))
+    assert ledger.read_ledger(path) == rows
+    altered = [copy.deepcopy(rows) for _ in range(5)]
+    altered[0][1]["n"] = 8
+    altered[1][0]["control"]["share"] = 0.95
+    altered[2].reverse()
+    altered[3].pop()
+    altered[4][0]["seal"] = 64 * "0"
+    for other in altered:
+        path.write_text(json.dumps(other))
+        with pytest.raises(ArtifactError, match="altered since it was judged"):
+            ledger.read_ledger(path)
+
+
+def test_the_tables_of_the_readme_name_the_figures_of_the_papers_rows_and_of_ours():
+    ours = [{**ROW, "id": "C2.a", "origin": "ours"}, {**ROW, "id": "E.b", "origin": "extension"}]
+    text = ledger.to_short_markdown(
+        [ours[0], ROW, ours[1]], {"C2.a": ["one", "two"], "C1.sharpness": ["three"]}
+    )
+    lines = [line for line in text.splitlines() if line.startswith("| **")]
+    names = ["C1.sharpness**", "C2.a**", "E.b** (extension)"]
+    figures = ["[three](figures/three.png)", "[one](figures/one.png), [two](figures/two.png)", ""]
+    for line, name, shown in zip(lines, names, figures, strict=True):
+        assert line == f"| **{name} It is so. | 1e-15 | 1e-12 | 21 | 2 | 0.6 | holds | {shown} |"
+    assert "2 more rows" in text
+    assert ledger.to_short_markdown([ROW]).count("| **") == 1
+    assert "<details>" not in ledger.to_short_markdown([ROW])
 
 
 SCALARS = st.one_of(

@@ -2,7 +2,6 @@
 
 import math
 
-import pandas as pd
 import pytest
 
 from dmf_sharpness.claims import (
@@ -14,21 +13,7 @@ from dmf_sharpness.claims import (
     norms,
     regularized,
 )
-
-
-def table(**columns):
-    """Rows of different problems of one experiment."""
-    count = len(next(iter(columns.values())))
-    given = {"experiment": "e", "network": 0, "problem": range(count)}
-    return pd.DataFrame({**given, **columns})
-
-
-def rows(judge, frame):
-    return {claim.id: claim for claim in judge(frame)}
-
-
-def numbers(claim):
-    return claim.value, claim.n, claim.control.value, claim.control.n
+from tests.claims.by_hand import numbers, rows, table
 
 
 def test_limits_of_stability():
