@@ -1,6 +1,7 @@
 """Known maps and known runs, told apart."""
 
 import pytest
+import scipy.optimize
 import torch
 
 import dmf_sharpness as dmf
@@ -53,3 +54,23 @@ def test_a_slow_landing_is_not_called_bounded():
     assert run.outcome[0] == 0
     seen = watch(run.factors, Problem(target[None]), eta)
     assert seen.settling.tolist() == [True]
+
+
+def test_an_orbit_that_grows_slowly_is_not_called_settling():
+    """Next to a period of two that has just lost its stability the largest loss rises and the least falls.
+
+    With ``x = y`` the map of ``(1 − xy)²`` is ``x ↦ (1 + c)x − cx³``, ``c = 2η``, whose period of two is
+    stable up to ``c = √5 − 1``.
+    """
+    c = 5**0.5 - 1 + 0.002
+
+    def step(x):
+        return (1 + c) * x - c * x**3
+
+    x = scipy.optimize.brentq(lambda x: step(step(x)) - x, 1.1, 1.2, xtol=1e-15)
+    assert abs(step(x) - x) > 0.4
+    start = [torch.full((1, 1, 1), x + 1e-5, dtype=torch.float64)] * 2
+    one, eta = torch.ones(1, 1, 1, dtype=torch.float64), torch.tensor([c / 2], dtype=torch.float64)
+    seen = watch(start, Problem(one), eta)
+    assert seen.period.tolist() == [0]
+    assert seen.settling.tolist() == [False]

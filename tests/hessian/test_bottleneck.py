@@ -53,3 +53,10 @@ def test_the_weight_has_the_eigenvalues_that_are_derived():
     pairs = [1 / 4, 1 / 2]
     expected = sorted([1 - q for q in pairs] + [1 + q for q in pairs] + [1.0] * 8)
     assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_the_weight_of_the_residual_is_symmetric_to_the_last_bit():
+    target = gaussian_matrix(4, 3, 1)
+    product = end_to_end(dmf.bottlenecked_minimizer(target, [2, 4], 1))
+    weight = residual_weight(product, target)
+    assert torch.equal(weight, weight.mT)

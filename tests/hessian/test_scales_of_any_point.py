@@ -89,3 +89,13 @@ def test_ordinary_batches_need_no_lapack(compiled, monkeypatch):
         batched_top_pair(stack, None)
         assert len(called) == compiled + 1
     assert found.eigenmatrix.flatten(1).norm(dim=1).tolist() == pytest.approx([1] * 13)
+
+
+@pytest.mark.parametrize("exponent", [-1000, 1000])
+def test_the_target_alone_can_set_the_scale(exponent):
+    """Beside a target that large, or at a point that small, the eigenvalues are ``±2σ`` of the target."""
+    target = torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64))
+    point = [times([W], min(0, exponent))[0] for W in random_point((2, 3, 2), 0)]
+    found = dmf.sharpness_at(point, times([target], exponent)[0])
+    assert found.value == pytest.approx(math.ldexp(6.0, exponent), rel=1e-13)
+    assert found.converged

@@ -138,3 +138,13 @@ def test_powers_of_two_of_any_size():
     entries = torch.tensor([[[0.0, 0.0]], [[1.0, -0.5]], [[0.0, -2.0]]], dtype=torch.float64)
     assert scaling.exponents(entries)[1:].tolist() == [1, 2]
     assert int(scaling.exponents(entries)[0]) == scaling.LEAST_EXPONENT
+
+
+def test_the_norm_of_a_gradient_is_unknown_if_a_part_of_it_leaves_the_range_at_any_scale():
+    """One layer of small entries brings the product back, but the part of that layer does not contain it."""
+    layer = torch.full((4, 4), 0.99, dtype=torch.float64)  # 3.96 times the vector of ones
+    small = torch.full((4, 4), 2.0**-300, dtype=torch.float64)
+    small[0] = torch.tensor([0.9, -0.9, 0.0, 0.0])  # zero at the vector of ones
+    factors = [layer] * 320 + [small] + [layer] * 320
+    assert bool(end_to_end(factors).isfinite().all())
+    assert math.isnan(gradient_norm(factors, torch.zeros(4, 4, dtype=torch.float64), None, 0))

@@ -123,7 +123,6 @@ def collapse(table: pd.DataFrame) -> Iterator[Claim]:
         rows=rows,
         values=(rows.collapsed != (rows.share > 1)).astype(float),
         control="above μ*, by the threshold at which the local minimum that is not zero vanishes",
-        control_values=(between.collapsed != (between.share > between.vanishing_share)).astype(
-            float
-        ),
+        # By that threshold none of these collapses.
+        control_values=between.collapsed.astype(float),
     )
