@@ -1,11 +1,14 @@
 """Minimizers with the least trace of the Hessian: the construction, and the search."""
 
+import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
+from dmf_sharpness.minimizers import trace_flat
 from dmf_sharpness.minimizers.targets import gaussian_matrix, matrix_with_singular_values
 from dmf_sharpness.minimizers.trace_flat import hessian_trace_of, minimize_trace
 from dmf_sharpness.network.factors import end_to_end
@@ -58,3 +61,21 @@ def test_the_search_needs_a_target_of_full_rank():
     target = matrix_with_singular_values(3, 3, [2, 1], 0)
     with pytest.raises(ValueError, match="factors: expected a product of full rank 3, got 2"):
         minimize_trace(dmf.random_minimizer(target, [3, 3], 0))
+
+
+def test_the_search_minimizes_the_logarithm_of_the_trace_with_its_gradient(monkeypatch):
+    target = gaussian_matrix(3, 2, 0)
+    start = dmf.random_minimizer(target, [3, 3], 1)
+    step = np.random.default_rng(2).standard_normal(sum(W.numel() for W in start))
+
+    def checked(objective, x, **options):
+        value, slope = objective(x)
+        assert value == pytest.approx(float(dense_spectrum(start, target).sum().log()), rel=1e-13)
+        ahead, behind = (objective(x + side * 1e-5 * step)[0] for side in (1, -1))
+        assert slope @ step == pytest.approx((ahead - behind) / 2e-5, rel=1e-7)
+        return scipy.optimize.OptimizeResult(x=x)
+
+    monkeypatch.setattr(trace_flat.scipy.optimize, "minimize", checked)
+    search = minimize_trace(start)
+    assert search.evaluations == 3
+    assert search.value == pytest.approx(search.start, rel=1e-13)
