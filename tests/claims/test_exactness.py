@@ -91,7 +91,7 @@ def test_the_upper_bound_has_its_control_where_nothing_makes_it_attained():
     frame = by_hand.table(
         widths=["2-3-2", "1-2-2-1", "2-2-2-2", "2-2-2-2", "2-2-2-2", "2-2-2-2"],
         depth=[2, 3, 3, 3, 3, 3],
-        kind=["random", "random", "balanced", "equal_sharp", "balanced_products", "random"],
+        kind=["random", "random", "balanced", "equal_sharp", "equal_flat", "random"],
         flat_sharpness=[4.0] * 6,
         largest_product=[1.0] * 6,
         balance_excess=[1.0] * 6,

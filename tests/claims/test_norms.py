@@ -11,7 +11,7 @@ ODD = float("nan")
 def minimizers():
     """Flat and random ones, with Frobenius norms equal, somewhat apart and far apart, and one with data."""
     frame = table(
-        kind=["flat", "balanced", "flat", "zero_block", "flat_live", "flat_live", *["random"] * 5, "flat"],
+        kind=["flat", "balanced", "flat", "unequal_flat", "flat_live", "flat_live", *["random"] * 5, "flat"],
         frobenius_imbalance=[1.25, 1.0, 100.0, 300.0, 100.0, 50.0, 1.5, 1.1, 200.0, 4.0, 1.3, 500.0],
         spectral_imbalance=[1e-11, 0.0, 1e-11, 0.0, 0.5, 0.25, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0],
         excess=[1e-14, 9e-14, 2e-14, 3e-14, 4e-14, 8e-14, 0.5, 0.25, 4.0, 0.125, 6e-14, ODD],

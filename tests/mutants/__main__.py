@@ -11,9 +11,11 @@ from tests.mutants.replaced import ROOT, replace
 from tests.mutants.report import Outcome, explained, explanations, report
 from tests.mutants.runs import PRELOADED, recorded, survives
 
-ROOMS = ("network", "hessian", "descent", "compiled", "claims", "artifacts", "arguments.py")
+ROOMS = (
+    "network", "hessian", "minimizers", "descent", "compiled", "claims", "artifacts", "arguments.py",
+)  # fmt: skip
 # The tests of these folders are tried, but for those that start other programs or take long.
-FOLDERS = (*ROOMS[:-1], "minimizers", "studies", "library")
+FOLDERS = (*ROOMS[:-1], "studies", "library")
 LEFT_OUT = {
     "test_sanitizers.py", "test_fuzzed_api.py", "test_real_models.py", "test_coverage.py",
     "test_api_page.py", "test_public_names.py",
