@@ -13,7 +13,7 @@ NAN = float("nan")
 
 def test_the_rate():
     frame = table(
-        growth=[1.25, 0.5, 1.75, NAN, 2.0, 1.5, 1.5],
+        growth=[1.25, 0.5, 1.75, NAN, 2.0, 1.5, 1.0],
         predicted_growth=[1.0, 1.0, 2.0, 1.0, 2.0, 1.5, 1.5],
         sharpness=[4.0, 8.0, 4.0, 8.0, 8.0, 4.02, 4.0],
         flat_sharpness=[4.0, 4.0, NAN, 4.0, 2.0, 4.0, 3.0],
