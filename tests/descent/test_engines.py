@@ -24,6 +24,30 @@ def batch_of(network, count, scale=0.4):
     return unflatten(points, network)
 
 
+@pytest.mark.parametrize("columns", [2, 4])
+@pytest.mark.parametrize("engine", ["torch", pytest.param("compiled", marks=compiled)])
+def test_two_steps_by_hand(engine, columns):
+    """Of ``‖W_3W_2W_1S − T‖²`` with a root that is not the identity, for one run of three."""
+    W = [each.numpy().copy() for each in random_point((2, 3, 4, 3), 1)]
+    S, T = gaussian_matrix(2, columns, 2).numpy(), gaussian_matrix(3, columns, 3).numpy()
+    run = gradient_descent(
+        [torch.from_numpy(each.copy()).expand(3, -1, -1) for each in W], torch.from_numpy(T),
+        torch.tensor([1e-3, 2e-3, 3e-3], dtype=torch.float64), 2, input_root=torch.from_numpy(S),
+        engine=engine,
+    )  # fmt: skip
+    for _ in range(2):
+        E = 2 * 2e-3 * (W[2] @ W[1] @ W[0] @ S - T)
+        W = [
+            W[0] - (W[2] @ W[1]).T @ E @ S.T,
+            W[1] - W[2].T @ E @ (W[0] @ S).T,
+            W[2] - E @ (W[1] @ W[0] @ S).T,
+        ]
+    for ours, expected in zip(run.factors, W, strict=True):
+        assert ours[1].numpy() == pytest.approx(expected, rel=1e-12)
+    left = float(((W[2] @ W[1] @ W[0] @ S - T) ** 2).sum())
+    assert float(run.loss[1]) == pytest.approx(left, rel=1e-12)
+
+
 @compiled
 @settings(max_examples=40, deadline=None)
 @given(networks(), st.integers(1, 19), st.sampled_from([(0.0, False), (0.9, False), (0.5, True)]))
