@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from dmf_sharpness.artifacts import provenance
 from dmf_sharpness.artifacts.provenance import machine, rule_times, shortened, versions
 from dmf_sharpness.claims.ledger import to_short_markdown
 from dmf_sharpness.experiments import catalog
@@ -93,3 +94,24 @@ def test_the_short_table_has_the_papers_claims_in_sight_and_ours_folded():
     assert "C1.more" not in sight
     assert "2 more rows" in folded
     assert "**E** (extension)" in folded
+
+
+def test_the_machine_is_described_without_what_identifies_it(monkeypatch, tmp_path):
+    """The release names its builder after the number, such as ``6.1.0-18-amd64``."""
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**22 + 2**19}
+    monkeypatch.setattr(provenance.os, "sysconf", sizes.get)
+    monkeypatch.setattr(provenance.os, "cpu_count", lambda: 6)
+    for name, value in (("system", "Linux"), ("release", "6.1.0-18-amd64"), ("machine", "x86_64")):
+        monkeypatch.setattr(provenance.platform, name, lambda value=value: value)
+    information = tmp_path / "cpuinfo"
+    information.write_text(
+        "processor : 0\nmodel name : A processor: of 2 GHz\nmodel name : another\n"
+    )
+    monkeypatch.setattr(provenance, "Path", lambda _: information)
+    assert machine() == {
+        "processor": "A processor: of 2 GHz", "cores": "6", "memory": "18 GiB",
+        "system": "Linux 6.1.0, x86_64",
+    }  # fmt: skip
+    information.unlink()
+    monkeypatch.setattr(provenance.platform, "processor", lambda: "")
+    assert machine()["processor"] == "x86_64"

@@ -51,6 +51,14 @@ def test_what_is_written_is_read(artifact):
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file is left
 
 
+@pytest.mark.parametrize("length", range(0, 64, 8))
+def test_tensors_lie_at_multiples_of_64_bytes_whatever_the_length_of_the_header(tmp_path, length):
+    path = tmp_path / "m.safetensors"
+    write_tensors(path, "minimizers", TENSORS, {"experiment": "x" * length})
+    tensors, _ = read_tensors(path, "minimizers")
+    assert [tensor.data_ptr() % 64 for tensor in tensors.values()] == [0, 0]
+
+
 def test_an_artifact_of_another_experiment_or_kind_is_refused(artifact):
     path, read = artifact
     with pytest.raises(ArtifactError, match=f"{path}: expected experiment 'two', got 'one'"):
