@@ -24,4 +24,5 @@ from .network.balance import spectral_products as spectral_products
 from .network.factors import end_to_end as end_to_end
 from .network.factors import left_factors as left_factors
 from .network.factors import right_factors as right_factors
+from .network.starts import standard_start as standard_start
 from .network.trace import trace_flat_ratio as trace_flat_ratio

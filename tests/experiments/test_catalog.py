@@ -143,9 +143,11 @@ def test_every_option_is_in_the_schema_with_its_type():
     assert list(properties) == [option.name for option in fields(StudySpec)]
     for option in fields(StudySpec):
         schema, valid = properties[option.name], jsonschema.Draft202012Validator
-        limits = {"minimum", "maximum", "exclusiveMinimum"}
+        limits = {"minimum", "maximum", "exclusiveMinimum", "enum"}
         assert limits & set(schema.get("items", schema))
         value = [0.5] if option.name in options.LISTS else 2 if option.type is int else 0.5
+        if option.name in options.NAME_LISTS:
+            value = schema["items"]["enum"][:1]
         assert valid(schema).is_valid(value), option.name
         for wrong in ("2", None, [], [0.5, 0.5], [-1.0], -1, 1e300):
             assert not valid(schema).is_valid(wrong), (option.name, wrong)

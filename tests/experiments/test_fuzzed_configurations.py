@@ -200,6 +200,7 @@ OPTIONS = {
     "momenta": st.sampled_from([[0], [0, 0.5], [0.999]]),
     "product_ratios": st.sampled_from([[0.5], [1], [1e-6, 1e6]]),
     "regularizations": st.sampled_from([[1e-6], [0.5, 1], [1e6]]),
+    "starts": st.sampled_from([["fan_in"], ["identity", "small"], ["orthogonal", "xavier"]]),
     "repeats": COUNT,
     "seed": st.sampled_from([0, 7]),
 }

@@ -327,3 +327,25 @@ def unbalanced() -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def training() -> pd.DataFrame:
+    """Runs that end where gradient flow does, or at the limit of stability where this is lower."""
+    rows = []
+    for widths, depth in (("1-4-1", 2), ("1-3-3-1", 3), ("3-4-3", 2), ("2-3-3-3-3", 4)):
+        for start, flow in enumerate(spread(8, 1.05, 5, depth / 7)):
+            for ratio in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.1):
+                end = min(flow, 0.97 / ratio)
+                outcome = "converged" if ratio < 1 else "step_limit"
+                rows.append((widths, depth, start, ratio, outcome, max(end, 1.0), flow))
+    columns = [
+        "widths",
+        "depth",
+        "repeat",
+        "flat_ratio",
+        "outcome",
+        "sharpness_ratio",
+        "flow_ratio",
+    ]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(experiment="training", network=0, problem=0, start="fan_in")

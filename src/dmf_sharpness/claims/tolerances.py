@@ -94,3 +94,7 @@ CLOSED = 1e-6
 """An orbit of period two returns after two steps to this share of its step."""
 CONFINED = 1e-6
 """This share of the variance of an orbit may lie outside of the target's top singular subspace."""
+
+# Training.
+FLOW_BALANCE = 1e-6
+"""The extrapolation to gradient flow is continued until its last order changes the end by less than this."""

@@ -14,7 +14,7 @@ from typing import Any
 from dmf_sharpness.artifacts.yaml_files import Schema, key_of, read_schema, schema_problems
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
-from dmf_sharpness.experiments.options import LISTS, study_schema
+from dmf_sharpness.experiments.options import LISTS, NAME_LISTS, study_schema
 
 SCHEMAS = Path(__file__).with_name("schemas")
 MOST_PARAMETERS = 10_000
@@ -326,7 +326,8 @@ def _study_problems(
         yield f"{key}: expected none with target.kind 'digits', got a section"
     for option in declared.needs:
         if option not in study:
-            expected = "a list of numbers" if option in LISTS else "a number"
+            items = "names" if option in NAME_LISTS else "numbers"
+            expected = f"a list of {items}" if option in LISTS else "a number"
             yield f"{key}.{option}: missing, expected {expected}"
     for option in study:
         if option not in declared.options:

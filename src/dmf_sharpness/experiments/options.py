@@ -13,10 +13,11 @@ Default = TypeVar("Default")
 
 _TYPES = {int: "integer", float: "number", bool: "boolean"}
 _LIST = tuple[float, ...]
+_NAMES = tuple[str, ...]
 
 
-def _option(default: Default, description: str, **limits: float) -> Default:
-    """A field with its entries in the JSON schema; the limits of a list apply to each of its numbers."""
+def _option(default: Default, description: str, **limits: Any) -> Default:
+    """A field with its entries in the JSON schema; the limits of a list apply to each of its items."""
     return field(default=default, metadata={"description": description, "limits": limits})
 
 
@@ -48,6 +49,10 @@ class StudySpec:
     regularizations: tuple[float, ...] = _option(
         (), "Values of μ in units of μ*, the threshold of collapse.", minimum=1e-6, maximum=1e6
     )
+    starts: tuple[str, ...] = _option(
+        (), "Kinds of starts of training, as dmf_sharpness.standard_start has them.",
+        enum=["fan_in", "xavier", "orthogonal", "small", "identity"],
+    )  # fmt: skip
     repeats: int = _option(
         1, "Random starts per minimizer and step ratio.", minimum=1, maximum=100_000
     )
@@ -56,8 +61,10 @@ class StudySpec:
 
 NAMES = tuple(option.name for option in fields(StudySpec))
 """This tuple names all options."""
-LISTS = tuple(option.name for option in fields(StudySpec) if option.type == _LIST)
+LISTS = tuple(option.name for option in fields(StudySpec) if option.type in (_LIST, _NAMES))
 """These options are lists; a study runs with every value in them."""
+NAME_LISTS = tuple(option.name for option in fields(StudySpec) if option.type == _NAMES)
+"""These of them are lists of names, the others are lists of numbers."""
 
 
 @cache
@@ -67,8 +74,8 @@ def study_schema() -> dict[str, Any]:
     for option in fields(StudySpec):
         described, limits = option.metadata["description"], option.metadata["limits"]
         if option.name in LISTS:
-            number = {"type": "number", **limits}
-            one = {"type": "array", "minItems": 1, "uniqueItems": True, "items": number}
+            item = {"type": "string" if option.name in NAME_LISTS else "number", **limits}
+            one = {"type": "array", "minItems": 1, "uniqueItems": True, "items": item}
         else:
             one = {"type": _TYPES[option.type], **limits}  # type: ignore[index]  # types here are classes, never names
         properties[option.name] = {"description": described, **one}
