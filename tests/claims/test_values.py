@@ -159,18 +159,18 @@ def test_the_heavy_ball(monkeypatch):
 def test_only_flat_ends_of_searches_are_judged():
     """The excess decides: at most 1e-12, whatever the balance."""
     frame = table(
-        widths=["2-3-2", "2-3-2", "1-2-2-2-1", "2-2-2-2-2-2"],
-        depth=[2, 2, 4, 5],
-        end_ratio=[1 + 1e-13, 1.5, 1.0, 1.0],
-        imbalance=[1e-9, 0.5, 2e-9, 0.25],
-        path_defect=[3e-9, 0.5, 1e-9, 4e-9],
-        start_path_defect=[0.5, 0.6, 0.7, 0.8],
+        widths=["2-3-2", "2-3-2", "1-2-2-2-1", "2-2-2-2-2-2", "2-2-2-2", "1-2-2-2-2-1"],
+        depth=[2, 2, 4, 5, 3, 5],
+        end_ratio=[1 + 1e-13, 1.5, 1.0, 1.0, 1.0, 1.0],
+        imbalance=[1e-9, 0.5, 2e-9, 0.25, 0.75, 1e-9],
+        path_defect=[3e-9, 0.5, 1e-9, 4e-9, 2e-9, 1e-9],
+        start_path_defect=[0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
     )
     balanced = rows(norms.spectral, frame)["C5.spectral"]
-    assert numbers(balanced) == pytest.approx((2e-9, 2, 0.25, 1))
+    assert numbers(balanced) == pytest.approx((2e-9, 3, 0.25, 1))
     path = rows(norms.top_path, frame)["C5.path"]
     assert path.value == pytest.approx(4e-9)
-    assert path.n == 3
+    assert path.n == 5
 
 
 def test_the_control_of_the_scalars_is_taken_from_deep_scalars_alone():
