@@ -195,13 +195,13 @@ def test_the_control_of_the_scalars_is_taken_from_deep_scalars_alone():
 def test_the_collapse_is_judged_at_its_threshold():
     """Above the share 1 zero is the minimizer; below the vanishing share another minimum remains."""
     frame = table(
-        source=["descent"] * 4 + ["closed form"],
-        share=[0.5, 1.05, 1.05, 1.3, 1.05],
-        vanishing_share=[1.1] * 5,
-        collapsed=[False, True, False, True, False],
+        source=["descent"] * 4 + ["closed form", "descent"],
+        share=[0.5, 1.05, 1.05, 1.3, 1.05, 1.0],
+        vanishing_share=[1.1] * 6,
+        collapsed=[False, True, False, True, False, False],
     )
     claim = rows(regularized.collapse, frame)["E.collapse"]
-    assert (claim.value, claim.n) == (1.0, 4)  # one has not collapsed
+    assert (claim.value, claim.n) == (1.0, 5)  # one has not collapsed
     # That one is what the wrong threshold would expect.
     assert (claim.control.n, claim.control.share) == (2, 0.5)
 
