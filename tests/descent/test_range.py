@@ -200,6 +200,21 @@ def test_a_large_start_has_not_diverged_because_the_target_is_small(engine):
     assert (run.loss < end_to_end(start).square().sum((1, 2))).all()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("start", "last"), [(1e20, 6), (0.25, 6), (1 + 2**-20, 12)])
+def test_a_run_diverges_at_1e10_times_its_first_loss_or_the_targets(engine, start, last):
+    """Of ``(1 − w)²`` with ``η = 5``, where every step multiplies the loss by 81."""
+    run = gradient_descent(
+        [torch.full((1, 1, 1), start, dtype=torch.float64)],
+        torch.ones(1, 1, dtype=torch.float64),
+        5.0,
+        40,
+        engine=engine,
+    )
+    assert run.outcome.tolist() == [DIVERGED]
+    assert run.steps.tolist() == [last]
+
+
 @compiled
 @given(
     st.lists(st.integers(1, 4), min_size=2, max_size=5),
