@@ -215,6 +215,15 @@ def test_a_run_diverges_at_1e10_times_its_first_loss_or_the_targets(engine, star
     assert run.steps.tolist() == [last]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_loss_at_the_limit_itself_has_not_diverged(engine):
+    """From 0 to 1 + 1e5, where the loss is 1e10 without rounding, and beyond it by the next step."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    run = gradient_descent([0 * one[None]], one, 50_000.5, 9, engine=engine)
+    assert run.outcome.tolist() == [DIVERGED]
+    assert run.steps.tolist() == [2]
+
+
 @compiled
 @given(
     st.lists(st.integers(1, 4), min_size=2, max_size=5),
