@@ -62,7 +62,38 @@ def dense_hessian(
     """
     widths = [factors[0].shape[1], *(W.shape[0] for W in factors)]
     parameters = torch.cat([W.reshape(-1) for W in factors])
-    gradient = torch.func.grad(_loss_of_vector(widths, target, inputs))
+    return _hessian(_loss_of_vector(widths, target, inputs), parameters, chunk_size)
+
+
+def dense_observed_hessian(factors: Sequence[Tensor], loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """The Hessian of ``loss(W_L ⋯ W_1)``, such as a loss of some entries, as in :func:`dense_hessian`.
+
+    Args:
+        factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
+        loss: A function of the product ``(d_L, d_0)``, written with operations of PyTorch.
+
+    >>> W = torch.ones(1, 1, dtype=torch.float64)
+    >>> dense_observed_hessian([W, W], lambda product: 3 * (1 - product).pow(2).sum())
+    tensor([[6., 6.],
+            [6., 6.]], dtype=torch.float64)
+    """
+
+    def of_vector(parameters: Tensor) -> Tensor:
+        product, position = None, 0
+        for W in factors:
+            layer = parameters[position : position + W.numel()].reshape(W.shape)
+            product = layer if product is None else layer @ product
+            position += W.numel()
+        assert product is not None
+        return loss(product)
+
+    return _hessian(of_vector, torch.cat([W.reshape(-1) for W in factors]), None)
+
+
+def _hessian(
+    loss: Callable[[Tensor], Tensor], parameters: Tensor, chunk_size: int | None
+) -> Tensor:
+    gradient = torch.func.grad(loss)
 
     def column(direction: Tensor) -> Tensor:
         product: Tensor = torch.func.jvp(gradient, (parameters,), (direction,))[1]

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import (
-    Shape,
     checked_choice,
     checked_flag,
     checked_integer,
@@ -23,6 +22,7 @@ from dmf_sharpness.arguments import (
 )
 from dmf_sharpness.descent.state import Minibatch
 from dmf_sharpness.network.factors import Factors, checked_factors, end_to_end, widths
+from dmf_sharpness.network.observation import checked_weights
 
 Engine = Literal["auto", "compiled", "torch"]
 Measure = Callable[[list[Tensor]], Tensor]
@@ -120,7 +120,7 @@ def checked_request(
     if observed is not None:
         if minibatch is not None:
             raise ValueError("observed: expected None beside minibatch, got weights")
-        observed = _checked_weights(observed, *shapes, device=device)
+        observed = checked_weights(observed, *shapes, device=device)
         # An entry that is not observed may be NaN, of which zero times would be NaN again.
         target = target.expand(batch, -1, -1).masked_fill(observed == 0, 0.0)
         weighted = checked_tensor(target, "target") * observed.sqrt()
@@ -181,18 +181,6 @@ def _checked_start(factors: object) -> list[Tensor]:
             f"{tuple(W[0].shape)}"
         )
     return W
-
-
-def _checked_weights(observed: object, *shapes: Shape, device: torch.device) -> Tensor:
-    """The weights of the target's entries as float64, from a mask or from weights."""
-    mask = isinstance(observed, Tensor) and observed.dtype == torch.bool
-    dtype = torch.bool if mask else torch.float64
-    weights = checked_tensor(observed, "observed", *shapes, device=device, dtype=dtype).double()
-    if bool((weights < 0).any()):
-        raise ValueError(f"observed: expected no negative weight, got {float(weights.min()):.3g}")
-    if not bool((weights > 0).any(-1).any(-1).all()):
-        raise ValueError("observed: expected an entry with a positive weight, got none")
-    return weights
 
 
 def _checked_scale(target: Tensor) -> Tensor:

@@ -40,7 +40,11 @@ def direction_residual(
     Returns:
         The residual, shape ``(…)``.
     """
-    HU = gauss_newton_product(factors, direction, input_root)
+    return relative_defect(gauss_newton_product(factors, direction, input_root), direction, value)
+
+
+def relative_defect(HU: Factors, direction: Factors, value: Tensor) -> Tensor:
+    """``‖H U − λ U‖ / λ`` from ``H U`` and a unit ``U``, shape ``(…)``; ``‖H U‖`` where ``λ`` is zero."""
     scaled = value[..., None, None]
     squares = [(h - scaled * u).square().sum((-2, -1)) for h, u in zip(HU, direction, strict=True)]
     norm = torch.stack(squares).sum(0).sqrt()

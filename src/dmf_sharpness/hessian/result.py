@@ -10,6 +10,7 @@ from torch import Tensor
 from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix, WholeEigenmatrix
 from dmf_sharpness.network.curvature import layer_grams
 from dmf_sharpness.network.factors import Factors
+from dmf_sharpness.network.observation import Observation
 from dmf_sharpness.network.scaling import plain, times_power
 
 
@@ -50,10 +51,15 @@ class Sharpness:
     """A function that computes the second eigenvalue, at the same scale."""
     _exponent: Tensor | None = field(repr=False, compare=False, default=None)
     """``e``: the eigenvalues are ``2^e`` times those at ``_factors``. None is 0, NaN a failure."""
+    _observation: Observation | None = field(repr=False, compare=False, default=None)
+    """``𝒜`` at the scale of ``_factors``, or None if the product is seen as a whole."""
 
     @cached_property
     def eigenmatrix(self) -> Tensor:
         """The unit top eigenmatrix ``Y`` of ``J Jᵀ``, shape ``(…, d_L, d_0)``.
+
+        With ``observed`` or ``measurements`` it is ``𝒜*z``, scaled to norm 1, for the top eigenvector
+        ``z`` of ``𝒜 J Jᵀ 𝒜*``. The eigenvector of the Hessian is ``U_i ∝ L_iᵀ Y R_iᵀ`` in either case.
 
         Its sign is chosen such that the entry of largest magnitude is positive. If ``gap`` is zero,
         it may be any unit matrix of the top eigenspace.
@@ -97,9 +103,10 @@ class Sharpness:
     def upper_bound(self) -> float | Tensor:
         """The upper bound ``2 Σ_i ‖L_i‖₂² ‖R_i‖₂²`` on all eigenvalues; at depth 2 it equals ``λ_max``.
 
-        With input data ``R_i S`` stands for ``R_i``, and the bound is not attained in general. The
-        computation needs the Gram matrices of all intermediate factors, which is expensive if both
-        ``d_0`` and ``d_L`` are large.
+        With input data ``R_i S`` stands for ``R_i``, and the bound is not attained in general. Nor is
+        it with ``observed`` or ``measurements``, where it is ``‖𝒜‖₂²`` times as large. The computation
+        needs the Gram matrices of all intermediate factors, which is expensive if both ``d_0`` and
+        ``d_L`` are large.
         """
         total = self._factors[0].new_zeros(self._factors[0].shape[:-2])
         for A, B in zip(*layer_grams(self._factors, self._root), strict=True):
@@ -108,7 +115,8 @@ class Sharpness:
                 if gram is not None:
                     term = term * torch.linalg.eigvalsh(gram)[..., -1]
             total = total + term
-        return self._scaled_back(2 * total)
+        seen = 1.0 if self._observation is None else self._observation.squared_norm()
+        return self._scaled_back(2 * total * seen)
 
     def _scaled_back(self, values: Tensor) -> float | Tensor:
         """Values at the scale of ``_factors``, converted to the scale of the original factors."""

@@ -45,12 +45,18 @@ from dmf_sharpness.hessian.low_rank import (
     nothing_found,
     second_curvature,
 )
+from dmf_sharpness.hessian.observed import (
+    at_observed_scale,
+    check_observed_residual,
+    observed_sharpness,
+)
 from dmf_sharpness.hessian.operator import curvature_operator
 from dmf_sharpness.hessian.result import Sharpness
 from dmf_sharpness.network.chain import Chain, chain
 from dmf_sharpness.network.curvature import checked_root, parameter_direction, signed
 from dmf_sharpness.network.factors import Factors, measured_factors, widths
 from dmf_sharpness.network.loss import check_orthogonal_residual
+from dmf_sharpness.network.observation import checked_observation
 from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import Scaled, at_safe_scale, plain, times_power
 
@@ -94,6 +100,8 @@ def sharpness(
     input_gram: Tensor | None = None,
     *,
     input_root: Tensor | None = None,
+    observed: Tensor | None = None,
+    measurements: Tensor | None = None,
     target: Tensor | None = None,
     method: Method = "auto",
     tolerance: float | None = None,
@@ -102,6 +110,10 @@ def sharpness(
 
     The derivation is in section 1 of ``docs/derivation.md``. In matrix factorization ``X`` is the
     identity, and ``Y`` is the target ``M``.
+
+    With ``observed = ω`` the loss is ``Σ_ij ω_ij (M − W_{L:1})_ij²``, as in the completion of a matrix with
+    missing entries. With ``measurements = A`` it is ``Σ_k (y_k − ⟨A_k, W_{L:1}⟩)²``. The derivation is in
+    ``docs/missing_entries.md``.
 
     The value must be in the range of float64: zero, or ``λ_max`` between 2.2e-308 and 1.8e308. The
     factors may differ in size. But if they are scaled together such that ``λ_max`` is about 1, the
@@ -118,12 +130,20 @@ def sharpness(
             factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
             ``X`` itself. If the inputs are nearly collinear, it keeps digits that the Gram matrix loses.
+        observed: Which entries of ``M`` are observed, a mask of truth values, or their nonnegative
+            weights ``ω``, float64; of shape ``(d_L, d_0)``, or with the batch dimensions of the factors.
+            None means all, with weight one.
+        measurements: ``A_1 … A_K``, shape ``(K, d_L, d_0)``, or with the batch dimensions of the factors;
+            None in matrix factorization.
         target: ``M``, or with input data any least-squares solution such as ``Y X⁺``, shape
             ``(d_L, d_0)`` or ``(…, d_L, d_0)``. If it is given, the factors are checked: the
             residual must be orthogonal to the inputs. If it is None, the product of the factors is
-            taken to be the solution.
+            taken to be the solution. Beside ``observed`` only observed entries of ``M`` are read; the
+            others may be NaN. Beside ``measurements`` the target are the outcomes ``y``, shape ``(K,)``
+            or ``(…, K)``, and ``Σ_k (y_k − ⟨A_k, W_{L:1}⟩) A_k`` must be zero.
         method: One of the methods in the table of :mod:`dmf_sharpness.hessian.sharpness`; ``auto``
-            chooses by depth and widths.
+            chooses by depth and widths. Beside ``observed`` or ``measurements``: ``auto``, ``dense``
+            or ``lanczos``.
         tolerance: The wanted upper bound on :attr:`Sharpness.residual`, positive. None stands for
             ``1e-10``, and for ``1e-5`` with ``low-rank``, where the relative error of the value is
             about its square.
@@ -135,7 +155,8 @@ def sharpness(
         TypeError: A factor, the Gram matrix, its root or the target is not a float64 tensor, or the
             tolerance is not a number.
         ValueError: The shapes do not fit, values are not finite, ``G`` is not a Gram matrix, both
-            ``G`` and a root are given, the method is unknown or does not fit the shapes, the
+            ``G`` and a root are given, a weight is negative, nothing is observed, two of data,
+            ``observed`` and ``measurements`` are given, the method is unknown or does not fit the shapes, the
             tolerance is not positive, or the residual is not orthogonal to the inputs.
             :func:`dmf_sharpness.sharpness_at` accepts such points.
         MemoryError: The method needs more memory than there is.
@@ -158,12 +179,19 @@ def sharpness(
         6.0
     """
     factors, norms = measured_factors(factors)
+    observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
     root = checked_root(factors, input_gram, input_root)
-    if target is not None:
-        check_orthogonal_residual(factors, target, root)
     method = cast(Method, checked_choice(method, "method", get_args(Method)))
     if tolerance is not None:
         tolerance = checked_number(tolerance, "tolerance", above=0)
+    if observation is not None:
+        if target is not None:
+            check_observed_residual(factors, target, observation)
+        solve_part = partial(observed_sharpness, method=method, tolerance=tolerance or TOLERANCE)
+        seen = at_observed_scale(factors, norms, observation, solve_part, lambda found: found.value)
+        return _scaled_back(*seen)
+    if target is not None:
+        check_orthogonal_residual(factors, target, root)
     solve = partial(_solved, method=method, tolerance=tolerance)
     result, scaled = at_safe_scale(factors, norms, root, solve, lambda solved: solved.value)
     return result if scaled is None else _scaled_back(result, scaled)

@@ -4,27 +4,29 @@ Everything is computed from the operator ``2 J Jᵀ`` of order ``d_0 d_L``, whic
 spectrum (:mod:`dmf_sharpness.network.curvature`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_integer, checked_number
 from dmf_sharpness.hessian.lanczos import top_eigenvectors
+from dmf_sharpness.hessian.observed import at_observed_scale, observed_matrix, observed_operator
 from dmf_sharpness.hessian.operator import curvature_operator
 from dmf_sharpness.network.curvature import (
     check_single,
     checked_root,
     curvature_matrix,
-    identity,
-    layer_grams,
     parameter_direction,
     signed,
     unstacked,
+    whole_grams,
 )
 from dmf_sharpness.network.factors import Factors, checked_factors, flatten, measured_factors
+from dmf_sharpness.network.observation import GramPairs, Observation, checked_observation
 from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import (
+    Scaled,
     at_safe_scale,
     exponents,
     plain,
@@ -44,7 +46,12 @@ DENSE_ORDER = 1024
 
 
 def operator_spectrum(
-    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+    factors: Factors,
+    input_gram: Tensor | None = None,
+    *,
+    input_root: Tensor | None = None,
+    observed: Tensor | None = None,
+    measurements: Tensor | None = None,
 ) -> Tensor:
     """All ``d_0 d_L`` eigenvalues of ``2 J Jᵀ``, zeros included, for one minimizer or for a batch.
 
@@ -55,22 +62,28 @@ def operator_spectrum(
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
+        measurements: ``A_1 … A_K`` of measurements, as in :func:`dmf_sharpness.sharpness`.
 
     Returns:
-        The eigenvalues, descending, shape ``(…, d_0 d_L)``. If the largest eigenvalue of a
-        minimizer is outside the range of float64, all its eigenvalues are NaN.
+        The eigenvalues, descending, shape ``(…, d_0 d_L)``, or ``(…, K)`` for ``K`` measurements. If
+        the largest eigenvalue of a minimizer is outside the range of float64, all its eigenvalues are NaN.
 
     Raises:
         TypeError: A factor, the Gram matrix or its root is not a float64 tensor.
-        ValueError: The shapes do not fit, values are not finite, ``G`` is not a Gram matrix, or
-            both ``G`` and a root are given.
+        ValueError: The shapes do not fit, values are not finite, ``G`` is not a Gram matrix, both
+            ``G`` and a root are given, or ``observed`` and ``measurements`` are not as in
+            :func:`dmf_sharpness.sharpness`.
         MemoryError: There is not enough memory for a matrix of order ``d_0 d_L``.
     """
     factors, norms = measured_factors(factors)
-    root = checked_root(factors, input_gram, input_root)
-    values, scaled = at_safe_scale(
-        factors, norms, root, _operator_spectrum, lambda found: found[..., 0]
-    )
+    observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
+    scaled: Scaled | None
+    if observation is None:
+        root = checked_root(factors, input_gram, input_root)
+        values, scaled = at_safe_scale(factors, norms, root, _operator_spectrum, _first)
+    else:
+        values, scaled = at_observed_scale(factors, norms, observation, _observed_spectrum, _first)
     if scaled is None:
         return values
     # Only the largest eigenvalue has to be in the range. The smaller ones have the same absolute error.
@@ -83,8 +96,22 @@ def _operator_spectrum(factors: Factors, root: Tensor | None) -> Tensor:
     return torch.linalg.eigvalsh(curvature_matrix(factors, root)).flip(-1).clamp(min=0)
 
 
+def _observed_spectrum(factors: Factors, observation: Observation) -> Tensor:
+    matrix = observed_matrix(factors, observation)
+    return torch.linalg.eigvalsh(matrix).flip(-1).clamp(min=0)
+
+
+def _first(eigenvalues: Tensor) -> Tensor:
+    return eigenvalues[..., 0]
+
+
 def hessian_spectrum(
-    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+    factors: Factors,
+    input_gram: Tensor | None = None,
+    *,
+    input_root: Tensor | None = None,
+    observed: Tensor | None = None,
+    measurements: Tensor | None = None,
 ) -> Tensor:
     """All nonzero Hessian eigenvalues at a minimizer, descending, multiplicities included.
 
@@ -95,6 +122,8 @@ def hessian_spectrum(
         factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
+        measurements: ``A_1 … A_K`` of measurements, as in :func:`dmf_sharpness.sharpness`.
 
     Returns:
         The eigenvalues, shape ``(K,)``, with ``K`` at most ``d_0 d_L``.
@@ -114,7 +143,13 @@ def hessian_spectrum(
     """
     factors = checked_factors(factors)
     check_single(factors)
-    eigenvalues = operator_spectrum(factors, input_gram, input_root=input_root)
+    eigenvalues = operator_spectrum(
+        factors,
+        input_gram,
+        input_root=input_root,
+        observed=observed,
+        measurements=measurements,
+    )
     told(eigenvalues[0])
     return eigenvalues[eigenvalues > ROUNDING_LEVEL * eigenvalues[0]]
 
@@ -126,6 +161,8 @@ def hessian_eigenvectors(
     tolerance: float = 1e-10,
     *,
     input_root: Tensor | None = None,
+    observed: Tensor | None = None,
+    measurements: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The nonzero Hessian eigenvalues at a minimizer, descending, with their eigenvectors.
 
@@ -136,6 +173,8 @@ def hessian_eigenvectors(
         tolerance: The relative residual ``‖H v − λ v‖ / λ`` at which an iteration stops. It matters
             only if ``d_0 d_L`` is large and ``count`` is small; all other cases are solved by LAPACK.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
+        measurements: ``A_1 … A_K`` of measurements, as in :func:`dmf_sharpness.sharpness`.
 
     Returns:
         Eigenvalues ``(K,)``, and orthonormal eigenvectors in parameter space ``(K, N)``, whose
@@ -158,10 +197,13 @@ def hessian_eigenvectors(
     """
     factors, norms = measured_factors(factors)
     check_single(factors)
+    observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
     root = checked_root(factors, input_gram, input_root)
     if count is not None:
         count = checked_integer(count, "count", least=1)
     tolerance = checked_number(tolerance, "tolerance", above=0)
+    if observation is not None:
+        return _observed_eigenvectors(factors, norms, observation, count, tolerance)
 
     def solve(W: Factors, S: Tensor | None) -> tuple[Tensor, Tensor]:
         return _top_eigenpairs(W, S, count, tolerance)
@@ -174,6 +216,34 @@ def hessian_eigenvectors(
     batch = [W.expand(int(kept.sum()), *W.shape) for W in factors]
     vectors = flatten(parameter_direction(batch, signed(Y[kept]), root))
     return values[kept] if scaled is None else times_power(values[kept], scaled.exponent), vectors
+
+
+def _observed_eigenvectors(
+    factors: Factors,
+    norms: Sequence[float],
+    observation: Observation,
+    count: int | None,
+    tolerance: float,
+) -> tuple[Tensor, Tensor]:
+    """:func:`hessian_eigenvectors` for an observation of the product."""
+
+    def solve(W: Factors, seen: Observation) -> tuple[Tensor, Tensor]:
+        if count is None or seen.order <= DENSE_ORDER or 4 * count > seen.order:
+            values, vectors = torch.linalg.eigh(observed_matrix(W, seen))
+            pairs = values.flip(0)[:count], vectors.mT.flip(0)[:count]
+        else:
+            start = gaussian((seen.order,), 0, W[0].device)
+            pairs = top_eigenvectors(observed_operator(W, seen), start, count, tolerance / 4)
+        return pairs[0], seen.adjoint(pairs[1])
+
+    (values, Y), scaled = at_observed_scale(
+        factors, norms, observation, solve, lambda pairs: pairs[0][0]
+    )
+    told(scaled_back(values[0], scaled))
+    kept = values > ROUNDING_LEVEL * values[0]
+    values, Y = values[kept], Y[kept]
+    batch = [W.expand(len(values), *W.shape) for W in scaled.factors]
+    return times_power(values, scaled.exponent), flatten(parameter_direction(batch, signed(Y)))
 
 
 def _top_eigenpairs(
@@ -190,7 +260,12 @@ def _top_eigenpairs(
 
 
 def hessian_trace(
-    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+    factors: Factors,
+    input_gram: Tensor | None = None,
+    *,
+    input_root: Tensor | None = None,
+    observed: Tensor | None = None,
+    measurements: Tensor | None = None,
 ) -> float | Tensor:
     """The trace of the Hessian at a minimizer, ``2 Σ_i ‖L_i‖_F² ‖R_i‖_F²``.
 
@@ -201,6 +276,8 @@ def hessian_trace(
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
+        measurements: ``A_1 … A_K`` of measurements, as in :func:`dmf_sharpness.sharpness`.
 
     Returns:
         A float; for a batch a tensor ``(…)``, with NaN where the trace is outside the range of float64.
@@ -215,11 +292,20 @@ def hessian_trace(
     >>> hessian_trace([W, W])
     40.0
     """
-    return _of_grams(_trace, factors, input_gram, input_root)
+    factors, norms = measured_factors(factors)
+    observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
+    if observation is not None:
+        return _of_observed_grams(factors, norms, observation, lambda seen: seen.trace)
+    return _of_grams(_trace, factors, norms, checked_root(factors, input_gram, input_root))
 
 
 def hessian_frobenius_norm(
-    factors: Factors, input_gram: Tensor | None = None, *, input_root: Tensor | None = None
+    factors: Factors,
+    input_gram: Tensor | None = None,
+    *,
+    input_root: Tensor | None = None,
+    observed: Tensor | None = None,
+    measurements: Tensor | None = None,
 ) -> float | Tensor:
     """The Frobenius norm of the Hessian at a minimizer, ``‖H‖_F² = 4 Σ_ij ⟨A_i, A_j⟩ ⟨B_i, B_j⟩``.
 
@@ -231,6 +317,8 @@ def hessian_frobenius_norm(
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
+        observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
+        measurements: ``A_1 … A_K`` of measurements, as in :func:`dmf_sharpness.sharpness`.
 
     Returns:
         A float; for a batch a tensor ``(…)``, with NaN where the norm is outside the range of float64.
@@ -243,41 +331,50 @@ def hessian_frobenius_norm(
     >>> hessian_frobenius_norm([W, W]) ** 2 - (16**2 + 10**2 + 10**2 + 4**2)
     0.0
     """
-    return _of_grams(_frobenius_norm, factors, input_gram, input_root)
+    factors, norms = measured_factors(factors)
+    observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
+    if observation is not None:
+        return _of_observed_grams(factors, norms, observation, lambda seen: seen.frobenius_norm)
+    return _of_grams(_frobenius_norm, factors, norms, checked_root(factors, input_gram, input_root))
 
 
 def _of_grams(
     compute: Callable[[list[tuple[Tensor, Tensor]]], Tensor],
     factors: Factors,
-    input_gram: Tensor | None,
-    input_root: Tensor | None,
+    norms: Sequence[float],
+    root: Tensor | None,
 ) -> float | Tensor:
     """The result of ``compute`` for all pairs ``(A_i, B_i)``; it must scale like the Hessian."""
-    factors, norms = measured_factors(factors)
-    root = checked_root(factors, input_gram, input_root)
-
     values, scaled = at_safe_scale(
         factors,
         norms,
         root,
-        lambda W, S: compute(_whole_grams(W, S)),
+        lambda W, S: compute(whole_grams(W, S)),
         lambda found: found,
         SAFE_BITS,
     )
     if scaled is not None:
-        grams = _whole_grams(scaled.factors, scaled.input_root)
+        grams = whole_grams(scaled.factors, scaled.input_root)
         values = compute([_balanced(A, B) for A, B in grams]).expand(factors[0].shape[:-2])
         values = told(scaled_back(values, scaled))
     return plain(values.expand(factors[0].shape[:-2]))
 
 
-def _whole_grams(factors: Factors, root: Tensor | None) -> list[tuple[Tensor, Tensor]]:
-    """The pairs ``(L_iL_iᵀ, (R_iS)ᵀ(R_iS))`` of all layers, identities written out."""
-    d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
-    return [
-        (identity(d_L, factors) if A is None else A, identity(d_0, factors) if B is None else B)
-        for A, B in zip(*layer_grams(factors, root), strict=True)
-    ]
+def _of_observed_grams(
+    factors: Factors,
+    norms: Sequence[float],
+    observation: Observation,
+    compute: Callable[[Observation], Callable[[GramPairs], Tensor]],
+) -> float | Tensor:
+    """The same for an observation of the product; ``compute`` names one of its methods."""
+    batch = factors[0].shape[:-2]
+
+    def solve(W: Factors, seen: Observation) -> Tensor:
+        grams = [_balanced(A, B) for A, B in whole_grams(W)]
+        return compute(seen)(grams).expand(batch)
+
+    values, scaled = at_observed_scale(factors, norms, observation, solve, lambda found: found)
+    return plain(told(scaled_back(values, scaled)))
 
 
 def _trace(grams: list[tuple[Tensor, Tensor]]) -> Tensor:

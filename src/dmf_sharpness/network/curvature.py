@@ -187,6 +187,15 @@ def layer_grams(
     return [*left_grams, None], [*first, *(R.mT @ R for R in rights[1:])]
 
 
+def whole_grams(factors: Factors, input_root: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+    """The pairs ``(L_iL_iᵀ, (R_iS)ᵀ(R_iS))`` of all layers, identities written out."""
+    d_L, d_0 = factors[-1].shape[-2], factors[0].shape[-1]
+    return [
+        (identity(d_L, factors) if A is None else A, identity(d_0, factors) if B is None else B)
+        for A, B in zip(*layer_grams(factors, input_root), strict=True)
+    ]
+
+
 def jvp(factors: Factors, direction: Factors, input_root: Tensor | None = None) -> Tensor:
     """The first-order change of the product, ``J U = Σ_i L_i U_i R_i S``, shape ``(…, d_L, r)``."""
     product, tangent = factors[0], direction[0]

@@ -59,7 +59,7 @@ class Scaled:
         factors: ``2^k W_i``, shape ``(…, d_i, d_{i-1})``.
         input_root: ``2^t S``, or None without data.
         factor_exponent: ``k``, shape ``(…)``, float64.
-        root_exponent: ``t``.
+        root_exponent: ``t``; for an observation of the product, the exponent of that map, shape ``(…)``.
         zero: Whether the Hessian is zero, shape ``(…)``.
         possible: Whether such a scale exists, shape ``(…)``. Where it does not, the factors are zeros.
     """
@@ -67,7 +67,7 @@ class Scaled:
     factors: list[Tensor]
     input_root: Tensor | None
     factor_exponent: Tensor
-    root_exponent: int
+    root_exponent: int | Tensor
     zero: Tensor
     possible: Tensor
 
@@ -151,7 +151,10 @@ def at_safe_scale(
 
 
 def scaled_problem(
-    factors: Factors, input_root: Tensor | None = None, ordinary: float = ORDINARY_BITS
+    factors: Factors,
+    input_root: Tensor | None = None,
+    ordinary: float = ORDINARY_BITS,
+    bits: Tensor | None = None,
 ) -> Scaled:
     """The factors times the power of two that makes the largest eigenvalue about 1.
 
@@ -159,6 +162,7 @@ def scaled_problem(
         factors: ``W_i`` of shape ``(…, d_i, d_{i-1})``.
         input_root: ``S``, or None for the identity.
         ordinary: Members of a batch whose largest eigenvalue is within ``2^{±ordinary}`` are not scaled.
+        bits: ``log₂`` of the largest eigenvalue, shape ``(…)``; None stands for an estimate.
     """
     # The exponent t of the input root.
     t = 0
@@ -171,7 +175,7 @@ def scaled_problem(
     # The exponent k of the factors.
     depth = len(factors)
     zero = _structural_zero(factors, input_root)
-    bits = _sharpness_bits(factors, input_root)
+    bits = _sharpness_bits(factors, input_root) if bits is None else bits
     largest = torch.stack([exponents(W) for W in factors]).amax(0).to(bits.dtype)
     if depth > 1:
         k = torch.where(bits.abs() <= ordinary, 0.0, -(bits / (2 * (depth - 1))).round())
