@@ -202,6 +202,7 @@ OPTIONS = {
     "regularizations": st.sampled_from([[1e-6], [0.5, 1], [1e6]]),
     "starts": st.sampled_from([["fan_in"], ["identity", "small"], ["orthogonal", "xavier"]]),
     "repeats": COUNT,
+    "samples": st.integers(2, 4),
     "seed": st.sampled_from([0, 7]),
 }
 

@@ -349,3 +349,27 @@ def training() -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(experiment="training", network=0, problem=0, start="fan_in")
+
+
+def minibatches() -> pd.DataFrame:
+    """Thresholds that rise with the batch size, and the growth beyond the first of them."""
+    size = np.tile([1, 2, 3, 4], 2)
+    depth = np.repeat([2, 3], 4)
+    return pd.DataFrame(
+        {
+            "experiment": "one", "network": depth, "minimizer": 0, "depth": depth,
+            "batch_size": size, "at": "full", "mean_square": size / 4,
+            "almost_sure": np.where(size < 4, (size + 0.2 * depth) / 4, 1.0),
+            "predicted": depth * 4 / size, "growth": depth * 4 / size,
+        }
+    )  # fmt: skip
+
+
+def minibatch_runs() -> pd.DataFrame:
+    """Runs on all data that stay up to the limit, and runs on batches that end at flatter minimizers."""
+    ratio = np.linspace(0.4, 1.4, 11)
+    full = pd.DataFrame(
+        {"method": "full", "full_ratio": ratio, "end_ratio": np.minimum(1, 0.9 / ratio)}
+    )
+    part = full.assign(method="minibatch", end_ratio=0.6 + 0.1 * np.cos(9 * ratio))
+    return pd.concat([full, part], ignore_index=True)

@@ -12,6 +12,7 @@ from dmf_sharpness.claims import (  # noqa: F401
     exactness,
     flatness,
     landing,
+    minibatches,
     necessity,
     norms,
     regularized,

@@ -56,6 +56,9 @@ class StudySpec:
     repeats: int = _option(
         1, "Random starts per minimizer and step ratio.", minimum=1, maximum=100_000
     )
+    samples: int = _option(
+        0, "Samples of the training data, which a study draws.", minimum=2, maximum=1000
+    )
     seed: int = _option(0, "Seed of what a study draws at random.", minimum=0, maximum=2**63 - 1)
 
 
