@@ -17,6 +17,7 @@ from dmf_sharpness.claims import (  # noqa: F401
     norms,
     regularized,
     trace,
+    training,
 )
 from dmf_sharpness.claims.claim import JUDGES, Claim
 
