@@ -49,8 +49,7 @@ def residual_weight(product: Tensor, target: Tensor) -> Tensor:
     d_L, d_0 = target.shape
     E, N = target - product, torch.linalg.pinv(product, rtol=RANK_TOLERANCE).mT
     units = identity(d_0 * d_L, [target]).reshape(-1, d_0, d_L)  # transposed unit matrices Xᵀ
-    columns = stacked(units.mT - E @ units @ N - N @ units @ E)
-    return (columns + columns.mT) / 2
+    return stacked(units.mT - E @ units @ N - N @ units @ E)
 
 
 def weight_root(product: Tensor, target: Tensor) -> Tensor:
