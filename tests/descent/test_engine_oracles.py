@@ -84,6 +84,21 @@ def test_batches_by_kernel_and_by_pytorch(widths, data):
         )
 
 
+@pytest.mark.skipif(not lanes.available(), reason="no compiler when the package was installed")
+@pytest.mark.parametrize("widths", [(10, 10, 10, 10), (5, 9, 7), (4, 6, 5, 3), (3, 3, 3)])
+@pytest.mark.parametrize("data", [False, True])
+def test_the_kernel_settles_ordinary_minimizers_itself(widths, data, monkeypatch):
+    """Faults of the kernel that leave a residual would only cost time: LAPACK would mend them."""
+    stack = [
+        torch.stack([random_point(widths, k)[i] for k in range(11)]) for i in range(len(widths) - 1)
+    ]
+    root = gaussian_matrix(widths[0], widths[0], 1) if data else None
+    expected = dense(stack, root)
+    monkeypatch.setattr(batched, "dense", lambda *given: pytest.fail("expected no call of LAPACK"))
+    found = batched_top_pair(stack, root)
+    torch.testing.assert_close(found.value, expected.value, rtol=1e-13, atol=0)
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_what_an_iteration_did_not_settle_goes_to_lapack(compiled, monkeypatch):
     monkeypatch.setattr(batched, "RESIDUAL", 0.0)
