@@ -348,7 +348,37 @@ def training() -> pd.DataFrame:
         "flow_ratio",
     ]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(experiment="training", network=0, problem=0, start="fan_in")
+    wide = [
+        (f"4-{'-'.join([str(n)] * (depth - 1))}-3", depth, k, 0.01, "converged", flow, flow)
+        for depth in (2, 3, 4)
+        for n in (8, 16, 64)
+        for k, flow in enumerate(spread(4, 1.0, 1.3, n / 7) * 2 * (1 + (depth - 1) * n / 4))
+    ]
+    table = pd.concat([table, pd.DataFrame(wide, columns=columns)], ignore_index=True)
+    network = table.widths.rank(method="dense").astype(int)
+    return table.assign(
+        experiment="training", network=network, problem=0, start="fan_in", flat_sharpness=1.0
+    )
+
+
+def sharpening() -> pd.DataFrame:
+    """A sharpness that rises to a value, or to the limit of stability, about which it swings."""
+    frames = []
+    for minimizer, flow in enumerate((2.0, 3.5)):
+        for ratio in (0.02, 0.2, 0.4, 0.7):
+            step = np.arange(200)
+            time = ratio * step
+            rise = 1 + (flow - 1) * (1 - np.exp(-time))
+            swing = np.exp(-time / 20) * np.where(step % 2, 0.3, -0.3) * (flow * ratio > 1)
+            value = np.minimum(rise, 1 / ratio) * (1 + swing)
+            frames.append(
+                pd.DataFrame({"step": step, "sharpness_ratio": value}).assign(
+                    minimizer=minimizer, flat_ratio=ratio
+                )
+            )
+    return pd.concat(frames, ignore_index=True).assign(
+        experiment="training_sharpening", network=0, widths="2-5-5-3"
+    )
 
 
 def minibatches() -> pd.DataFrame:

@@ -96,5 +96,15 @@ CONFINED = 1e-6
 """This share of the variance of an orbit may lie outside of the target's top singular subspace."""
 
 # Training.
-FLOW_BALANCE = 1e-6
-"""The extrapolation to gradient flow is continued until its last order changes the end by less than this."""
+FLOW_BALANCE = 4e-6
+"""The extrapolation to gradient flow is continued until its last order changes the end by 1e-6 or less. The
+conserved quantities are quadratic in the factors, and each of them contains two."""
+FLOW_SHARPNESS = 2e-5
+"""The sharpness at the end of the flow is that of a point with this error, at depths up to 8."""
+FOLLOWING = 0.25
+"""The end of training differs from that of gradient flow by a share of the order of ``ηλ/2``, with a factor
+that is not known. This was set after a run with other seeds."""
+BELOW_LIMIT = 0.2
+"""A last escape lands this far below ``2/η``, as a rule. This was set after a run with other seeds."""
+WIDTH_ERROR = 2.0
+"""The sharpness of a wide network is right to its leading correction, with a factor near 1."""

@@ -67,7 +67,7 @@ def conserved_drift(start: Factors, end: Factors) -> Tensor:
 
 
 def gradient_flow(
-    factors: Factors, problem: Problem, *, tolerance: float = 1e-6, refinements: int = 3
+    factors: Factors, problem: Problem, *, tolerance: float = 1e-6, refinements: int = 5
 ) -> GradientFlow:
     """The minimizers at which gradient flow from the given starts ends.
 

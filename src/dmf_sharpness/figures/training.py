@@ -33,6 +33,7 @@ JOINED = 6
 def draw(tables: Tables) -> Figure:
     """``λ_end/λ_flat`` over ``ηλ_flat/2``, on logarithmic axes."""
     table = tables.studies["training"]
+    table = table[table.groupby(["experiment", "network"]).flat_ratio.transform("max") > 1]
     scalar = table.widths.str.match(r"1-.*-1$")
     figure, panels = style.new_panels(2, ratio=0.8, sharey=True)
     colours = style.depth_colours(table.depth)
@@ -54,10 +55,15 @@ def _draw(axes: Axes, table: pd.DataFrame, colours: Mapping[int, Any]) -> None:
     axes.plot(ratio, 1 / ratio, color=style.THEORY, linewidth=0.9)
     axes.plot([left, 1], [1, 1], color=style.THEORY, linewidth=0.9)
     axes.text(0.36, 3.0, r"$2/\eta$", fontsize=7)
-    run = rows.groupby(["experiment", "network", "problem", "start", "repeat"]).ngroup()
-    for number in np.linspace(0, run.max(), JOINED).round():
-        path = rows[run == number]
-        axes.plot(path.flat_ratio, path.sharpness_ratio, color="0.6", linewidth=0.5, zorder=1)
+    axes.text(
+        1.02, 1.5, "no minimizer\nis stable", fontsize=6, color="0.4", rotation=90, va="center"
+    )
+    seen = rows[rows.flow_ratio.between(1.05, TOP)]
+    flows = seen.groupby(["experiment", "network", "problem", "start", "repeat"])
+    ends = flows.flow_ratio.first().sort_values()
+    for place in np.linspace(0.1, 1, JOINED) * (len(ends) - 1):
+        path = flows.get_group(ends.index[int(place)])
+        axes.plot(path.flat_ratio, path.sharpness_ratio, color="0.45", linewidth=0.7, zorder=3)
     for depth, colour in colours.items():
         some = rows[rows.depth == depth]
         # The step sizes of the runs are the same for all; the dots of a depth stand a little aside.

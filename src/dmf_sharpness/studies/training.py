@@ -13,9 +13,10 @@ from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.network.balance import relative_products
 from dmf_sharpness.network.factors import Factors, flatten
+from dmf_sharpness.network.loss import loss
 from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.starts import standard_start
-from dmf_sharpness.network.tangent import retracted
+from dmf_sharpness.network.tangent import curvature_of, retracted
 from dmf_sharpness.studies.common import crossed
 
 STUDY = StudyOptions(
@@ -35,18 +36,25 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         A row per minimizer, kind of start, repeat (slower) and step ratio (fastest): ``start``, ``repeat``,
         ``flat_ratio`` (``ηλ_flat/2``), ``outcome`` (``converged``, ``diverged`` or ``step_limit``),
-        ``steps``, ``flat_sharpness``; of the run's end, moved to the minimizer near by, ``sharpness_ratio``
-        (``λ_end/λ_flat``), ``end_ratio`` (``ηλ_end/2``), ``polish`` (the distance moved, relative to the
-        norm of the factors), ``imbalance`` (the largest deviation of a relative spectral product from 1;
-        NaN on data) and ``drift`` (the change of the conserved quantities), all NaN if it has not
-        converged; and of the gradient flow from the same start ``flow_ratio`` (``λ/λ_flat`` at its end),
-        ``flow_error`` and ``flow_drift``, NaN if it does not end at a minimizer.
+        ``steps``, ``flat_sharpness``, ``start_ratio`` (the Gauss–Newton sharpness at the start over
+        ``λ_flat``), ``start_swing`` (``2η‖E‖_F``, ``E`` the residual at the start).
+
+        Of the run's end, moved to the minimizer near by: ``sharpness_ratio`` (``λ_end/λ_flat``),
+        ``end_ratio`` (``ηλ_end/2``), ``polish`` (the distance moved, relative to the norm of the factors),
+        ``imbalance`` (the largest deviation of a relative spectral product from 1; NaN on data) and
+        ``drift`` (the change of the conserved quantities), all NaN if it has not converged.
+
+        Of the gradient flow from the same start: ``flow_ratio`` (``λ/λ_flat`` at its end), ``flow_error`` and
+        ``flow_drift``, NaN if it does not end at a minimizer; and ``kept_ratio``, what ``flow_ratio`` must be
+        by the quantities that the flow keeps, with two layers and a scalar target, else NaN.
     """
     index, kinds, repeats, starts = _starts(ensemble, spec)
     unit = torch.as_tensor(sharpness(ensemble.factors, ensemble.problem.input_gram).value)[index]
     problem = ensemble.problem.chosen(index)
     flow = gradient_flow(starts, problem)
     flow_ratio = _sharpness_where(flow.ended, flow.factors, problem) / unit
+    start_ratio = curvature_of(starts, problem.input_root).eigenvalues[:, -1] / unit
+    swing = 2 * loss(starts, problem).sqrt()
 
     number, ratio = crossed(torch.arange(len(index)), spec.step_ratios)
     start = number.long()
@@ -69,6 +77,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         outcome=[Outcome(int(code)).name.lower() for code in run.outcome],
         steps=run.steps.numpy(),
         flat_sharpness=unit[start].numpy(),
+        start_ratio=start_ratio[start].numpy(),
+        start_swing=(step_size * swing[start]).numpy(),
         sharpness_ratio=(value / unit[start]).numpy(),
         end_ratio=(step_size * value / 2).numpy(),
         polish=(moved / torch.linalg.vector_norm(flatten(end), dim=1)).numpy(),
@@ -77,7 +87,22 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         flow_ratio=flow_ratio[start].numpy(),
         flow_error=flow.error[start].numpy(),
         flow_drift=flow.drift[start].numpy(),
+        kept_ratio=(kept_sharpness(starts, problem) / unit)[start].numpy(),
     )
+
+
+def kept_sharpness(starts: Factors, problem: Problem) -> Tensor:
+    """The sharpness at the end of gradient flow with two layers and a scalar target, ``(B,)``; else NaN.
+
+    Of ``x = W_1`` and ``y = W_2ᵀ`` the flow keeps ``Q = (‖x‖² + ‖y‖²)² − 4(x·y)²``, and at a minimizer
+    ``λ_max = 2(Q + 4M²)^{1/2}`` (``docs/two_layers.md``).
+    """
+    if len(starts) != 2 or problem.target[0].numel() != 1 or problem.input_root is not None:
+        return torch.full((len(starts[0]),), torch.nan, dtype=torch.float64)
+    x, y = starts[0][:, :, 0], starts[1][:, 0, :]
+    norms = x.square().sum(1) + y.square().sum(1)
+    kept = norms.square() - 4 * (x * y).sum(1).square()
+    return 2 * torch.sqrt(kept + 4 * problem.target[:, 0, 0].square())
 
 
 def _starts(
