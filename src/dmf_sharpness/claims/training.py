@@ -268,3 +268,29 @@ def flow(table: pd.DataFrame) -> Iterator[Claim]:
         control="gradient descent with ηλ_flat/2 above 0.3",
         control_values=large[large.outcome == "converged"].drift,
     )
+
+
+@judged_from("studies/sharpening")
+def sharpening(table: pd.DataFrame) -> Iterator[Claim]:
+    """The sharpness at the ends of runs against the largest on the way."""
+    run = [*PROBLEM, "flat_ratio"]
+    last = table.sort_values("step").groupby(run).sharpness_ratio.last()
+    most = table[table.step > 0].groupby(run).sharpness_ratio.max()
+    ratio = last.index.get_level_values("flat_ratio").to_numpy()
+    # The largest end over the step sizes is nearly that of gradient flow.
+    flow = last.groupby(list(PROBLEM)).transform("max")
+    beyond = flow * ratio > 1.2
+    yield judged(
+        "C6.sharpening",
+        origin="ours",
+        claim=(
+            "The sharpness along training ends below 2/η, also where it has passed 2/η on the way, as it "
+            "does if gradient flow ends beyond 1.2 · 2/η."
+        ),
+        statistic="ηλ/2 − 1 at the end of a run",
+        tolerance=0.0,
+        rows=table.drop_duplicates(run),
+        values=last * ratio - 1,
+        control="the largest sharpness after the first step, of runs with such step sizes",
+        control_values=(most * ratio - 1)[beyond],
+    )
