@@ -18,8 +18,8 @@ FIGURE = FigureInputs(
         "The largest Hessian eigenvalue at every step of training, from one fan-in start per panel with "
         "several step sizes. Dashed in the same colour, 2/η. At small step sizes the sharpness rises to "
         "that of the gradient-flow solution. Where this is above 2/η, it passes 2/η, oscillates, and "
-        "settles below (C6.sharpening): the progressive sharpening and the edge of stability of Cohen et al., "
-        "arXiv:2103.00065."
+        "settles below (C6.sharpening): the progressive sharpening and the edge of stability of Cohen et "
+        "al., arXiv:2103.00065."
     ),
 )
 
