@@ -130,3 +130,10 @@ def test_almost_sure_is_not_below_mean_square():
         assert value > mean_square_threshold(samples, size) - 3 * error
         again, _ = almost_sure_threshold(samples, size, 6)
         assert again == pytest.approx(value, abs=10 * error)
+
+
+def test_a_single_sample_is_all_data():
+    factors, inputs, outputs = problem((2, 3, 2), 1)
+    samples = sample_hessians(factors, inputs)
+    top = float(torch.linalg.eigvalsh(dense_hessian(factors, outputs, inputs))[-1])
+    assert mean_square_threshold(samples, 1) == pytest.approx(2 / top, rel=1e-12)
