@@ -203,6 +203,8 @@ OPTIONS = {
     "starts": st.sampled_from([["fan_in"], ["identity", "small"], ["orthogonal", "xavier"]]),
     "repeats": COUNT,
     "samples": st.integers(2, 4),
+    "observed_share": st.sampled_from([0.01, 0.5, 1]),
+    "observations": st.sampled_from([["mask"], ["weights", "measurements"]]),
     "seed": st.sampled_from([0, 7]),
 }
 

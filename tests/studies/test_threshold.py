@@ -13,14 +13,14 @@ from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
 from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.tangent import retracted
 from dmf_sharpness.studies.common import random_directions, sites_of
-from dmf_sharpness.studies.threshold import RADIUS, _leaves, predicted_threshold, study
+from dmf_sharpness.studies.threshold import RADIUS, leaves, predicted_threshold, study
 from tests.helpers import ensemble_of
 
 NAN = math.nan
 
 
 @pytest.mark.parametrize(
-    ("sizes", "leaves"),
+    ("sizes", "expected"),
     [
         ([1, 1.1, 1.2, 1.3], True),
         ([1, 0.9, 0.8, 0.7], False),
@@ -33,9 +33,9 @@ NAN = math.nan
         ([1, NAN, NAN, NAN], False),
     ],
 )
-def test_the_verdict_on_a_run(sizes, leaves):
+def test_the_verdict_on_a_run(sizes, expected):
     along = torch.tensor(sizes, dtype=torch.float64)[:, None]
-    assert _leaves(along, 3.0).tolist() == [leaves]
+    assert leaves(along, 3.0).tolist() == [expected]
 
 
 def test_the_limits_follow_from_the_roots_of_the_two_term_recursions():

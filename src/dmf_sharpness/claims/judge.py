@@ -15,6 +15,7 @@ from dmf_sharpness.claims import (  # noqa: F401
     minibatches,
     necessity,
     norms,
+    observed,
     regularized,
     trace,
     training,

@@ -53,6 +53,13 @@ class StudySpec:
         (), "Kinds of starts of training, as dmf_sharpness.standard_start has them.",
         enum=["fan_in", "xavier", "orthogonal", "small", "identity"],
     )  # fmt: skip
+    observed_share: float = _option(
+        0.0, "The share of the target's entries that are observed.", exclusiveMinimum=0, maximum=1
+    )
+    observations: tuple[str, ...] = _option(
+        (), "Which kinds of parts are observed: entries, weighted entries, as many measurements.",
+        enum=["mask", "weights", "measurements"],
+    )  # fmt: skip
     repeats: int = _option(
         1, "Random starts per minimizer and step ratio.", minimum=1, maximum=100_000
     )

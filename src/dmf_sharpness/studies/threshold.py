@@ -6,6 +6,8 @@ run that has neither escaped nor returned is judged by whether that displacement
 half.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
@@ -77,14 +79,13 @@ def _bisect(
     # The bisection: a run of each minimizer, at the middle of its interval, halves that interval.
     rng = np.random.default_rng([*seed, int(1000 * momentum), nesterov])
     first_low, first_high = (torch.from_numpy(rng.uniform(*ends, batch)) for ends in (LOW, HIGH))
-    low, high = first_low, first_high
     start = (shift * sites.top).sum(1).abs()
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
+
+    def leaves_at(ratio: Tensor) -> Tensor:
         run = gradient_descent(
             sites.factors(sites.centre + shift),
             sites.problem.target,
-            middle * predicted / sites.value,
+            ratio * predicted / sites.value,
             spec.steps,
             input_root=sites.problem.input_root,
             observe_every=OBSERVE_EVERY,
@@ -94,8 +95,9 @@ def _bisect(
             nesterov=nesterov,
         )
         along = run.observed.projections[:, :, 0].abs() / start
-        leaves = _leaves(along, ESCAPED * (1 + momentum) / (1 - momentum))
-        high, low = torch.where(leaves, middle, high), torch.where(leaves, low, middle)
+        return leaves(along, ESCAPED * (1 + momentum) / (1 - momentum))
+
+    low, high = halved(first_low, first_high, leaves_at)
     relative = (low + high) / 2
     return ensemble.rows(torch.arange(batch).numpy()).assign(
         momentum=momentum,
@@ -108,7 +110,18 @@ def _bisect(
     )
 
 
-def _leaves(along: Tensor, escaped: float) -> Tensor:
+def halved(
+    low: Tensor, high: Tensor, leaves_at: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The intervals ``(low, high)``, halved :data:`HALVINGS` times; ``leaves_at`` judges their middles."""
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        left = leaves_at(middle)
+        high, low = torch.where(left, middle, high), torch.where(left, low, middle)
+    return low, high
+
+
+def leaves(along: Tensor, escaped: float) -> Tensor:
     """Whether runs leave, by the size of their components along ``v_1``.
 
     Args:
