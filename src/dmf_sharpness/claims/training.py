@@ -98,9 +98,9 @@ def limit_attained(table: pd.DataFrame) -> Iterator[Claim]:
         statistic="1 − ηλ_end/2, at the run of a problem where it is least",
         tolerance=1 - NEAR_FLAT,
         rows=near[near].reset_index(),
-        values=1 - largest[near[near].index],
+        values=1 - largest.reindex(near[near].index),
         control="small steps",
-        control_values=1 - smallest[near[near].index],
+        control_values=1 - smallest.reindex(near[near].index),
     )
 
 

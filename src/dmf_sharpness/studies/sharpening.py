@@ -9,11 +9,11 @@ from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
-from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.network.factors import flatten, unflatten, widths
 from dmf_sharpness.network.loss import hessian_vector_product
 from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.starts import standard_start
+from dmf_sharpness.studies.training import unit_of_sharpness
 
 STUDY = StudyOptions(
     needs=("starts", "step_ratios", "steps"), takes=("seed",), one_value=("starts",), on_data=True
@@ -30,10 +30,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     run itself, not of a minimizer near by.
 
     Returns:
-        A row per minimizer, step ratio and time: ``flat_ratio`` (``ηλ_flat/2`` with balanced minimizers),
-        ``step``, ``loss`` and ``sharpness_ratio`` (``λ_max/λ_flat``).
+        A row per minimizer, step ratio and time: ``flat_ratio`` (``ηλ_flat/2``, as in
+        :mod:`dmf_sharpness.studies.training`), ``step``, ``loss`` and ``sharpness_ratio`` (``λ_max/λ_flat``).
     """
-    unit = torch.as_tensor(sharpness(ensemble.factors, ensemble.problem.input_gram).value)
+    unit = unit_of_sharpness(ensemble)
     tables = []
     for b in range(len(ensemble.kinds)):
         start = standard_start(ensemble.widths, spec.starts[0], [spec.seed, ensemble.network, b])

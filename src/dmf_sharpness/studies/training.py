@@ -11,7 +11,7 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
-from dmf_sharpness.network.balance import relative_products
+from dmf_sharpness.network.balance import flat_sharpness, relative_products
 from dmf_sharpness.network.factors import Factors, flatten
 from dmf_sharpness.network.loss import loss
 from dmf_sharpness.network.problem import Problem
@@ -30,8 +30,8 @@ POLISHES = 2
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """Runs from ``spec.repeats`` starts of each kind, on the problem of every minimizer of the ensemble.
 
-    The step sizes are measured by the sharpness of the minimizer itself, ``c = ηλ/2``. With balanced
-    minimizers this is ``ηλ_flat/2``, also on whitened data, which are a factorization in other units.
+    The step ratios are ``ηλ_flat/2``. On data, where ``λ_flat`` has no closed form, the sharpness of the
+    minimizer stands for it; at balanced minimizers of whitened data the two are equal.
 
     Returns:
         A row per minimizer, kind of start, repeat (slower) and step ratio (fastest): ``start``, ``repeat``,
@@ -49,7 +49,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         by the quantities that the flow keeps, with two layers and a scalar target, else NaN.
     """
     index, kinds, repeats, starts = _starts(ensemble, spec)
-    unit = torch.as_tensor(sharpness(ensemble.factors, ensemble.problem.input_gram).value)[index]
+    unit = unit_of_sharpness(ensemble)[index]
     problem = ensemble.problem.chosen(index)
     flow = gradient_flow(starts, problem)
     flow_ratio = _sharpness_where(flow.ended, flow.factors, problem) / unit
@@ -89,6 +89,13 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         flow_drift=flow.drift[start].numpy(),
         kept_ratio=(kept_sharpness(starts, problem) / unit)[start].numpy(),
     )
+
+
+def unit_of_sharpness(ensemble: Ensemble) -> Tensor:
+    """``λ_flat`` of each minimizer's problem, ``(B,)``; on data the sharpness of the minimizer."""
+    if ensemble.input_root is None:
+        return torch.as_tensor(flat_sharpness(ensemble.target, ensemble.depth))
+    return torch.as_tensor(sharpness(ensemble.factors, ensemble.problem.input_gram).value)
 
 
 def kept_sharpness(starts: Factors, problem: Problem) -> Tensor:
