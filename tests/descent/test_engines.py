@@ -240,18 +240,13 @@ def test_the_levels_of_the_outcomes_are_those_of_the_observed_entries(engine):
     assert (there.outcome.tolist(), there.steps.tolist()) == ([Outcome.CONVERGED], [0])
 
 
-@compiled
-@settings(max_examples=15, deadline=None)
-@given(networks(), st.integers(1, 9), st.sampled_from([(0.0, False), (0.9, False), (0.5, True)]))
-def test_engines_agree_on_minibatches(network, size, method):
-    """Over the end of a stretch, after which the draws go on with the next step's."""
-    momentum, nesterov = method
+def same_on_minibatches(network, size, steps, method=(0.0, False)):
     X, Y = gaussian_matrix(network[0], 9, 1), gaussian_matrix(network[-1], 9, 2)
     data, starts = regression(X, Y), batch_of(network, 9, 0.3)
     runs = [
         gradient_descent(
-            starts, data.target, 1e-4, 2020, input_root=data.input_root, observe_every=101,
-            minibatch=Minibatch(X, Y, size, 3), momentum=momentum, nesterov=nesterov,
+            starts, data.target, 1e-4, steps, input_root=data.input_root, observe_every=19,
+            minibatch=Minibatch(X, Y, size, 3), momentum=method[0], nesterov=method[1],
             keep_path=True, engine=engine,
         )
         for engine in ("compiled", "torch")
@@ -259,6 +254,18 @@ def test_engines_agree_on_minibatches(network, size, method):
     for name in ("step", "loss", "distance", "path"):
         a, b = (getattr(run.trajectory, name) for run in runs)
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+@compiled
+@settings(max_examples=15, deadline=None)
+@given(networks(), st.integers(1, 9), st.sampled_from([(0.0, False), (0.9, False), (0.5, True)]))
+def test_engines_agree_on_minibatches(network, size, method):
+    same_on_minibatches(network, size, 60, method)
+
+
+@compiled
+def test_after_a_stretch_the_draws_go_on_with_the_next_step():
+    same_on_minibatches((3, 4, 2), 2, 2020)
 
 
 def test_minibatches_are_unbiased_and_the_whole_batch_is_no_noise():
