@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmf_sharpness.descent.gradient_flow import conserved_drift, gradient_flow
+from dmf_sharpness.descent.gradient_flow import GradientFlow, conserved_drift, gradient_flow
 from dmf_sharpness.descent.run import Outcome, gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
@@ -45,13 +45,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ``drift`` (the change of the conserved quantities), all NaN if it has not converged.
 
         Of the gradient flow from the same start: ``flow_ratio`` (``λ/λ_flat`` at its end), ``flow_error`` and
-        ``flow_drift``, NaN if it does not end at a minimizer; and ``kept_ratio``, what ``flow_ratio`` must be
-        by the quantities that the flow keeps, with two layers and a scalar target, else NaN.
+        ``flow_drift``, NaN on data and if it does not end at a minimizer; and ``kept_ratio``, what
+        ``flow_ratio`` must be by the quantities that the flow keeps, with two layers and a scalar target,
+        else NaN.
     """
     index, kinds, repeats, starts = _starts(ensemble, spec)
     unit = unit_of_sharpness(ensemble)[index]
     problem = ensemble.problem.chosen(index)
-    flow = gradient_flow(starts, problem)
+    flow = _flow(starts, problem)
     flow_ratio = _sharpness_where(flow.ended, flow.factors, problem) / unit
     start_ratio = curvature_of(starts, problem.input_root).eigenvalues[:, -1] / unit
     swing = 2 * loss(starts, problem).sqrt()
@@ -89,6 +90,14 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         flow_drift=flow.drift[start].numpy(),
         kept_ratio=(kept_sharpness(starts, problem) / unit)[start].numpy(),
     )
+
+
+def _flow(starts: Factors, problem: Problem) -> GradientFlow:
+    """The gradient flow; on data, where its runs would take minutes, nothing is known of it."""
+    if problem.input_root is None:
+        return gradient_flow(starts, problem)
+    unknown = torch.full((len(starts[0]),), torch.nan, dtype=torch.float64)
+    return GradientFlow([torch.full_like(W, torch.nan) for W in starts], unknown, unknown)
 
 
 def unit_of_sharpness(ensemble: Ensemble) -> Tensor:
