@@ -205,6 +205,7 @@ OPTIONS = {
     "samples": st.integers(2, 4),
     "observed_share": st.sampled_from([0.01, 0.5, 1]),
     "observations": st.sampled_from([["mask"], ["weights", "measurements"]]),
+    "observed_shares": st.sampled_from([[0.5], [0.01, 0.9]]),
     "seed": st.sampled_from([0, 7]),
 }
 

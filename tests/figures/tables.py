@@ -403,3 +403,15 @@ def minibatch_runs() -> pd.DataFrame:
     )
     part = full.assign(method="minibatch", end_ratio=0.6 + 0.1 * np.cos(9 * ratio))
     return pd.concat([full, part], ignore_index=True)
+
+
+def recovery() -> pd.DataFrame:
+    """Four completions, of which two get better with the share of observed entries."""
+    rows = []
+    for share in (0.4, 0.55, 0.7, 0.85):
+        for k in range(4):
+            good = 0.5 * 10 ** (-10 * (share - 0.4)) * (1 + k / 4)
+            errors = {"flat": 1 + k / 20, "random": 0.9 - k / 10, "trace_flat": good}
+            errors["gradient_descent"] = (good + 1e-3) * 1.2
+            rows += [(share, solution, error) for solution, error in errors.items()]
+    return pd.DataFrame(rows, columns=["observed_share", "solution", "recovery_error"])

@@ -16,6 +16,7 @@ from dmf_sharpness.claims import (  # noqa: F401
     necessity,
     norms,
     observed,
+    recovery,
     regularized,
     trace,
     training,

@@ -60,6 +60,9 @@ class StudySpec:
         (), "Which kinds of parts are observed: entries, weighted entries, as many measurements.",
         enum=["mask", "weights", "measurements"],
     )  # fmt: skip
+    observed_shares: tuple[float, ...] = _option(
+        (), "Shares of the target's entries that are observed.", minimum=0.01, maximum=1
+    )
     repeats: int = _option(
         1, "Random starts per minimizer and step ratio.", minimum=1, maximum=100_000
     )
