@@ -38,11 +38,17 @@ def draw(tables: Tables) -> Figure:
         rows = table[table.solution == solution]
         error = rows.recovery_error.clip(lower=LEAST)
         axes.scatter(
-            rows.observed_share + 0.006 * (k - 1.5), error, s=8, color=colours[k], linewidths=0,
+            rows.observed_share + 0.006 * (k - 1.5),
+            error,
+            s=8,
+            color=colours[k],
+            linewidths=0,
             marker=markers[k],
         )
         median = error.groupby(rows.observed_share).median()
-        axes.plot(median.index, median, color=colours[k], linewidth=1, marker=markers[k], label=name)
+        axes.plot(
+            median.index, median, color=colours[k], linewidth=1, marker=markers[k], label=name
+        )
     axes.set(
         yscale="log",
         xlabel="share of entries observed",
