@@ -21,9 +21,6 @@ SHARP = 1e-6
 TRACE_FLAT = 1e-6
 """Eigenvalues at a minimizer of the trace are exact to this error. It is the root of ``EXACT``, because the
 excess of the trace is quadratic in the deviation."""
-COMPLETED = 1e-3
-"""The least sharpness of completions is approached by ``tr(G^p)^{1/p}`` with ``p = 4096``. This is up to
-``log(K)/p`` above it, which is 0.001 for the largest number ``K`` of observed entries."""
 BOUND_REACHED = 1e-5
 """A family with the parameter ``γ = 1e-3`` comes within a few ``γ²`` of the bound that it tends to."""
 SHARPEST = 1e6

@@ -24,7 +24,7 @@ FLOOR = 1e-6
 CUTS = (0.0, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Entries of ``S`` below these shares of the largest one are left out in turn. Where few entries decide, the
 others are errors of the descent, which the almost singular ``P`` and ``Q`` make large."""
-ATTEMPTS, SOLVED = 5, 1e-3
+ATTEMPTS, SOLVED = 2, 1e-3
 """The least sharpness is searched for again, at most so often, until it is so close to its bound."""
 UNIFORM = 3e-4
 """The share of the uniform density in that of the lower bound on the sharpness."""
