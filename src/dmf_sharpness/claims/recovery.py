@@ -31,7 +31,7 @@ def flat_completions(table: pd.DataFrame) -> Iterator[Claim]:
 @judged_from("studies/recovery")
 def recovered(table: pd.DataFrame) -> Iterator[Claim]:
     """The distance from the matrix that the entries were taken from."""
-    case = [*PROBLEM, "observed_share"]
+    case = [*PROBLEM, "minimizer", "observed_share"]
     errors = table.pivot(index=case, columns="solution", values="recovery_error")
     rows = table[table.solution == "flat"]
     yield judged(
