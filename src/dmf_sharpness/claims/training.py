@@ -24,7 +24,7 @@ GENTLE = 0.5
 """A start is gentle if its Gauss–Newton sharpness is up to this share of ``2/η``."""
 ABOVE = 1e-3
 """A run ends above the gradient flow if it is sharper by this share, a thousand times the flow's error."""
-WIDE = 0.6
+WIDE = 0.75
 """The formula for wide networks is judged where its leading correction is at most this."""
 NEAR_FLOW = 10
 """The limit is judged on problems on which the flow ends within so many ``λ_flat`` from some start."""

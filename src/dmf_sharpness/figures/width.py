@@ -13,7 +13,7 @@ FIGURE = FigureInputs(
     caption=(
         "The sharpness at the end of gradient flow from fan-in starts, a dot per start, over the width n of "
         "the hidden layers. Lines, 2(1 + (L − 1)n/d_0), to which it tends in wide networks; dotted, with the "
-        "correction of Gaussian matrices of finite width (C6.trained_width: where that is below 0.6, the "
+        "correction of Gaussian matrices of finite width (C6.trained_width: where that is below 0.75, the "
         "deviation is at most {C6.trained_width.value} times it). "
         "Networks of four inputs and three outputs."
     ),
@@ -35,7 +35,7 @@ def draw(tables: Tables) -> Figure:
         correction = (1 + (4 / n) ** 0.5) ** (2 * (depth - 1))
         axes.plot(n, limit * correction, color=colour, linewidth=0.7, linestyle=":")
     axes.set(xscale="log", yscale="log", xlabel="width $n$", ylabel=r"$\lambda_{\max}$")
-    axes.set_xticks([8, 16, 32, 64, 256, 1024], ["8", "16", "32", "64", "256", "1024"])
+    axes.set_xticks([8, 16, 32, 64, 128, 256], ["8", "16", "32", "64", "128", "256"])
     axes.minorticks_off()
     axes.legend(title="depth $L$")
     return figure
