@@ -79,8 +79,6 @@ def test_a_bottleneck_needs_a_narrow_layer():
 
 def test_bad_points():
     target, factors = random_problem((3, 4, 2), 0)
-    with pytest.raises(ValueError, match="expected a single minimizer, got a batch"):
-        dmf.sharpness_at([torch.stack([W, W]) for W in factors], target)
     with pytest.raises(ValueError, match=r"tolerance: expected .*above 0, got -1"):
         dmf.sharpness_at(factors, target, tolerance=-1)
 
@@ -170,3 +168,36 @@ def test_data_is_given_once_and_fits():
             call(input_root=X / 0)
     with pytest.raises(ValueError, match=r"target: expected shape \(2, 5\), got \(3, 5\)"):
         dmf.sharpness_at(factors, gaussian_matrix(3, 5, 1), input_root=X)
+
+
+@given(networks(), st.integers(0, 99), st.booleans())
+def test_a_batch_is_the_dense_hessian_of_each_point(widths, seed, shared):
+    points = [random_point(widths, seed + b) for b in range(4)]
+    target = gaussian_matrix(widths[-1], widths[0], seed)
+    targets = target if shared else torch.stack([(b + 1) * target for b in range(4)])
+    s = dmf.sharpness_at([torch.stack(W) for W in zip(*points, strict=True)], targets)
+    assert s.converged.all()
+    for b, factors in enumerate(points):
+        hessian = dense_hessian(factors, target if shared else targets[b])
+        assert float(s.value[b]) == pytest.approx(
+            float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-10
+        )
+        v = flatten([U[b] for U in s.eigenvector])
+        assert float((hessian @ v - s.value[b] * v).norm()) <= 1e-10 * abs(float(s.value[b]))
+
+
+def test_a_batch_is_its_points_at_every_scale_and_with_data():
+    X, Y = gaussian_matrix(10, 12, 1), gaussian_matrix(10, 12, 2)
+    points = [random_point((10, 10, 10, 10), b) for b in range(6)]
+    points[1] = [1e-70 * W for W in points[1]]
+    points[2] = [1e70 * W for W in points[2]]
+    points[3] = [0 * W for W in points[3]]
+    batch = [torch.stack(W).reshape(2, 3, 10, 10) for W in zip(*points, strict=True)]
+    s = dmf.sharpness_at(batch, Y, input_root=X)
+    assert s.value.shape == s.residual.shape == s.converged.shape == s.gradient_norm.shape == (2, 3)
+    for b, factors in enumerate(points):
+        one = dmf.sharpness_at(factors, Y, input_root=X)
+        place = divmod(b, 3)
+        assert float(s.value[place]) == pytest.approx(one.value, rel=1e-10, abs=0)
+        assert bool(s.converged[place]) == one.converged
+        assert float(s.gradient_norm[place]) == pytest.approx(one.gradient_norm, rel=1e-10, abs=0)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_number, checked_tensor
+from dmf_sharpness.hessian.batched_points import top_pairs
 from dmf_sharpness.hessian.lanczos import top_eigenvector
-from dmf_sharpness.network.curvature import check_single, checked_root, in_root_coordinates
+from dmf_sharpness.network.curvature import checked_root, in_root_coordinates
 from dmf_sharpness.network.factors import Factors, checked_factors, flatten, unflatten, widths
 from dmf_sharpness.network.loss import checked_target, gradient, hessian_vector_product
 from dmf_sharpness.network.norms import gradient_norm, norm_bits, scaled
@@ -38,11 +39,12 @@ ORDINARY_BITS = 200
 
 @dataclass(frozen=True)
 class PointSharpness:
-    """The largest Hessian eigenvalue at a point.
+    """The largest Hessian eigenvalue at a point, or at each of a batch of points.
 
     Attributes:
-        value: The eigenvalue ``λ``. It is negative if the loss curves downwards in every direction.
-            Outside the range of float64 it is infinite, zero or subnormal. Where the Hessian
+        value: A float; for a batch it is a tensor ``(…)``, and so are ``residual``, ``converged`` and
+            ``gradient_norm``. The eigenvalue ``λ``. It is negative if the loss curves downwards in
+            every direction. Outside the range of float64 it is infinite, zero or subnormal. Where the Hessian
             overflows at every scale of the factors it is NaN, and ``eigenvector`` is zero.
         eigenvector: The unit eigenvector ``v``, as tensors in the shapes of the factors.
         residual: ``‖H v − λ v‖ / |λ|``; NaN where ``value`` is outside the range of float64.
@@ -50,15 +52,16 @@ class PointSharpness:
         tolerance: The tolerance that the caller asked for.
         gradient_norm: ``‖∇f‖``, which is zero at minimizers and saddles. It is ``inf`` or zero
             outside the range of float64, and NaN where it cannot be computed.
-        method: The algorithm, ``dense`` or ``lanczos``.
+        method: The algorithm, ``dense`` or ``lanczos``; ``batched`` for a batch, of which single points
+            may still be computed one by one.
     """
 
-    value: float
+    value: float | Tensor
     eigenvector: list[Tensor]
-    residual: float
-    converged: bool
+    residual: float | Tensor
+    converged: bool | Tensor
     tolerance: float
-    gradient_norm: float
+    gradient_norm: float | Tensor
     method: str
 
 
@@ -86,10 +89,11 @@ def sharpness_at(
     ``converged`` is False and ``residual`` is NaN.
 
     Args:
-        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64, without batch dimensions.
-        target: ``M``, shape ``(d_L, d_0)``, or with input data any least-squares solution such as
-            ``Y X⁺``. If an input root with ``n ≠ d_0`` columns is given, the target may also be the
-            outputs ``Y``, shape ``(d_L, n)``.
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64, for example all points
+            of a trajectory. Many points of a small network are computed faster at once than one by one.
+        target: ``M``, shape ``(d_L, d_0)`` or ``(…, d_L, d_0)``, or with input data any
+            least-squares solution such as ``Y X⁺``. If an input root with ``n ≠ d_0`` columns is given,
+            the target may also be the outputs ``Y``, shape ``(d_L, n)``, the same at all points.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
         tolerance: The wanted relative residual ``‖H v − λ v‖ / |λ|``, positive.
@@ -99,7 +103,7 @@ def sharpness_at(
 
     Raises:
         TypeError: A tensor is not float64, or the tolerance is not a number.
-        ValueError: The shapes do not fit, values are not finite, the factors are a batch, ``G`` is
+        ValueError: The shapes do not fit, values are not finite, ``G`` is
             not a Gram matrix, both ``G`` and a root are given, or the tolerance is not positive.
 
     Examples:
@@ -111,11 +115,52 @@ def sharpness_at(
     """
     # Arguments.
     factors = checked_factors(factors)
-    check_single(factors)
     root = checked_root(factors, input_gram, input_root)
     seen = _seen(factors, target, root, input_root)
     tolerance = checked_number(tolerance, "tolerance", above=0)
+    if factors[0].ndim > 2:
+        return _at_each(factors, seen, root, tolerance)
+    return _at_one(factors, seen, root, tolerance)
 
+
+def _at_each(
+    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
+) -> PointSharpness:
+    """:func:`sharpness_at` for a batch: together at ordinary scale, and the other points one by one."""
+    batch, sizes = factors[0].shape[:-2], widths(factors)
+    points = [W.reshape(-1, *W.shape[-2:]) for W in factors]
+    targets = seen.expand(*batch, *seen.shape[-2:]).reshape(-1, *seen.shape[-2:])
+    problem = Problem(targets if seen.ndim > 2 else seen, root)
+    found = top_pairs(points, problem, tolerance)
+    value, vectors, slope = found.value, found.vector, found.gradient_norm
+    residual = found.defect / value.abs()
+    # Norms far from 1 could lose digits by underflow or overflow, which only the computation with
+    # scaled factors notices. Points that did not converge are tried once more by themselves as well.
+    norms = torch.stack([torch.linalg.matrix_norm(W) for W in points])
+    apart = 2.0 ** (ORDINARY_BITS / (4 * len(points)))
+    ordinary = ((norms > 1 / apart) & (norms < apart)).all(0)
+    for data in (seen, root):
+        size = 1.0 if data is None else float(torch.linalg.vector_norm(data))
+        ordinary &= size == 0 or 1 / apart < size < apart
+    for b in torch.nonzero(~(ordinary & (residual <= tolerance)))[:, 0].tolist():
+        one = _at_one([W[b] for W in points], targets[b], root, tolerance)
+        value[b], residual[b], slope[b] = one.value, one.residual, one.gradient_norm
+        vectors[b] = flatten(one.eigenvector)
+    return PointSharpness(
+        value=value.reshape(batch),
+        eigenvector=unflatten(vectors.reshape(*batch, -1), sizes),
+        residual=residual.reshape(batch),
+        converged=(residual <= tolerance).reshape(batch),
+        tolerance=tolerance,
+        gradient_norm=slope.reshape(batch),
+        method="batched",
+    )
+
+
+def _at_one(
+    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
+) -> PointSharpness:
+    """:func:`sharpness_at` for a single point, at any scale."""
     # Scale: the Hessian at 2^k W, 2^t S, 2^{Lk+t} T is 2^{2(L−1)k + 2t} times that at W, S, T. With
     # these powers of two the largest eigenvalue is brought near 1, unless it is of ordinary size anyway.
     depth = len(factors)
@@ -128,10 +173,11 @@ def sharpness_at(
     # Eigenpair at that scale.
     W = [scaled(factor, k) for factor in factors]
     found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
-    if depth > 1 and 0 < abs(found.value) < SMALLEST:
+    size = abs(float(found.value))
+    if depth > 1 and 0 < size < SMALLEST:
         # The eigenvalue is far below its bound, so the scale was too small. The eigenvalue that was
         # found gives a better one.
-        k -= _per_layer(math.log2(abs(found.value)), depth)
+        k -= _per_layer(math.log2(size), depth)
         W = [scaled(factor, k) for factor in factors]
         found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
 
@@ -139,16 +185,17 @@ def sharpness_at(
     unit = 2 * (depth - 1) * k + 2 * t
     value = float(scaled(seen.new_tensor(found.value), -unit))
     lost = _lost_bits(bits, W, norm_bits(seen) + depth * k + t, root)
-    if found.value:
-        normal = abs(found.value) >= SMALLEST and TINY <= abs(value) < math.inf
-        faithful = normal and lost < math.log2(abs(found.value))
+    size = abs(float(found.value))
+    if size:
+        normal = size >= SMALLEST and TINY <= abs(value) < math.inf
+        faithful = normal and lost < math.log2(size)
     else:
         # A zero is trusted if the bound is zero. It is also trusted if nothing was scaled and no
         # error from underflow could matter, because otherwise a small eigenvalue may have been lost.
         faithful = bits == -math.inf or (k == 0 and t == 0 and lost < bits)
 
     # Gradient norm, computed anew where its squares may have left the range.
-    slope = found.gradient_norm
+    slope = float(found.gradient_norm)
     if k or t or not 2.0**-ORDINARY_BITS < slope < math.inf:
         slope = gradient_norm(factors, seen, root, t)
     return replace(
