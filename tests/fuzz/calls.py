@@ -291,6 +291,12 @@ def of_stacks(draw):
     return found
 
 
+@st.composite
+def of_start(draw):
+    kind = draw(st.sampled_from(["fan_in", "xavier", "orthogonal", "small", "identity"]))
+    return {"widths": draw(networks(widest=6)), "kind": kind, "seed": draw(seeds)}
+
+
 PLAIN = {
     "balance_is_necessary": of_balanced(seeded=False),
     "balanced_minimizer": of_balanced(),
@@ -313,6 +319,7 @@ PLAIN = {
     "sharpness": of_sharpness(),
     "sharpness_at": of_sharpness_at(),
     "spectral_products": of_factors(),
+    "standard_start": of_start(),
     "trace_flat_minimizer": of_balanced(),
     "trace_flat_ratio": of_trace_flat_ratio(),
 }

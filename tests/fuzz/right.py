@@ -250,6 +250,13 @@ def right_landing(call, end):
         require(found != found or found <= 1 + 1e-12, f"{found} is above the limit of stability")
 
 
+def right_start(call, factors):
+    widths = [int(n) for n in call.given["widths"]]
+    wanted = list(zip(widths[1:], widths[:-1], strict=True))
+    require([tuple(W.shape) for W in factors] == wanted, "the shapes")
+    require(all(bool(W.isfinite().all()) for W in factors), "not finite")
+
+
 RIGHT = {
     "balance_is_necessary": right_balance_is_necessary,
     "balanced_minimizer": right_minimizer,
@@ -272,6 +279,7 @@ RIGHT = {
     "sharpness": right_sharpness,
     "sharpness_at": right_point,
     "spectral_products": right_products,
+    "standard_start": right_start,
     "trace_flat_minimizer": right_minimizer,
     "trace_flat_ratio": right_trace_flat_ratio,
 }

@@ -41,6 +41,7 @@ FUNCTIONS = {
     },
     dmf.trace_flat_minimizer: {"target": M, "widths": [4, 4], "seed": 0},
     dmf.trace_flat_ratio: {"target": M, "depth": 3},
+    dmf.standard_start: {"widths": [3, 4, 2], "kind": "xavier", "seed": 0},
     dmf.end_to_end: {"factors": W},
     dmf.left_factors: {"factors": W},
     dmf.right_factors: {"factors": W},

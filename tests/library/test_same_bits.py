@@ -80,6 +80,7 @@ CALLS = {
     "bottlenecked_minimizer": lambda: dmf.bottlenecked_minimizer(TARGET, [1, 5], 1),
     "minimizer_with_sharpness": lambda: dmf.minimizer_with_sharpness(TARGET, [4, 5], 99.0, 1),
     "trace_flat_minimizer": lambda: dmf.trace_flat_minimizer(TARGET, [4, 5], 1),
+    "standard_start": lambda: dmf.standard_start([3, 4, 2], "orthogonal", 1),
     "trace_flat_ratio": lambda: [dmf.trace_flat_ratio(TARGET, 3)],
     "gradient_descent": lambda: descent(SMALL),
     "products": lambda: [

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmf_sharpness.arguments import checked_integer
+from dmf_sharpness.arguments import checked_integer, shown
 from dmf_sharpness.network.randomness import random_generator
 
 SMALL = 0.5
@@ -68,8 +68,11 @@ def standard_start(widths: Sequence[int], kind: str = "fan_in", seed: object = 0
     >>> standard_start([2, 3, 1], "identity")[1]
     tensor([[1., 0., 0.]], dtype=torch.float64)
     """
-    if kind not in STARTS:
-        raise ValueError(f"kind: expected one of {list(STARTS)}, got {kind!r}")
+    if not isinstance(kind, str) or kind not in STARTS:
+        raise ValueError(f"kind: expected one of {list(STARTS)}, got {shown(kind)}")
+    arrays = isinstance(widths, Tensor | np.ndarray) and widths.ndim == 1
+    if not arrays and not isinstance(widths, list | tuple):
+        raise TypeError(f"widths: expected a list of integers, got {shown(widths)}")
     sizes = [checked_integer(width, "widths", least=1) for width in widths]
     if len(sizes) < 2:
         raise ValueError(f"widths: expected two or more, got {len(sizes)}")
