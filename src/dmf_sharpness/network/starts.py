@@ -70,8 +70,9 @@ def standard_start(widths: Sequence[int], kind: str = "fan_in", seed: object = 0
     """
     if not isinstance(kind, str) or kind not in STARTS:
         raise ValueError(f"kind: expected one of {list(STARTS)}, got {shown(kind)}")
-    arrays = isinstance(widths, Tensor | np.ndarray) and widths.ndim == 1
-    if not arrays and not isinstance(widths, list | tuple):
+    given: object = widths  # the annotation need not be true
+    array = isinstance(given, Tensor | np.ndarray) and given.ndim == 1
+    if not array and not isinstance(given, list | tuple):
         raise TypeError(f"widths: expected a list of integers, got {shown(widths)}")
     sizes = [checked_integer(width, "widths", least=1) for width in widths]
     if len(sizes) < 2:
