@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import mpmath
 import numpy as np
-import scipy.sparse.linalg
+import scipy
 import torch
 from torch import Tensor
 

@@ -8,7 +8,7 @@ takes factors ``(…, d_i, d_{i-1})`` and the square input root ``(d_0, d_0)``, 
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+import scipy
 import torch
 from torch import Tensor
 

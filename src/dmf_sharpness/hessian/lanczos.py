@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import scipy.sparse.linalg
+import scipy
 import torch
 from torch import Tensor
 

@@ -1,7 +1,7 @@
 """A search behind a bottleneck for minimizers that break the bounds, which should find none."""
 
 import numpy as np
-import scipy.optimize
+import scipy
 import torch
 from torch import Tensor
 

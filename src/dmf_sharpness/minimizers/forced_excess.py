@@ -6,7 +6,7 @@ in ``docs/flatness.md``.
 """
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from dmf_sharpness.arguments import checked_integer, checked_number
 from dmf_sharpness.network.least_excess import least_excess

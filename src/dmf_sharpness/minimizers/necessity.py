@@ -15,7 +15,7 @@ flat minimizer that is not balanced, and :func:`flat_unbalanced_minimizer` makes
 from collections.abc import Sequence
 from typing import Literal
 
-import scipy.optimize
+import scipy
 import torch
 from torch import Tensor
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.optimize
+import scipy
 import torch
 from torch import Tensor
 

@@ -28,7 +28,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.optimize
+import scipy
 import torch
 from torch import Tensor
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import scipy.optimize
+import scipy
 import torch
 from torch import Tensor
 
