@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.held import LIMIT
+from tests.workflow.warm.running import warm_server
 
 ROOT = Path(__file__).parents[2]
 SMOKE = Path(__file__).parent / "smoke"
@@ -16,28 +17,43 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 
 def run_in(folder: Path, project: Path | None = None) -> Run:
-    """A function that runs a command in ``folder``, of a project there or elsewhere."""
-    source = (project or folder) / "src"
+    """A function that runs a command in ``folder``, of a project there or elsewhere.
+
+    It and the jobs of a pipeline run in processes that start in milliseconds (:mod:`tests.workflow.warm`).
+    """
+    source = (project or folder) / "src"  # the copy's own package, so that a test may break it
+
+    def run(*command: str, check: bool = True) -> subprocess.CompletedProcess:
+        return _checked(warm_server().run(folder, source, *command), command, check)
+
+    return run
+
+
+def run_plainly_in(folder: Path) -> Run:
+    """The same in processes as a user has them, which import all libraries anew."""
 
     def run(*command: str, check: bool = True) -> subprocess.CompletedProcess:
         first, *rest = command
-        tool = (
-            [sys.executable, "-m", "snakemake"] if first == "snakemake" else [sys.executable, first]
-        )
+        tool = ["-m", "snakemake"] if first == "snakemake" else [first]
         done = subprocess.run(
-            [*tool, *rest],
+            [sys.executable, *tool, *rest],
             cwd=folder,
-            # The copy's own package, so that a test may break it.
-            env=os.environ | {"PYTHONPATH": str(source)},
+            env=os.environ | {"PYTHONPATH": str(folder / "src")},
             capture_output=True,
             text=True,
             timeout=LIMIT,
         )
-        if check and done.returncode:
-            raise AssertionError(f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done
+        return _checked(done, command, check)
 
     return run
+
+
+def _checked(
+    done: subprocess.CompletedProcess, command: Sequence[str], check: bool
+) -> subprocess.CompletedProcess:
+    if check and done.returncode:
+        raise AssertionError(f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
 
 
 def make_project(folder: Path) -> Path:
@@ -59,7 +75,7 @@ def project(tmp_path: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
     """A project that has run once, and what the run said. Tests must not change it."""
     folder = make_project(tmp_path_factory.mktemp("finished") / "project")
-    return folder, run_in(folder)("snakemake")
+    return folder, run_plainly_in(folder)("snakemake")
 
 
 @pytest.fixture

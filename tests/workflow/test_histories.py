@@ -12,8 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from dmf_sharpness.artifacts.headers import KEY, read_header
 from tests.workflow.conftest import ROOT, jobs_of, make_project
 from tests.workflow.warm.fate import MOMENTS, WAYS
+from tests.workflow.warm.running import warm_server
 
 pytestmark = pytest.mark.pipeline
 
@@ -94,38 +93,17 @@ DEATH = {
 }
 
 
-class Warm:
-    """A server of processes that start in no time, and what runs made of each state from nothing."""
+class FinishedProjects:
+    """Runs in processes that start in no time, and what runs made of each state from nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.socket = folder / "socket"
         self.known: dict[State, Path] = {}
-        (folder / "bin").mkdir()
-        self.python = folder / "bin" / "python"
-        client = (ROOT / "tests/workflow/warm/client.py").read_text()
-        self.python.write_text(f"#!{sys.executable} -SE\n{client}")
-        self.python.chmod(0o755)
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "tests.workflow.warm.server", self.socket],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"},
-        )  # fmt: skip
-        assert self.server.stdout.readline() == "ready\n"
 
     def snakemake(self, project: Path, *arguments: str) -> subprocess.CompletedProcess:
-        """Run the pipeline in a project."""
-        environment = os.environ | {
-            "PYTHONPATH": f"{project / 'src'}{os.pathsep}{ROOT}",
-            "DMF_PYTHON": str(self.python),
-            "DMF_SERVER": str(self.socket),
-            "DMF_FATE": str(project / ".fate"),
-            "OMP_NUM_THREADS": "1",
-        }
-        return subprocess.run(
-            [self.python, "snakemake", *arguments],
-            cwd=project, env=environment, capture_output=True, text=True, timeout=1800,
-        )  # fmt: skip
+        """Run the pipeline in a project, with what befalls its jobs."""
+        fate = str(project / ".fate")
+        return warm_server().run(project, project / "src", "snakemake", *arguments, DMF_FATE=fate)
 
     def finished(self, state: State) -> Path:
         """A project in a state that has run from nothing."""
@@ -159,12 +137,8 @@ def published(project: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    # A socket's path must be short, which pytest's folders are not.
-    with TemporaryDirectory(prefix="dmf") as folder:
-        result = Warm(Path(folder))
-        yield result
-        result.server.communicate()
+def warm(tmp_path_factory: pytest.TempPathFactory) -> FinishedProjects:
+    return FinishedProjects(tmp_path_factory.mktemp("histories"))
 
 
 def test_every_published_file_that_is_missing_is_made_anew_by_the_same_command(warm, tmp_path):

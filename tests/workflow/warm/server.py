@@ -75,6 +75,9 @@ def become(request: dict, handles: list[int]) -> int:
     for number, handle in enumerate(handles):
         os.dup2(handle, number)
         os.close(handle)
+    # New streams, because those of the server belong to what it was started with.
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
     if request["session"]:
         os.setsid()
         Path(request["environment"]["DMF_FATE"]).with_suffix(".pid").write_text(str(os.getpid()))
