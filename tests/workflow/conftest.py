@@ -1,13 +1,10 @@
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.workflow.held import LIMIT
 from tests.workflow.warm.running import warm_server
 
 ROOT = Path(__file__).parents[2]
@@ -24,36 +21,13 @@ def run_in(folder: Path, project: Path | None = None) -> Run:
     source = (project or folder) / "src"  # the copy's own package, so that a test may break it
 
     def run(*command: str, check: bool = True) -> subprocess.CompletedProcess:
-        return _checked(warm_server().run(folder, source, *command), command, check)
+        done = warm_server().run(folder, source, *command)
+        if check and done.returncode:
+            message = f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
+            raise AssertionError(message)
+        return done
 
     return run
-
-
-def run_plainly_in(folder: Path) -> Run:
-    """The same in processes as a user has them, which import all libraries anew."""
-
-    def run(*command: str, check: bool = True) -> subprocess.CompletedProcess:
-        first, *rest = command
-        tool = ["-m", "snakemake"] if first == "snakemake" else [first]
-        done = subprocess.run(
-            [sys.executable, *tool, *rest],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(folder / "src")},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-        )
-        return _checked(done, command, check)
-
-    return run
-
-
-def _checked(
-    done: subprocess.CompletedProcess, command: Sequence[str], check: bool
-) -> subprocess.CompletedProcess:
-    if check and done.returncode:
-        raise AssertionError(f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}")
-    return done
 
 
 def make_project(folder: Path) -> Path:
@@ -75,7 +49,7 @@ def project(tmp_path: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
     """A project that has run once, and what the run said. Tests must not change it."""
     folder = make_project(tmp_path_factory.mktemp("finished") / "project")
-    return folder, run_plainly_in(folder)("snakemake")
+    return folder, run_in(folder)("snakemake")
 
 
 @pytest.fixture

@@ -85,6 +85,8 @@ def become(request: dict, handles: list[int]) -> int:
     os.environ.clear()
     os.environ.update(request["environment"])
     arguments = request["arguments"]
+    if arguments[0].startswith("-"):  # neither a script nor Snakemake: Python as it is
+        os.execv(sys.executable, [sys.executable, *arguments])
     sys.executable = request["python"]
     sys.path[:0] = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.argv = arguments
