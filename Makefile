@@ -64,7 +64,7 @@ test: .venv/ready ## Run the test suite, on two cores; WORKERS=... for another n
 	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile
 
 test-lowest: .venv/ready .venv/lowest ## Run the unit tests with the lowest versions that pyproject.toml allows
-	PYTHONPATH=src .venv/lowest/bin/python -m pytest -n 2 --ignore=tests/workflow -m "not pipeline"
+	PYTHONPATH=src .venv/lowest/bin/python -m pytest -n 2 --hypothesis-profile few --ignore=tests/workflow -m "not pipeline"
 
 .venv/lowest: constraints-lowest.txt | .venv/ready
 	$(BIN)/python -m venv --clear $@

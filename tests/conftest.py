@@ -19,4 +19,8 @@ hypothesis.settings.register_profile(
     max_examples=25,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
+# The lowest versions are to have the same interfaces; for this a few examples are enough.
+hypothesis.settings.register_profile(
+    "few", hypothesis.settings.get_profile("default"), max_examples=5
+)
 hypothesis.settings.load_profile("default")
