@@ -34,9 +34,9 @@ def draw(tables: Tables) -> Figure:
     figure, panels = style.new_panels(MOST_PANELS, ratio=0.75, sharey=True)
     shades = mpl.colormaps[style.palette().depth](np.linspace(0, 0.85, table.flat_ratio.nunique()))
     colours = dict(zip(np.sort(table.flat_ratio.unique()), shades, strict=True))
-    for axes, rows in zip(panels, starts, strict=False):
+    for k, (axes, rows) in enumerate(zip(panels, starts, strict=False), 1):
         _draw(axes, rows, colours)
-        axes.set_title(f"widths {rows.widths.iloc[0]}")
+        axes.set_title(f"start {k}, widths {rows.widths.iloc[0]}")
     style.label_rows(panels, r"$\lambda_{\max}/\lambda_{\mathrm{flat}}$")
     panels[0].legend(title=r"$\eta\lambda_{\mathrm{flat}}/2$", loc="upper left", ncols=2)
     return figure
