@@ -12,8 +12,9 @@ FIGURE = FigureInputs(
         "Completions of matrices of rank 1 from part of their entries, by two factors: the distance from "
         "the matrix, relative to its norm, a dot per completion; the lines join medians. The completions "
         "with the least λ_max of the observed loss do not recover the matrix. Those "
-        "with the least trace do (C3.observed_trace; C3.recovery), and so, less exactly, does gradient "
-        "descent with small steps from a small start. Errors below 1e-6 are drawn there."
+        "with the least trace do where most entries are observed, and only some with fewer "
+        "(C3.observed_trace; C3.recovery); so, less exactly, does gradient descent with small steps from a "
+        "small start. Errors below 1e-6 are drawn there."
     ),
 )
 
