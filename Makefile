@@ -43,6 +43,7 @@ check-reproducible: .venv/ready ## 1 core, 2 cores, Slurm if there is one: the s
 
 bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENCH=--billion for a billion parameters)
 	@$(BIN)/python benchmarks/pipeline.py --speedup
+	@$(BIN)/python benchmarks/points.py
 	@$(BIN)/python benchmarks/sharpness.py results/benchmark.parquet $(BENCH)
 	@$(BIN)/python workflow/scripts/render_figure.py benchmark figures/benchmark --benchmark results/benchmark.parquet
 	@cat results/benchmark.md

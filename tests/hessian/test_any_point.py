@@ -1,13 +1,18 @@
 """The sharpness where the exact expression does not hold."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
+from dmf_sharpness.hessian import any_point
 from dmf_sharpness.minimizers.targets import gaussian_matrix, orthogonal_matrix
-from dmf_sharpness.network.factors import end_to_end, flatten
+from dmf_sharpness.network.factors import end_to_end, flatten, unflatten
+from dmf_sharpness.network.loss import gradient
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.oracles import dense_hessian
 from tests.exact import exact_sharpness, relative_error
 from tests.helpers import networks, random_point, random_problem
@@ -201,3 +206,63 @@ def test_a_batch_is_its_points_at_every_scale_and_with_data():
         assert float(s.value[place]) == pytest.approx(one.value, rel=1e-10, abs=0)
         assert bool(s.converged[place]) == one.converged
         assert float(s.gradient_norm[place]) == pytest.approx(one.gradient_norm, rel=1e-10, abs=0)
+
+
+def trajectory(widths, points, step=0.02):
+    """Points of gradient descent from a Gaussian start, stacked, and the target."""
+    target, factors = gaussian_matrix(widths[-1], widths[0], 9), random_point(widths, 3)
+    run = [[0.5 * W for W in factors]]
+    while len(run) < points:
+        slope = gradient(run[-1], Problem(target))
+        run.append([W - step * g for W, g in zip(run[-1], slope, strict=True)])
+    return [torch.stack(W) for W in zip(*run, strict=True)], target
+
+
+def test_a_trajectory_starts_from_a_result_nearby():
+    W, target = trajectory((10, 10, 10), 8)
+    cold = dmf.sharpness_at(W, target)
+    for start in (cold, dmf.sharpness_at([layer[0] for layer in W], target)):
+        warm = dmf.sharpness_at(W, target, start=start)
+        assert warm.converged.all()
+        torch.testing.assert_close(warm.value, cold.value, rtol=1e-10, atol=0)
+    for b, factors in enumerate(zip(*W, strict=True)):
+        oracle = torch.linalg.eigvalsh(dense_hessian(factors, target))[-1]
+        assert float(cold.value[b]) == pytest.approx(float(oracle), rel=1e-10)
+
+
+@pytest.mark.parametrize("hidden", [9, 25])
+def test_a_start_in_another_eigenspace_does_not_hide_the_largest(hidden):
+    """The start is an exact eigenvector of the smallest eigenvalue, alone and in a batch."""
+    factors, target = random_point((9, hidden, 9), 4), gaussian_matrix(9, 9, 5)
+    values, vectors = torch.linalg.eigh(dense_hessian(factors, target))
+    cold = dmf.sharpness_at(factors, target)
+    wrong = replace(cold, eigenvector=unflatten(vectors[:, 0], (9, hidden, 9)))
+    single = dmf.sharpness_at(factors, target, start=wrong)
+    batch = dmf.sharpness_at([W[None] for W in factors], target, start=wrong)
+    for found in (single.value, float(batch.value)):
+        assert found == pytest.approx(float(values[-1]), rel=1e-10)
+
+
+def test_large_points_of_a_batch_continue_one_another(monkeypatch):
+    monkeypatch.setattr(any_point, "ENTRIES_AT_ONCE", 10)
+    W, target = trajectory((9, 25, 9), 4)
+    s = dmf.sharpness_at(W, target)
+    assert s.converged.all()
+    for b, factors in enumerate(zip(*W, strict=True)):
+        one = dmf.sharpness_at(factors, target)
+        assert float(s.value[b]) == pytest.approx(one.value, rel=1e-10)
+
+
+def test_bad_starts():
+    target, factors = random_problem((3, 4, 2), 0)
+    with pytest.raises(TypeError, match="start: expected a PointSharpness, got float"):
+        dmf.sharpness_at(factors, target, start=1.0)
+    pair = dmf.sharpness_at([torch.stack([W, W]) for W in factors], target)
+    with pytest.raises(
+        ValueError, match=r"start: expected .* one point or \(\), got .* and \(2,\)"
+    ):
+        dmf.sharpness_at(factors, target, start=pair)
+    with pytest.raises(
+        ValueError, match=r"start: expected .*widths \(3, 5, 2\) .*got widths \(3, 4, 2\)"
+    ):
+        dmf.sharpness_at(random_point((3, 5, 2), 1), target, start=pair)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_number, checked_tensor
-from dmf_sharpness.hessian.batched_points import top_pairs
+from dmf_sharpness.hessian.batched_points import ENTRIES_AT_ONCE, top_pairs
 from dmf_sharpness.hessian.lanczos import top_eigenvector
 from dmf_sharpness.network.curvature import checked_root, in_root_coordinates
 from dmf_sharpness.network.factors import Factors, checked_factors, flatten, unflatten, widths
@@ -35,6 +35,8 @@ digit of a result, which has 53 bits.
 """
 ORDINARY_BITS = 200
 """A point stays unscaled if the bound on its largest eigenvalue is within ``2^{±200}``."""
+START_NOISE = 1e-3
+"""The share of a random vector in a start, so that eigenvectors that the start is orthogonal to are found."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def sharpness_at(
     *,
     input_root: Tensor | None = None,
     tolerance: float = 1e-10,
+    start: PointSharpness | None = None,
 ) -> PointSharpness:
     """The largest Hessian eigenvalue of ``‖Y − W_{L:1} X‖_F²`` at any point.
 
@@ -97,13 +100,15 @@ def sharpness_at(
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
         tolerance: The wanted relative residual ``‖H v − λ v‖ / |λ|``, positive.
+        start: The result at a point or a batch nearby, whose eigenvectors the iteration starts from.
+            A batch of large networks is computed in its order, each point from the one before.
 
     Returns:
         The eigenvalue with its eigenvector and residual, and the norm of the gradient.
 
     Raises:
-        TypeError: A tensor is not float64, or the tolerance is not a number.
-        ValueError: The shapes do not fit, values are not finite, ``G`` is
+        TypeError: A tensor is not float64, the tolerance is not a number, or the start is not a result.
+        ValueError: The shapes do not fit, the start is of other widths, values are not finite, ``G`` is
             not a Gram matrix, both ``G`` and a root are given, or the tolerance is not positive.
 
     Examples:
@@ -118,32 +123,70 @@ def sharpness_at(
     root = checked_root(factors, input_gram, input_root)
     seen = _seen(factors, target, root, input_root)
     tolerance = checked_number(tolerance, "tolerance", above=0)
+    first = _start(factors, start)
     if factors[0].ndim > 2:
-        return _at_each(factors, seen, root, tolerance)
-    return _at_one(factors, seen, root, tolerance)
+        return _at_each(factors, seen, root, tolerance, first, start is not None)
+    return _at_one(factors, seen, root, tolerance, first)
+
+
+def _start(factors: Factors, start: object) -> Tensor:
+    """The first Krylov vectors, ``(…, N)``."""
+    order = sum(W.shape[-2] * W.shape[-1] for W in factors)
+    batch = factors[0].shape[:-2]
+    if start is None:
+        return gaussian((order,), 0, factors[0].device).expand(*batch, order)
+    if not isinstance(start, PointSharpness):
+        raise TypeError(f"start: expected a PointSharpness, got {type(start).__name__}")
+    vectors = start.eigenvector
+    before = vectors[0].shape[:-2]
+    if widths(vectors) != widths(factors) or before not in ((), batch):
+        raise ValueError(
+            f"start: expected a result for widths {widths(factors)} at one point or {tuple(batch)}, "
+            f"got widths {widths(vectors)} and {tuple(before)}"
+        )
+    return _near(flatten(vectors).to(factors[0].device)).expand(*batch, order)
+
+
+def _near(vectors: Tensor) -> Tensor:
+    """Eigenvectors at points nearby as starts ``(…, N)``, with a little of every direction."""
+    noise = gaussian(vectors.shape[-1:], 0, vectors.device)
+    return vectors + START_NOISE * noise / torch.linalg.vector_norm(noise)
 
 
 def _at_each(
-    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
+    factors: Factors,
+    seen: Tensor,
+    root: Tensor | None,
+    tolerance: float,
+    first: Tensor,
+    started: bool,
 ) -> PointSharpness:
     """:func:`sharpness_at` for a batch: together at ordinary scale, and the other points one by one."""
     batch, sizes = factors[0].shape[:-2], widths(factors)
     points = [W.reshape(-1, *W.shape[-2:]) for W in factors]
     targets = seen.expand(*batch, *seen.shape[-2:]).reshape(-1, *seen.shape[-2:])
-    problem = Problem(targets if seen.ndim > 2 else seen, root)
-    found = top_pairs(points, problem, tolerance)
-    value, vectors, slope = found.value, found.vector, found.gradient_norm
-    residual = found.defect / value.abs()
+    first = first.reshape(len(targets), -1)
     # Norms far from 1 could lose digits by underflow or overflow, which only the computation with
     # scaled factors notices. Points that did not converge are tried once more by themselves as well.
     norms = torch.stack([torch.linalg.matrix_norm(W) for W in points])
     apart = 2.0 ** (ORDINARY_BITS / (4 * len(points)))
-    ordinary = ((norms > 1 / apart) & (norms < apart)).all(0)
+    together = ((norms > 1 / apart) & (norms < apart)).all(0)
     for data in (seen, root):
         size = 1.0 if data is None else float(torch.linalg.vector_norm(data))
-        ordinary &= size == 0 or 1 / apart < size < apart
-    for b in torch.nonzero(~(ordinary & (residual <= tolerance)))[:, 0].tolist():
-        one = _at_one([W[b] for W in points], targets[b], root, tolerance)
+        together &= size == 0 or 1 / apart < size < apart
+    large = first.shape[1] > ENTRIES_AT_ONCE
+    if large:
+        value, residual, slope = first.new_full((3, len(first)), torch.nan)
+        vectors = torch.zeros_like(first)
+    else:
+        problem = Problem(targets if seen.ndim > 2 else seen, root)
+        found = top_pairs(points, problem, tolerance, first)
+        value, vectors, slope = found.value, found.vector, found.gradient_norm
+        residual = found.defect / value.abs()
+    for b in torch.nonzero(~(together & (residual <= tolerance)))[:, 0].tolist():
+        warm = large and not started and b > 0
+        at = _near(vectors[b - 1]) if warm else first[b]
+        one = _at_one([W[b] for W in points], targets[b], root, tolerance, at)
         value[b], residual[b], slope[b] = one.value, one.residual, one.gradient_norm
         vectors[b] = flatten(one.eigenvector)
     return PointSharpness(
@@ -158,7 +201,7 @@ def _at_each(
 
 
 def _at_one(
-    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
+    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float, first: Tensor
 ) -> PointSharpness:
     """:func:`sharpness_at` for a single point, at any scale."""
     # Scale: the Hessian at 2^k W, 2^t S, 2^{Lk+t} T is 2^{2(L−1)k + 2t} times that at W, S, T. With
@@ -172,14 +215,14 @@ def _at_one(
 
     # Eigenpair at that scale.
     W = [scaled(factor, k) for factor in factors]
-    found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
+    found = _largest(W, scaled(seen, depth * k + t), root, tolerance, first)
     size = abs(float(found.value))
     if depth > 1 and 0 < size < SMALLEST:
         # The eigenvalue is far below its bound, so the scale was too small. The eigenvalue that was
         # found gives a better one.
         k -= _per_layer(math.log2(size), depth)
         W = [scaled(factor, k) for factor in factors]
-        found = _largest(W, scaled(seen, depth * k + t), root, tolerance)
+        found = _largest(W, scaled(seen, depth * k + t), root, tolerance, first)
 
     # Value for the original point, and whether overflow or underflow took digits of it.
     unit = 2 * (depth - 1) * k + 2 * t
@@ -222,7 +265,7 @@ def _seen(factors: Factors, target: object, root: Tensor | None, input_root: obj
 
 
 def _largest(
-    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float
+    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float, first: Tensor
 ) -> PointSharpness:
     """:func:`sharpness_at` for a point at ordinary scale, where no computation leaves the range."""
     sizes, problem = widths(factors), Problem(seen, root)
@@ -241,8 +284,7 @@ def _largest(
             values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)
             value, vector = float(values[-1]), vectors[:, -1]
     else:
-        start = gaussian((order,), 0, slope.device)
-        value, vector = top_eigenvector(apply, start, tolerance / 4, krylov=20)
+        value, vector = top_eigenvector(apply, first, tolerance / 4, krylov=20)
         method = "lanczos"
     defect = float(torch.linalg.vector_norm(apply(vector) - value * vector))
     residual = defect / abs(value) if value else defect

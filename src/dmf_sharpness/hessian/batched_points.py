@@ -1,12 +1,13 @@
 """The largest Hessian eigenvalues at many points of a small network at once.
 
-The points are iterated together, by Lanczos with thick restarts. Each step is one batched
-Hessian-vector product and one orthogonalization against all Krylov vectors. Points that have
-converged leave the batch at the next restart.
+The points are iterated together, by Lanczos. Each step is one batched Hessian-vector product. Points
+that have converged leave the batch.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
+import scipy
 import torch
 from torch import Tensor
 
@@ -17,12 +18,14 @@ from dmf_sharpness.network.randomness import gaussian
 
 DENSE_PARAMETERS = 64
 """Up to this number of parameters, LAPACK is faster than the iteration."""
-KRYLOV, KEPT = 32, 8
-"""The number of Krylov vectors, and of Ritz vectors that are kept at a restart."""
-RESTARTS = 60
-"""The number of restarts after which a point counts as not converged."""
-NUMBERS_AT_ONCE = 2**20
-"""The number of entries of all Krylov vectors of a chunk of points, which then fit into the cache."""
+FIRST_CHECK, CHECK_EVERY = 32, 4
+"""Convergence is tested after so many Krylov vectors, and then after so many more each time."""
+LARGEST_KRYLOV = 240
+"""The number of Krylov vectors after which a point counts as not converged."""
+NUMBERS_AT_ONCE = 2**22
+"""The number of entries of the dense Hessians of a chunk of points."""
+ENTRIES_AT_ONCE = 2**16
+"""The number of parameters of all points of a chunk, such that a step of the iteration stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +45,31 @@ class TopPairs:
     gradient_norm: Tensor
 
 
-def top_pairs(factors: Factors, problem: Problem, tolerance: float) -> TopPairs:
+def top_pairs(
+    factors: Factors, problem: Problem, tolerance: float, start: Tensor | None = None
+) -> TopPairs:
     """The largest Hessian eigenvalue at each of ``B`` points.
 
     Args:
         factors: ``W_i`` of shape ``(B, d_i, d_{i-1})``.
         problem: The target, shape ``(B, d_L, r)`` or ``(d_L, r)``, and the input root.
         tolerance: The wanted ``‖H v − λ v‖ / |λ|``.
+        start: The first Krylov vectors, shape ``(B, N)``; Gaussian by default.
     """
     points, order = factors[0].shape[0], sum(W[0].numel() for W in factors)
     dense = order <= DENSE_PARAMETERS
-    chunk = max(1, NUMBERS_AT_ONCE // (order * (order if dense else KRYLOV)))
+    chunk = max(1, NUMBERS_AT_ONCE // order**2 if dense else ENTRIES_AT_ONCE // order)
+    if start is None:
+        start = gaussian((order,), 0, factors[0].device).expand(points, order)
     parts = []
     for first in range(0, points, chunk):
         which = slice(first, first + chunk)
         there = _chosen(problem, which)
         here = [W[which] for W in factors]
-        value, vector = _dense(here, there) if dense else _lanczos(here, there, tolerance / 4)
+        if dense:
+            value, vector = _dense(here, there)
+        else:
+            value, vector = _lanczos(here, there, tolerance / 4, start[which])
         image = _apply(here, there, vector)
         slope = flatten(gradient(here, there))
         parts.append(
@@ -96,51 +107,72 @@ def _dense(factors: Factors, problem: Problem) -> tuple[Tensor, Tensor]:
     return torch.where(finite, values[:, -1], torch.nan), vectors[..., -1]
 
 
-def _lanczos(factors: Factors, problem: Problem, tolerance: float) -> tuple[Tensor, Tensor]:
-    """The pairs by Lanczos with thick restarts."""
-    points, order = factors[0].shape[0], sum(W[0].numel() for W in factors)
-    found_value = factors[0].new_full((points,), torch.nan)
-    found_vector = factors[0].new_zeros(points, order)
-    active = torch.arange(points)
-    basis = factors[0].new_zeros(points, KRYLOV + 1, order)
-    start = gaussian((order,), 0, factors[0].device)
-    basis[:, 0] = start / torch.linalg.vector_norm(start)
-    projected = factors[0].new_zeros(points, KRYLOV, KRYLOV)
-    filled = 0
-    for _ in range(RESTARTS):
-        for j in range(filled, KRYLOV):
-            w = _apply(factors, problem, basis[:, j])[..., None]
-            known = basis[:, : j + 1]
-            overlaps = known @ w
-            w = w - known.mT @ overlaps
-            again = known @ w
-            w = (w - known.mT @ again)[..., 0]
-            column = (overlaps + again)[..., 0]
-            projected[:, : j + 1, j] = projected[:, j, : j + 1] = column
-            length = torch.linalg.vector_norm(w, dim=1)
-            # In an invariant subspace only rounding errors are left, which are no new direction.
-            size = torch.linalg.vector_norm(column, dim=1)
-            usable = length > 1e-14 * size
-            scale = torch.where(usable, 1 / torch.where(usable, length, 1.0), 0.0)
-            basis[:, j + 1] = w * scale[:, None]
-        finite = torch.isfinite(projected).all(-1).all(-1)
-        small = torch.where(finite[:, None, None], projected, 0.0)
-        values, rotation = torch.linalg.eigh(small)
-        kept = rotation[..., -KEPT:]
-        ritz = kept.mT @ basis[:, :KRYLOV]
-        vector = ritz[:, -1]
-        error = (length * rotation[:, -1, -1]).abs()
-        found_value[active] = torch.where(finite, values[:, -1], torch.nan)
-        found_vector[active] = vector
-        open_ = finite & ~(error <= tolerance * values[:, -1].abs())
-        if not bool(open_.any()):
-            break
-        last = basis[open_, KRYLOV]
-        active, factors = active[open_], [W[open_] for W in factors]
-        problem = _chosen(problem, open_)
-        basis = factors[0].new_zeros(len(active), KRYLOV + 1, order)
-        basis[:, :KEPT], basis[:, KEPT] = ritz[open_], last
-        projected = factors[0].new_zeros(len(active), KRYLOV, KRYLOV)
-        projected[:, range(KEPT), range(KEPT)] = values[open_, -KEPT:]
-        filled = KEPT
+def _lanczos(
+    factors: Factors, problem: Problem, tolerance: float, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The pairs by Lanczos without reorthogonalization.
+
+    The Krylov vectors lose their orthogonality only when a Ritz pair has converged (Paige, 1980). It
+    may then occur twice, which does not harm the largest one, and the caller computes its defect.
+    """
+    vector = start / torch.linalg.vector_norm(start, dim=1, keepdim=True)
+    found_value = vector.new_full((len(vector),), torch.nan)
+    found_vector = torch.zeros_like(vector)
+    active = torch.arange(len(vector), device=vector.device)
+    krylov = [vector]
+    diagonal: list[Tensor] = []
+    beside: list[Tensor] = []
+    while len(krylov) <= LARGEST_KRYLOV:
+        # One step: the image of the last vector, orthogonal to the last two.
+        image = _apply(factors, problem, krylov[-1])
+        if beside:
+            image = image - beside[-1][:, None] * krylov[-2]
+        diagonal.append((image * krylov[-1]).sum(1))
+        image = image - diagonal[-1][:, None] * krylov[-1]
+        length = torch.linalg.vector_norm(image, dim=1)
+        # In an invariant subspace only rounding errors are left, which are no new direction.
+        size = diagonal[-1].abs() + (beside[-1] if beside else 0.0)
+        length = torch.where(length > 1e-15 * size, length, 0.0)
+        beside.append(length)
+        krylov.append(image / torch.where(length > 0, length, 1.0)[:, None])
+        if len(diagonal) < FIRST_CHECK or len(diagonal) % CHECK_EVERY:
+            continue
+
+        # Ritz pairs of all points, and only those points go on that have not converged.
+        value, weights = _top_of_tridiagonals(torch.stack(diagonal, 1), torch.stack(beside[:-1], 1))
+        done = ~((length * weights[:, -1]).abs() > tolerance * value.abs())
+        here = torch.nonzero(done)[:, 0]
+        if len(here):
+            vectors = torch.stack([v[here] for v in krylov[:-1]], 1)
+            ritz = (weights[here, None] @ vectors)[:, 0]
+            found_value[active[here]] = value[here]
+            found_vector[active[here]] = ritz / torch.linalg.vector_norm(ritz, dim=1, keepdim=True)
+            rest = torch.nonzero(~done)[:, 0]
+            if not len(rest):
+                break
+            active, factors = active[rest], [W[rest] for W in factors]
+            problem = _chosen(problem, rest)
+            krylov, diagonal, beside = (
+                [v[rest] for v in column] for column in (krylov, diagonal, beside)
+            )
     return found_value, found_vector
+
+
+def _top_of_tridiagonals(diagonal: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues ``(B,)`` and unit eigenvectors ``(B, m)``; NaN if they are not finite.
+
+    LAPACK computes one pair of a tridiagonal matrix much faster than all pairs of a full one.
+    """
+    rows, order = diagonal.shape
+    value, vector = np.full(rows, np.nan), np.full((rows, order), np.nan)
+    finite = (torch.isfinite(diagonal).all(1) & torch.isfinite(beside).all(1)).tolist()
+    last = (order - 1, order - 1)
+    pairs = zip(diagonal.cpu().numpy(), beside.cpu().numpy(), strict=True)
+    for b, (alpha, beta) in enumerate(pairs):
+        if finite[b]:
+            found, weights = scipy.linalg.eigh_tridiagonal(
+                alpha, beta, select="i", select_range=last, check_finite=False
+            )
+            value[b], vector[b] = found[0], weights[:, 0]
+    to = diagonal.device
+    return torch.from_numpy(value).to(to), torch.from_numpy(vector).to(to)
