@@ -129,6 +129,8 @@ def of_sharpness_at(draw):
     if kind <= 1:
         (root,) = matrices(draw(seeds), (widths[0], draw(st.integers(1, 5))))
         found |= {"input_root": root} if kind else {"input_gram": root @ root.mT}
+    most = sum(W.numel() for W in found["factors"])
+    found |= {"count": draw(st.integers(1, min(3, most))), "lowest": draw(st.booleans())}
     return found
 
 

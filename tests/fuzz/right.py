@@ -116,6 +116,10 @@ def right_point(call, result):
         return
     size = np.abs(exact).max()
     require(close(result.value, exact[-1], 1e-7, size), f"{result.value}, right is {exact[-1]}")
+    for k, value in enumerate(result.largest.tolist()):
+        require(close(value, exact[-1 - k], 1e-7, size), f"{k}: {value}, right is {exact[-1 - k]}")
+    if result.lowest is not None:
+        require(close(result.lowest, exact[0], 1e-7, size), f"lowest: {result.lowest}")
 
 
 def right_is_flat(call, flat):

@@ -208,6 +208,15 @@ def test_a_batch_is_its_points_at_every_scale_and_with_data():
         assert float(s.gradient_norm[place]) == pytest.approx(one.gradient_norm, rel=1e-10, abs=0)
 
 
+def test_deep_points_are_computed_together_too(monkeypatch):
+    points = [random_point((9,) * 21, b) for b in range(3)]
+    target = gaussian_matrix(9, 9, 1)
+    ones = [dmf.sharpness_at(W, target).value for W in points]
+    monkeypatch.setattr(any_point, "_at_one", None)
+    s = dmf.sharpness_at([torch.stack(W) for W in zip(*points, strict=True)], target)
+    assert s.value.tolist() == pytest.approx(ones, rel=1e-10)
+
+
 def trajectory(widths, points, step=0.02):
     """Points of gradient descent from a Gaussian start, stacked, and the target."""
     target, factors = gaussian_matrix(widths[-1], widths[0], 9), random_point(widths, 3)
@@ -266,3 +275,54 @@ def test_bad_starts():
         ValueError, match=r"start: expected .*widths \(3, 5, 2\) .*got widths \(3, 4, 2\)"
     ):
         dmf.sharpness_at(random_point((3, 5, 2), 1), target, start=pair)
+
+
+@given(networks(), st.integers(0, 99), st.data())
+def test_more_eigenvalues_are_those_of_the_dense_hessian(widths, seed, data):
+    points = [random_point(widths, seed + b) for b in range(3)]
+    target = gaussian_matrix(widths[-1], widths[0], seed)
+    exact = [torch.linalg.eigvalsh(dense_hessian(W, target)).flip(0) for W in points]
+    count = data.draw(st.integers(1, min(6, len(exact[0]))))
+    s = dmf.sharpness_at(
+        [torch.stack(W) for W in zip(*points, strict=True)], target, count=count, lowest=True
+    )
+    assert s.converged.all()
+    for b, values in enumerate(exact):
+        one = dmf.sharpness_at(points[b], target, count=count, lowest=True)
+        size = float(values.abs().max())
+        for largest, lowest in ((s.largest[b], s.lowest[b]), (one.largest, one.lowest)):
+            torch.testing.assert_close(largest, values[:count], rtol=0, atol=1e-10 * size)
+            assert float(lowest) == pytest.approx(float(values[-1]), rel=0, abs=1e-10 * size)
+        assert one.largest[0] == one.value
+        assert s.largest[b, 0] == s.value[b]
+
+
+@pytest.mark.parametrize("widths", [(10, 10, 10), (6, 20, 20, 6)])
+def test_the_lowest_and_multiple_eigenvalues_by_iteration(widths):
+    """At a point, and at a flat minimizer, whose largest eigenvalues are multiple and whose lowest is 0."""
+    target = gaussian_matrix(widths[-1], widths[0], 2)
+    flat = dmf.flat_minimizer(orthogonal_matrix(widths[0], 3), widths[1:-1], 1)
+    for factors, M in ((random_point(widths, 1), target), (flat, end_to_end(flat))):
+        values = torch.linalg.eigvalsh(dense_hessian(factors, M)).flip(0)
+        size = float(values[0])
+        pair = [torch.stack([W, W]) for W in factors]
+        for points in (factors, pair):
+            for count in (1, 5):
+                s = dmf.sharpness_at(points, M, count=count, lowest=True)
+                assert torch.as_tensor(s.converged).all()
+                largest = s.largest.expand(2, count)
+                torch.testing.assert_close(
+                    largest, values[:count].expand(2, count), rtol=0, atol=1e-10 * size
+                )
+                lowest = torch.as_tensor(s.lowest, dtype=torch.float64)
+                assert float((lowest - values[-1]).abs().max()) <= 1e-10 * size
+
+
+def test_bad_counts():
+    target, factors = random_problem((3, 4, 2), 0)
+    for count, message in ((0, "count: expected .*got 0"), (21, "count: expected .*got 21")):
+        with pytest.raises(ValueError, match=message):
+            dmf.sharpness_at(factors, target, count=count)
+    with pytest.raises(TypeError, match="lowest: expected"):
+        dmf.sharpness_at(factors, target, lowest="yes")
+    assert dmf.sharpness_at(factors, target).lowest is None

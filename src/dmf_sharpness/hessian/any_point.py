@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dmf_sharpness.arguments import checked_number, checked_tensor
+from dmf_sharpness.arguments import checked_flag, checked_integer, checked_number, checked_tensor
 from dmf_sharpness.hessian.batched_points import ENTRIES_AT_ONCE, top_pairs
-from dmf_sharpness.hessian.lanczos import top_eigenvector
+from dmf_sharpness.hessian.extreme_pairs import Wanted, all_pairs, extreme_pairs
 from dmf_sharpness.network.curvature import checked_root, in_root_coordinates
 from dmf_sharpness.network.factors import Factors, checked_factors, flatten, unflatten, widths
 from dmf_sharpness.network.loss import checked_target, gradient, hessian_vector_product
@@ -49,13 +49,16 @@ class PointSharpness:
             every direction. Outside the range of float64 it is infinite, zero or subnormal. Where the Hessian
             overflows at every scale of the factors it is NaN, and ``eigenvector`` is zero.
         eigenvector: The unit eigenvector ``v``, as tensors in the shapes of the factors.
-        residual: ``‖H v − λ v‖ / |λ|``; NaN where ``value`` is outside the range of float64.
+        residual: ``‖H v − λ v‖ / |λ|``, the largest of all pairs that were asked for, with the ``λ`` of
+            ``value`` as the denominator; NaN where ``value`` is outside the range of float64.
         converged: Whether ``residual`` is at most ``tolerance``.
         tolerance: The tolerance that the caller asked for.
         gradient_norm: ``‖∇f‖``, which is zero at minimizers and saddles. It is ``inf`` or zero
             outside the range of float64, and NaN where it cannot be computed.
         method: The algorithm, ``dense`` or ``lanczos``; ``batched`` for a batch, of which single points
             may still be computed one by one.
+        largest: The largest eigenvalues, descending, each as often as its multiplicity, ``(…, count)``.
+        lowest: The smallest eigenvalue, a float or ``(…)``; None if it was not asked for.
     """
 
     value: float | Tensor
@@ -65,6 +68,8 @@ class PointSharpness:
     tolerance: float
     gradient_norm: float | Tensor
     method: str
+    largest: Tensor
+    lowest: float | Tensor | None
 
 
 def sharpness_at(
@@ -75,6 +80,8 @@ def sharpness_at(
     input_root: Tensor | None = None,
     tolerance: float = 1e-10,
     start: PointSharpness | None = None,
+    count: int = 1,
+    lowest: bool = False,
 ) -> PointSharpness:
     """The largest Hessian eigenvalue of ``‖Y − W_{L:1} X‖_F²`` at any point.
 
@@ -102,14 +109,19 @@ def sharpness_at(
         tolerance: The wanted relative residual ``‖H v − λ v‖ / |λ|``, positive.
         start: The result at a point or a batch nearby, whose eigenvectors the iteration starts from.
             A batch of large networks is computed in its order, each point from the one before.
+        count: The number of largest eigenvalues, at most that of parameters. More than one are slower.
+        lowest: Whether the smallest eigenvalue, the most negative one at a saddle, is wanted, too.
 
     Returns:
         The eigenvalue with its eigenvector and residual, and the norm of the gradient.
 
     Raises:
-        TypeError: A tensor is not float64, the tolerance is not a number, or the start is not a result.
+        TypeError: A tensor is not float64, the tolerance or the count is not a number, ``lowest`` is not
+            a truth value, or the start is not a result.
         ValueError: The shapes do not fit, the start is of other widths, values are not finite, ``G`` is
-            not a Gram matrix, both ``G`` and a root are given, or the tolerance is not positive.
+            not a Gram matrix, both ``G`` and a root are given, the tolerance is not positive, the count
+            is below 1 or above the number of parameters, or it is above 1 and Lanczos does not
+            reach the tolerance.
 
     Examples:
         The loss ``(1 − w_2 w_1)²`` has a saddle at ``w = (0, 0)``, where the eigenvalues are 2 and −2.
@@ -124,9 +136,11 @@ def sharpness_at(
     seen = _seen(factors, target, root, input_root)
     tolerance = checked_number(tolerance, "tolerance", above=0)
     first = _start(factors, start)
+    count = checked_integer(count, "count", 1, first.shape[-1])
+    wanted = Wanted(tolerance, count, checked_flag(lowest, "lowest"))
     if factors[0].ndim > 2:
-        return _at_each(factors, seen, root, tolerance, first, start is not None)
-    return _at_one(factors, seen, root, tolerance, first)
+        return _at_each(factors, seen, root, wanted, first, start is not None)
+    return _at_one(factors, seen, root, wanted, first)
 
 
 def _start(factors: Factors, start: object) -> Tensor:
@@ -157,51 +171,56 @@ def _at_each(
     factors: Factors,
     seen: Tensor,
     root: Tensor | None,
-    tolerance: float,
+    wanted: Wanted,
     first: Tensor,
     started: bool,
 ) -> PointSharpness:
     """:func:`sharpness_at` for a batch: together at ordinary scale, and the other points one by one."""
-    batch, sizes = factors[0].shape[:-2], widths(factors)
+    batch, sizes, tolerance = factors[0].shape[:-2], widths(factors), wanted.tolerance
     points = [W.reshape(-1, *W.shape[-2:]) for W in factors]
     targets = seen.expand(*batch, *seen.shape[-2:]).reshape(-1, *seen.shape[-2:])
     first = first.reshape(len(targets), -1)
     # Norms far from 1 could lose digits by underflow or overflow, which only the computation with
     # scaled factors notices. Points that did not converge are tried once more by themselves as well.
-    norms = torch.stack([torch.linalg.matrix_norm(W) for W in points])
-    apart = 2.0 ** (ORDINARY_BITS / (4 * len(points)))
-    together = ((norms > 1 / apart) & (norms < apart)).all(0)
+    bits = torch.stack([torch.linalg.matrix_norm(W) for W in points]).log2().abs().sum(0)
     for data in (seen, root):
         size = 1.0 if data is None else float(torch.linalg.vector_norm(data))
-        together &= size == 0 or 1 / apart < size < apart
-    large = first.shape[1] > ENTRIES_AT_ONCE
+        bits += abs(math.log2(size)) if 0 < size < math.inf else size
+    together = bits < ORDINARY_BITS
+    large = first.shape[1] > (ENTRIES_AT_ONCE if wanted.count == 1 else DENSE_PARAMETERS)
     if large:
-        value, residual, slope = first.new_full((3, len(first)), torch.nan)
-        vectors = torch.zeros_like(first)
+        residual, slope, least = first.new_full((3, len(first)), torch.nan)
+        largest, vectors = first.new_full((len(first), wanted.count), torch.nan), first.clone()
     else:
         problem = Problem(targets if seen.ndim > 2 else seen, root)
-        found = top_pairs(points, problem, tolerance, first)
-        value, vectors, slope = found.value, found.vector, found.gradient_norm
-        residual = found.defect / value.abs()
-    for b in torch.nonzero(~(together & (residual <= tolerance)))[:, 0].tolist():
+        found = top_pairs(points, problem, tolerance, first, wanted.count, wanted.lowest)
+        largest, vectors, slope = found.largest, found.vector, found.gradient_norm
+        residual = found.defect / largest[:, 0].abs()
+        least = torch.full_like(slope, torch.nan) if found.lowest is None else found.lowest
+    together &= (residual <= tolerance) & (largest[:, 0].abs() > 2.0**-ORDINARY_BITS)
+    for b in torch.nonzero(~together)[:, 0].tolist():
         warm = large and not started and b > 0
         at = _near(vectors[b - 1]) if warm else first[b]
-        one = _at_one([W[b] for W in points], targets[b], root, tolerance, at)
-        value[b], residual[b], slope[b] = one.value, one.residual, one.gradient_norm
+        one = _at_one([W[b] for W in points], targets[b], root, wanted, at)
+        largest[b], residual[b], slope[b] = one.largest, one.residual, one.gradient_norm
         vectors[b] = flatten(one.eigenvector)
+        if one.lowest is not None:
+            least[b] = one.lowest
     return PointSharpness(
-        value=value.reshape(batch),
+        value=largest[:, 0].reshape(batch),
         eigenvector=unflatten(vectors.reshape(*batch, -1), sizes),
         residual=residual.reshape(batch),
         converged=(residual <= tolerance).reshape(batch),
         tolerance=tolerance,
         gradient_norm=slope.reshape(batch),
         method="batched",
+        largest=largest.reshape(*batch, -1),
+        lowest=least.reshape(batch) if wanted.lowest else None,
     )
 
 
 def _at_one(
-    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float, first: Tensor
+    factors: Factors, seen: Tensor, root: Tensor | None, wanted: Wanted, first: Tensor
 ) -> PointSharpness:
     """:func:`sharpness_at` for a single point, at any scale."""
     # Scale: the Hessian at 2^k W, 2^t S, 2^{Lk+t} T is 2^{2(L−1)k + 2t} times that at W, S, T. With
@@ -215,14 +234,14 @@ def _at_one(
 
     # Eigenpair at that scale.
     W = [scaled(factor, k) for factor in factors]
-    found = _largest(W, scaled(seen, depth * k + t), root, tolerance, first)
+    found = _largest(W, scaled(seen, depth * k + t), root, wanted, first)
     size = abs(float(found.value))
     if depth > 1 and 0 < size < SMALLEST:
         # The eigenvalue is far below its bound, so the scale was too small. The eigenvalue that was
         # found gives a better one.
         k -= _per_layer(math.log2(size), depth)
         W = [scaled(factor, k) for factor in factors]
-        found = _largest(W, scaled(seen, depth * k + t), root, tolerance, first)
+        found = _largest(W, scaled(seen, depth * k + t), root, wanted, first)
 
     # Value for the original point, and whether overflow or underflow took digits of it.
     unit = 2 * (depth - 1) * k + 2 * t
@@ -247,6 +266,10 @@ def _at_one(
         residual=found.residual if faithful else math.nan,
         converged=faithful and found.converged,
         gradient_norm=slope,
+        largest=scaled(found.largest, -unit),
+        lowest=None
+        if found.lowest is None
+        else float(scaled(seen.new_tensor(found.lowest), -unit)),
     )
 
 
@@ -265,7 +288,7 @@ def _seen(factors: Factors, target: object, root: Tensor | None, input_root: obj
 
 
 def _largest(
-    factors: Factors, seen: Tensor, root: Tensor | None, tolerance: float, first: Tensor
+    factors: Factors, seen: Tensor, root: Tensor | None, wanted: Wanted, first: Tensor
 ) -> PointSharpness:
     """:func:`sharpness_at` for a point at ordinary scale, where no computation leaves the range."""
     sizes, problem = widths(factors), Problem(seen, root)
@@ -277,25 +300,30 @@ def _largest(
     slope = flatten(gradient(factors, problem))
     order = slope.numel()
     if order <= DENSE_PARAMETERS:
-        basis = torch.eye(order, dtype=slope.dtype, device=slope.device)
-        hessian = torch.stack([apply(column) for column in basis])
-        value, vector, method = math.nan, torch.zeros_like(slope), "dense"
-        if bool(torch.isfinite(hessian).all()):
-            values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)
-            value, vector = float(values[-1]), vectors[:, -1]
+        pairs = all_pairs(apply, slope)
+        method, chosen = "dense", [*range(wanted.count), *([order - 1] if wanted.lowest else [])]
+        values, vectors = pairs[0][chosen], pairs[1][chosen]
     else:
-        value, vector = top_eigenvector(apply, first, tolerance / 4, krylov=20)
         method = "lanczos"
-    defect = float(torch.linalg.vector_norm(apply(vector) - value * vector))
+        values, vectors = extreme_pairs(apply, first, wanted, len(factors))
+    defects = torch.stack(
+        [
+            torch.linalg.vector_norm(apply(vector) - value * vector)
+            for value, vector in zip(values, vectors, strict=True)
+        ]
+    )
+    value, vector, defect = float(values[0]), vectors[0], float(defects.amax())
     residual = defect / abs(value) if value else defect
     return PointSharpness(
         value=value,
         eigenvector=unflatten(vector if math.isfinite(value) else torch.zeros_like(vector), sizes),
         residual=residual,
-        converged=residual <= tolerance,
-        tolerance=tolerance,
+        converged=residual <= wanted.tolerance,
+        tolerance=wanted.tolerance,
         gradient_norm=float(torch.linalg.vector_norm(slope)),
         method=method,
+        largest=values[: wanted.count],
+        lowest=float(values[-1]) if wanted.lowest else None,
     )
 
 

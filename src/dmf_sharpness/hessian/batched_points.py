@@ -14,7 +14,6 @@ from torch import Tensor
 from dmf_sharpness.network.factors import Factors, flatten, unflatten, widths
 from dmf_sharpness.network.loss import gradient, hessian_vector_product
 from dmf_sharpness.network.problem import Problem
-from dmf_sharpness.network.randomness import gaussian
 
 DENSE_PARAMETERS = 64
 """Up to this number of parameters, LAPACK is faster than the iteration."""
@@ -33,54 +32,74 @@ class TopPairs:
     """The largest eigenpairs of a batch of ``B`` points.
 
     Attributes:
-        value: Shape ``(B,)``; NaN where the Hessian is not finite.
-        vector: Unit vectors, shape ``(B, N)``.
-        defect: ``‖H v − λ v‖``, shape ``(B,)``.
+        largest: Descending, shape ``(B, count)``; NaN where the Hessian is not finite.
+        lowest: The smallest eigenvalues, shape ``(B,)``; None if they are not wanted.
+        vector: Unit eigenvectors of the largest, shape ``(B, N)``.
+        defect: ``‖H v − λ v‖``, the largest of all wanted pairs, shape ``(B,)``.
         gradient_norm: ``‖∇f‖``, shape ``(B,)``.
     """
 
-    value: Tensor
+    largest: Tensor
+    lowest: Tensor | None
     vector: Tensor
     defect: Tensor
     gradient_norm: Tensor
 
 
 def top_pairs(
-    factors: Factors, problem: Problem, tolerance: float, start: Tensor | None = None
+    factors: Factors,
+    problem: Problem,
+    tolerance: float,
+    start: Tensor,
+    count: int = 1,
+    lowest: bool = False,
 ) -> TopPairs:
-    """The largest Hessian eigenvalue at each of ``B`` points.
+    """The extreme Hessian eigenvalues at each of ``B`` points.
 
     Args:
         factors: ``W_i`` of shape ``(B, d_i, d_{i-1})``.
         problem: The target, shape ``(B, d_L, r)`` or ``(d_L, r)``, and the input root.
-        tolerance: The wanted ``‖H v − λ v‖ / |λ|``.
-        start: The first Krylov vectors, shape ``(B, N)``; Gaussian by default.
+        tolerance: The wanted ``‖H v − λ v‖ / |λ_max|``.
+        start: The first Krylov vectors, shape ``(B, N)``.
+        count: The number of largest eigenvalues. If there are more than one, all Hessians are formed.
+        lowest: Whether the smallest eigenvalue is wanted, too.
     """
-    points, order = factors[0].shape[0], sum(W[0].numel() for W in factors)
-    dense = order <= DENSE_PARAMETERS
+    points, order = start.shape
+    dense = order <= DENSE_PARAMETERS or count > 1
     chunk = max(1, NUMBERS_AT_ONCE // order**2 if dense else ENTRIES_AT_ONCE // order)
-    if start is None:
-        start = gaussian((order,), 0, factors[0].device).expand(points, order)
     parts = []
     for first in range(0, points, chunk):
         which = slice(first, first + chunk)
-        there = _chosen(problem, which)
-        here = [W[which] for W in factors]
+        here, there = [W[which] for W in factors], _chosen(problem, which)
         if dense:
-            value, vector = _dense(here, there)
+            every, all_vectors = _dense(here, there)
+            values = every.flip(1)[:, :count]
+            vectors = all_vectors.mT.flip(1)[:, :count]
+            if lowest:
+                values = torch.cat([values, every[:, :1]], 1)
+                vectors = torch.cat([vectors, all_vectors.mT[:, :1]], 1)
         else:
             value, vector = _lanczos(here, there, tolerance / 4, start[which])
-        image = _apply(here, there, vector)
-        slope = flatten(gradient(here, there))
-        parts.append(
-            (
-                value,
-                vector,
-                torch.linalg.vector_norm(image - value[:, None] * vector, dim=1),
-                torch.linalg.vector_norm(slope, dim=1),
-            )
+            values, vectors = value[:, None], vector[:, None]
+            if lowest:
+                # The tolerance is relative to the distance of the two, at most the depth times λ_max.
+                fine = tolerance / (4 * len(factors))
+                distance, vector = _lanczos(here, there, fine, start[which], below=value)
+                values = torch.stack([value, value - distance], 1)
+                vectors = torch.stack([vectors[:, 0], vector], 1)
+        defects = torch.stack(
+            [
+                torch.linalg.vector_norm(_apply(here, there, v) - value[:, None] * v, dim=1)
+                for value, v in zip(values.unbind(1), vectors.unbind(1), strict=True)
+            ]
         )
-    return TopPairs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        slope = torch.linalg.vector_norm(flatten(gradient(here, there)), dim=1)
+        # A NaN among the defects stays one.
+        parts.append((values, vectors[:, 0], defects.amax(0), slope))
+    values, vector, defect, slope = (torch.cat(column) for column in zip(*parts, strict=True))
+    least = values[:, -1] if lowest else None
+    largest = values[:, :-1] if lowest else values
+    return TopPairs(largest, least, vector, defect, slope)
 
 
 def _chosen(problem: Problem, which: slice | Tensor) -> Problem:
@@ -92,7 +111,7 @@ def _apply(factors: Factors, problem: Problem, vectors: Tensor) -> Tensor:
 
 
 def _dense(factors: Factors, problem: Problem) -> tuple[Tensor, Tensor]:
-    """The pairs by LAPACK."""
+    """All pairs by LAPACK, ascending."""
     order = sum(W[0].numel() for W in factors)
     units = unflatten(torch.eye(order, dtype=factors[0].dtype), widths(factors))
     target = problem.target if problem.target.ndim == 2 else problem.target[:, None]
@@ -104,13 +123,17 @@ def _dense(factors: Factors, problem: Problem) -> tuple[Tensor, Tensor]:
     finite = torch.isfinite(columns).all(-1).all(-1)
     columns = torch.where(finite[:, None, None], columns, 0.0)
     values, vectors = torch.linalg.eigh((columns + columns.mT) / 2)
-    return torch.where(finite, values[:, -1], torch.nan), vectors[..., -1]
+    return torch.where(finite[:, None], values, torch.nan), vectors
 
 
 def _lanczos(
-    factors: Factors, problem: Problem, tolerance: float, start: Tensor
+    factors: Factors,
+    problem: Problem,
+    tolerance: float,
+    start: Tensor,
+    below: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The pairs by Lanczos without reorthogonalization.
+    """The largest pairs of the Hessian ``H``, or of ``below − H``, by Lanczos without reorthogonalization.
 
     The Krylov vectors lose their orthogonality only when a Ritz pair has converged (Paige, 1980). It
     may then occur twice, which does not harm the largest one, and the caller computes its defect.
@@ -125,6 +148,8 @@ def _lanczos(
     while len(krylov) <= LARGEST_KRYLOV:
         # One step: the image of the last vector, orthogonal to the last two.
         image = _apply(factors, problem, krylov[-1])
+        if below is not None:
+            image = below[:, None] * krylov[-1] - image
         if beside:
             image = image - beside[-1][:, None] * krylov[-2]
         diagonal.append((image * krylov[-1]).sum(1))
@@ -151,7 +176,7 @@ def _lanczos(
             if not len(rest):
                 break
             active, factors = active[rest], [W[rest] for W in factors]
-            problem = _chosen(problem, rest)
+            problem, below = _chosen(problem, rest), None if below is None else below[rest]
             krylov, diagonal, beside = (
                 [v[rest] for v in column] for column in (krylov, diagonal, beside)
             )
