@@ -122,6 +122,18 @@ def test_editing_a_package_reruns_what_imports_it(replica):
     assert jobs_of(again).count("render_figure") == 4
 
 
+def test_editing_a_study_behind_a_bottleneck_reruns_it(project):
+    (project / "config/config.yaml").write_text("experiments: [narrow]\nfigures: []\n")
+    narrow = (ROOT / "config/experiments/bottleneck_search.yaml").read_text()
+    narrow = narrow.replace("steps: 80", "steps: 1").replace("  - widths: [3, 3, 1, 3, 3]\n", "")
+    (project / "config/experiments/narrow.yaml").write_text(narrow)
+    run_in(project)("snakemake", "results/claims.json")
+    path = project / "src/dmf_sharpness/studies/bottleneck_search.py"
+    path.write_text(path.read_text() + "# Edited.\n")
+    again = jobs_of(run_in(project)("snakemake", "results/claims.json"))
+    assert sorted(again) == ["judge_claims", "run_study"]
+
+
 def test_a_package_that_is_installed_elsewhere_is_not_taken_for_the_one_at_hand(project, tmp_path):
     elsewhere = tmp_path / "site"
     shutil.copytree(project / "src", elsewhere)

@@ -18,8 +18,9 @@ def jobs_of_experiment(name):
     if experiment.bottlenecked:
         table = f"results/bottleneck/{name}.parquet"
         yield [table], "measure_bottleneck", "", inputs, None
-        return
-    yield [f"results/sharpness/{name}.parquet"], "evaluate_sharpness", "", inputs, None
+    else:
+        table = f"results/sharpness/{name}.parquet"
+        yield [table], "evaluate_sharpness", "", inputs, None
     if experiment.escape:
         runs = f"results/escape/{name}.parquet"
         yield [runs, trajectories], "simulate_escape", "", inputs, None
