@@ -19,8 +19,9 @@ FIGURE = FigureInputs(
         "converge, by the closed form ({C6.trained_stable.n} runs). Left, scalar networks; right, matrix "
         "factorizations and data. No run ends above 2/η (line; C6.trained_stable) or below λ_flat "
         "(C6.trained_flat), and none converges with η > 2/λ_flat (C6.trained_limit: "
-        "{C6.trained_limit.n} runs). At small steps a run ends where gradient flow from the same start "
-        "does (ticks at the left; the dots of some starts are joined), as long as this is below 2/η."
+        "{C6.trained_limit.n} runs). At small steps most runs end about where gradient flow from the same "
+        "start does (ticks at the left; C6.trained_follows), as long as this is below 2/η. The dots of some "
+        "starts are joined; one that is itself too sharp for a step size may end anywhere in between."
     ),
 )
 
