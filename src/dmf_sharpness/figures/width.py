@@ -13,7 +13,7 @@ FIGURE = FigureInputs(
     caption=(
         "The sharpness at the end of gradient flow from fan-in starts, a dot per start, over the width n of "
         "the hidden layers. Lines, 2(1 + (L − 1)n/d_0), to which it tends in wide networks; dotted, with the "
-        "correction of Gaussian matrices of finite width (C6.trained_width: where that is at most 0.6, the "
+        "correction of Gaussian matrices of finite width (C6.trained_width: where that is below 0.75, the "
         "deviation is at most {C6.trained_width.value} times it). "
         "Networks of four inputs and three outputs."
     ),
