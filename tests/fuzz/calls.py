@@ -337,16 +337,14 @@ LARGE = {
 def calls(draw, function, large=False):
     """A call of one function."""
     plain = draw((LARGE if large else PLAIN)[function])
-    kind = draw(
-        st.sampled_from(["plain", "dressed", "dressed", "extreme", "spoiled", "spoiled", "spoiled"])
-    )
+    numeric = [name for name in plain if name in NUMERIC]
+    kinds = ["plain", "dressed", "dressed", "spoiled", "spoiled", "spoiled"]
+    kind = draw(st.sampled_from([*kinds, "extreme"] if numeric else kinds))
     given = dict(plain)
     if kind == "dressed":
         given = {name: dressed(draw, value) for name, value in plain.items()}
     elif kind == "extreme":
-        for name in draw(
-            st.lists(st.sampled_from([n for n in plain if n in NUMERIC]), min_size=1, unique=True)
-        ):
+        for name in draw(st.lists(st.sampled_from(numeric), min_size=1, unique=True)):
             given[name] = extreme(draw, plain[name])
     elif kind == "spoiled":
         for name in draw(
