@@ -92,7 +92,7 @@ def test_norm_of_what_is_pulled_back():
 
 def test_auto_goes_on_with_whole_matrices_where_the_columns_do_not_suffice(monkeypatch):
     factors = random_point((100, 100, 100, 100), 5)
-    module = importlib.import_module("dmf_sharpness.hessian.sharpness")
+    module = importlib.import_module("dmf_sharpness.hessian.iterative")
     cut_short = partial(low_rank.largest_curvature, most_steps=2)
     monkeypatch.setattr(module, "largest_curvature", cut_short)
     assert not dmf.sharpness(factors, method="low-rank").converged

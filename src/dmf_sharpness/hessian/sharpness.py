@@ -20,7 +20,7 @@ provided that the matrices for it take less than a gigabyte. Otherwise the resul
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Literal, cast, get_args
@@ -31,33 +31,19 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_choice, checked_number
 from dmf_sharpness.hessian import closed_forms
 from dmf_sharpness.hessian.batched import batched_top_pair
-from dmf_sharpness.hessian.certificate import (
-    direction_residual,
-    eigenmatrix_residual,
-    low_rank_residual,
-)
 from dmf_sharpness.hessian.closed_forms import TopPair
-from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix, WholeEigenmatrix
-from dmf_sharpness.hessian.lanczos import top_eigenvector
-from dmf_sharpness.hessian.low_rank import (
-    LowRankPair,
-    largest_curvature,
-    nothing_found,
-    second_curvature,
-)
+from dmf_sharpness.hessian.direct import direct_result
+from dmf_sharpness.hessian.iterative import lanczos, low_rank, one_by_one
 from dmf_sharpness.hessian.observed import (
     at_observed_scale,
     check_observed_residual,
     observed_sharpness,
 )
-from dmf_sharpness.hessian.operator import curvature_operator
 from dmf_sharpness.hessian.result import Sharpness
-from dmf_sharpness.network.chain import Chain, chain
-from dmf_sharpness.network.curvature import checked_root, parameter_direction, signed
+from dmf_sharpness.network.curvature import checked_root
 from dmf_sharpness.network.factors import Factors, measured_factors, widths
 from dmf_sharpness.network.loss import check_orthogonal_residual
 from dmf_sharpness.network.observation import checked_observation
-from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import Scaled, at_safe_scale, plain, times_power
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
@@ -69,23 +55,12 @@ WIDE_END = 96
 """If both ``d_0`` and ``d_L`` are at least this, the low-rank iteration is faster than ``lanczos``."""
 LARGEST_SPLIT = 1024
 """Up to this ``max(d_0, d_L)`` the dense eigenproblems of ``depth-2`` are fast enough."""
-KRYLOV = 20
-"""The number of Krylov vectors of ``lanczos``.
-
-With fewer, it restarts more often. With more, it often does more steps than the tolerance needs.
-"""
 BATCH_SIZE = 16
 """From this number of minimizers on, one iteration for the whole batch is faster than LAPACK."""
-DIRECT_PARAMETERS = 20_000
-"""Up to this number of parameters the certificate forms the eigenvector in parameter space."""
 LARGEST_WHOLE = 2**30
 """The largest memory, in bytes, that ``auto`` may use for ``lanczos`` if ``d_0`` and ``d_L`` are large."""
 TOLERANCE = 1e-10
 """The default tolerance of all methods but ``low-rank``."""
-SECOND_TOLERANCE = 1e-6
-"""The relative residual up to which ``lanczos`` computes the second eigenvector."""
-SECOND_LOW_RANK_TOLERANCE = 1e-3
-"""The relative residual up to which ``low-rank`` computes the second eigenvector."""
 LOW_RANK_TOLERANCE = 1e-5
 """The default tolerance of ``low-rank``, for the residual of the eigenvector.
 
@@ -202,19 +177,19 @@ def _solved(
 ) -> Sharpness:
     """The result for factors of ordinary size, whose computation does not leave the range of float64."""
     chosen = _choose(factors, tolerance) if method == "auto" else method
-    batch = factors[0].shape[:-2]
-    if chosen in _ITERATIVE and batch:
-        return _one_by_one(factors, root, chosen, tolerance)
+    limit = tolerance or (LOW_RANK_TOLERANCE if chosen == "low-rank" else TOLERANCE)
     if chosen in _DIRECT:
         top = _solver(chosen, factors)(factors, root)
-        return _direct_result(factors, root, top, chosen, tolerance or TOLERANCE)
+        return direct_result(factors, root, top, chosen, limit)
+    if factors[0].shape[:-2]:
+        return one_by_one(factors, root, chosen, limit)
     if chosen == "lanczos":
-        return _lanczos(factors, root, tolerance or TOLERANCE)
-    result = _low_rank(factors, root, tolerance or LOW_RANK_TOLERANCE)
+        return lanczos(factors, root, limit)
+    result = low_rank(factors, root, limit)
     if method == "auto" and not result.converged and _whole_bytes(factors) <= LARGEST_WHOLE:
         # The eigenmatrix needs too many columns. Lanczos with whole matrices continues from it.
         start = None if math.isnan(cast(float, result.value)) else result.eigenmatrix
-        return _lanczos(factors, root, result.tolerance, start)
+        return lanczos(factors, root, limit, start)
     return result
 
 
@@ -243,8 +218,6 @@ _DIRECT: dict[str, Callable[[Factors, Tensor | None], TopPair]] = {
     "batched": batched_top_pair,
 }
 """The methods that solve a whole batch at once."""
-_ITERATIVE = ("lanczos", "low-rank")
-"""The methods that solve one minimizer at a time."""
 
 
 def _choose(factors: Factors, tolerance: float | None) -> Method:
@@ -283,142 +256,3 @@ def _solver(method: str, factors: Factors) -> Callable[[Factors, Tensor | None],
             f"got {method!r}"
         )
     return _DIRECT[method]
-
-
-def _direct_result(
-    factors: Factors, root: Tensor | None, top: TopPair, method: str, tolerance: float
-) -> Sharpness:
-    """The result for the eigenpair of a direct solver, with its residual."""
-    size = sum(W.shape[-1] * W.shape[-2] for W in factors)
-    if top.value.ndim == 0 and size > DIRECT_PARAMETERS:
-        found = eigenmatrix_residual(factors, top.eigenmatrix, float(top.value), root)
-        residual = top.value.new_tensor(found)
-    else:
-        direction = parameter_direction(factors, top.eigenmatrix, root)
-        residual = direction_residual(factors, direction, top.value, root)
-    converged = residual <= tolerance
-    return Sharpness(
-        value=plain(top.value),
-        residual=plain(residual),
-        converged=bool(converged) if converged.ndim == 0 else converged,
-        tolerance=tolerance,
-        method=method,
-        _factors=factors,
-        _root=root,
-        _eigenmatrix=WholeEigenmatrix(top.eigenmatrix),
-        _first=top.value,
-        _second=partial(_second_of_direct, top.second, factors, root),
-    )
-
-
-def _second_of_direct(found: Tensor | None, factors: Factors, root: Tensor | None) -> Tensor:
-    """The second eigenvalue that the solver has found; if it has none, it is computed by LAPACK."""
-    return closed_forms.second_eigenvalue(factors, root) if found is None else found
-
-
-def _lanczos(
-    factors: Factors, root: Tensor | None, tolerance: float, start: Tensor | None = None
-) -> Sharpness:
-    """The result of a Lanczos iteration on ``(d_L, d_0)`` matrices, from a random or a given start."""
-    if start is None:
-        shape = chain(factors, root).shape
-        start = gaussian(shape, 0, factors[0].device)
-    operator = curvature_operator(factors, root)
-    value, Y = top_eigenvector(operator, start, tolerance / 4, KRYLOV)
-    residual = eigenmatrix_residual(factors, Y, value, root)
-    Y = signed(Y)
-    first = Y.new_tensor(value)
-    return Sharpness(
-        value=value,
-        residual=residual,
-        converged=residual <= tolerance,
-        tolerance=tolerance,
-        method="lanczos",
-        _factors=factors,
-        _root=root,
-        _eigenmatrix=WholeEigenmatrix(Y),
-        _first=first,
-        _second=partial(_second_by_deflation, factors, root, value, Y),
-    )
-
-
-def _second_by_deflation(
-    factors: Factors, root: Tensor | None, value: float, first: Tensor
-) -> Tensor:
-    """The largest eigenvalue of the operator minus its first eigenpair, but at least zero."""
-    operator = curvature_operator(factors, root)
-
-    def remainder(Y: Tensor) -> Tensor:
-        return operator(Y) - value * (first * Y).sum() * first
-
-    start = gaussian(first.shape, 1, first.device)
-    return first.new_tensor(max(0.0, top_eigenvector(remainder, start, SECOND_TOLERANCE)[0]))
-
-
-def _low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
-    """The result of the low-rank iteration."""
-    layers = chain(factors, root)
-    try:
-        pair = largest_curvature(layers, tolerance)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        # If the factors differ much in size, a product of layers in the middle of the network may
-        # overflow although no product that starts at the input or the output does.
-        pair = nothing_found(layers)
-    residual = math.nan
-    if not math.isnan(pair.value):
-        residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
-    return Sharpness(
-        value=pair.value,
-        residual=residual,
-        converged=residual <= tolerance,
-        tolerance=tolerance,
-        method="low-rank",
-        _factors=factors,
-        _root=root,
-        _eigenmatrix=ThinEigenmatrix(pair.P, pair.Q),
-        _first=pair.P.new_tensor(pair.value),
-        _second=partial(_second_of_low_rank, layers, pair),
-    )
-
-
-def _second_of_low_rank(layers: Chain, pair: LowRankPair) -> Tensor:
-    """The second eigenvalue, from the bases of the first pair; NaN if the first was not found."""
-    second = math.nan
-    if not math.isnan(pair.value):
-        second = second_curvature(layers, pair, SECOND_LOW_RANK_TOLERANCE)
-    return pair.P.new_tensor(second)
-
-
-def _one_by_one(
-    factors: Factors, root: Tensor | None, method: str, tolerance: float | None
-) -> Sharpness:
-    """The result for a batch of large minimizers, each solved by the iteration for a single one."""
-    batch = factors[0].shape[:-2]
-    solve = _lanczos if method == "lanczos" else _low_rank
-    limit = tolerance or (TOLERANCE if method == "lanczos" else LOW_RANK_TOLERANCE)
-    flat = [W.flatten(0, -3) for W in factors]
-    results = [solve([W[b] for W in flat], root, limit) for b in range(len(flat[0]))]
-
-    def stacked(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
-        values = [getattr(result, name) for result in results]
-        return torch.tensor(values, dtype=dtype, device=factors[0].device).reshape(batch)
-
-    Y = torch.stack([result.eigenmatrix for result in results])
-    value = stacked("value")
-    return Sharpness(
-        value=value,
-        residual=stacked("residual"),
-        converged=stacked("converged", torch.bool),
-        tolerance=limit,
-        method=method,
-        _factors=factors,
-        _root=root,
-        _eigenmatrix=WholeEigenmatrix(Y.reshape(*batch, *Y.shape[1:])),
-        _first=value,
-        _second=partial(_second_of_each, results, batch),
-    )
-
-
-def _second_of_each(results: Sequence[Sharpness], batch: torch.Size) -> Tensor:
-    """The second eigenvalues of single minimizers, collected in the shape of the batch."""
-    return torch.stack([result._second() for result in results]).reshape(batch)
