@@ -115,6 +115,27 @@ def spectrum(table: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
+@judged_from("studies/spectrum")
+def zeros(table: pd.DataFrame) -> Iterator[Claim]:
+    """The number of eigenvalues that are zero."""
+    rows = table.drop_duplicates(["experiment", "network", "minimizer"])
+    yield judged(
+        "C1.zeros",
+        origin="ours",
+        claim=(
+            "As many Hessian eigenvalues are zero as the ranks of the products L_i and R_i say: "
+            "N − Σ_i (rank L_i − rank L_{i−1}) rank R_i, rank L_0 = 0, N the number of parameters, for targets "
+            f"of ranks {rows['rank'].min()} to {rows['rank'].max()}."
+        ),
+        statistic="difference from the number of zeros of the dense Hessian",
+        tolerance=0.0,
+        rows=rows,
+        values=(rows.predicted_zeros - rows.zeros).abs().astype(float),
+        control="N − Σ_i rank L_i rank R_i, as if the terms of the operator did not overlap",
+        control_values=(rows.control_zeros - rows.zeros).abs().astype(float),
+    )
+
+
 @judged_from("sharpness")
 def eigenvector(table: pd.DataFrame) -> Iterator[Claim]:
     """The top eigenvector of the Hessian, along which gradient descent leaves."""

@@ -8,6 +8,7 @@ import pandas as pd
 from dmf_sharpness.claims import (  # noqa: F401
     bottleneck,
     depth_2_and_scalars,
+    directions,
     escape,
     exactness,
     flatness,

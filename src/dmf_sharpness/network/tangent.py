@@ -20,6 +20,8 @@ from dmf_sharpness.network.problem import Problem
 
 ROUNDING_LEVEL = 1e-13
 """Eigenvalues up to this fraction of the largest one are taken to be zeros with a rounding error."""
+RANK_LEVEL = 1e-9
+"""Singular values up to this fraction of the largest one do not count for the rank of a product."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,26 @@ def retracted(factors: Factors, problem: Problem, iterations: int = 4) -> list[T
         step = vjp(W, _least_squares(curvature_of(W, root), missing), root)
         W = [w - s for w, s in zip(W, step, strict=True)]
     return list(W)
+
+
+def ranks_of_terms(factors: Factors) -> tuple[list[int], list[int]]:
+    """The ranks of ``L_1 … L_L`` and of ``R_1 … R_L`` at one minimizer."""
+    lefts, rights = left_factors(factors), right_factors(factors)
+    return (
+        [int(torch.linalg.matrix_rank(L, rtol=RANK_LEVEL)) for L in lefts],
+        [int(torch.linalg.matrix_rank(R, rtol=RANK_LEVEL)) for R in rights],
+    )
+
+
+def nonzero_eigenvalues(factors: Factors) -> int:
+    """The number of nonzero Hessian eigenvalues at one minimizer, from ranks alone.
+
+    It is ``Σ_i (rank L_i − rank L_{i−1}) rank R_i`` with ``rank L_0 = 0``, the dimension of the image of
+    ``J``. The derivation is in section 1 of ``docs/derivation.md``.
+    """
+    lefts, rights = ranks_of_terms(factors)
+    steps = [b - a for a, b in zip([0, *lefts], lefts, strict=False)]
+    return sum(step * rank for step, rank in zip(steps, rights, strict=True))
 
 
 def inner(A: Factors, B: Factors) -> Tensor:
