@@ -124,8 +124,8 @@ def zeros(table: pd.DataFrame) -> Iterator[Claim]:
         origin="ours",
         claim=(
             "As many Hessian eigenvalues are zero as the ranks of the products L_i and R_i say: "
-            "N − Σ_i (rank L_i − rank L_{i−1}) rank R_i, rank L_0 = 0, N the number of parameters, for targets "
-            f"of ranks {rows['rank'].min()} to {rows['rank'].max()}."
+            "N − Σ_i (rank L_i − rank L_{i−1}) rank R_i, rank L_0 = 0, of N parameters, for targets of "
+            f"ranks {rows['rank'].min()} to {rows['rank'].max()}."
         ),
         statistic="difference from the number of zeros of the dense Hessian",
         tolerance=0.0,

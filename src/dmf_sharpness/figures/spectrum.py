@@ -61,7 +61,11 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
     )  # fmt: skip
     border = len(rows) - first.predicted_zeros + 0.5
     axes.axvline(
-        border, color=style.THEORY, linestyle=":", linewidth=0.8, label="zeros from here on, by ranks"
+        border,
+        color=style.THEORY,
+        linestyle=":",
+        linewidth=0.8,
+        label="zeros from here on, by ranks",
     )
     axes.set(yscale="log", ylim=(FLOOR / 3, 10), xlabel="place $k$")
     axes.set_title(f"{first.widths}, rank {first['rank']}")

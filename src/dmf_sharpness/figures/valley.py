@@ -44,7 +44,7 @@ def draw(tables: Tables) -> Figure:
     _draw_sharpness(right, grid, runs, colours)
     top = min(1.25 * runs.arc.max(), grid.arc.max())
     for axes in (left, right):
-        axes.set_ylim(-0.04 * top, top)
+        axes.set_ylim(0, top)
     wide = np.abs(runs.along_top).max() * 1.05
     left.set(
         xlim=(-wide, wide),
@@ -54,10 +54,11 @@ def draw(tables: Tables) -> Figure:
     for ratio, colour in colours.items():
         left.plot([], [], "o", color=colour, markersize=4, markeredgecolor="black",
                   markeredgewidth=0.4, label=f"{ratio:g}")  # fmt: skip
+    left.plot([], [], "--", color=style.OTHER, linewidth=0.7, label=r"$\lambda_{\max} = 2/\eta$")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(
         handles, labels, title=r"step ratio $\eta\lambda_{\max}/2$ at the start",
-        loc="outside upper center", ncols=len(colours), handletextpad=0.1,
+        loc="outside upper center", ncols=len(handles), handletextpad=0.3,
     )  # fmt: skip
     return figure
 
@@ -108,4 +109,4 @@ def _draw_sharpness(
             end.end_ratio, end.arc, "o", markersize=4.5, color=colour, markeredgecolor="black",
             markeredgewidth=0.5, zorder=5,
         )  # fmt: skip
-    axes.set_xlabel(r"sharpness $\lambda_{\max}/\lambda_{\mathrm{flat}}$")
+    axes.set_xlabel(r"sharpness $\lambda_{\max}/\lambda_{\mathrm{flat}}$ along the minimizers")

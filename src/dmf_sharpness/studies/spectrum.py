@@ -1,4 +1,4 @@
-"""All eigenvalues of the Hessian at minimizers, zeros included, by the closed form and by the dense Hessian."""
+"""All Hessian eigenvalues at minimizers, zeros included, in closed form and of the dense Hessian."""
 
 import numpy as np
 import pandas as pd

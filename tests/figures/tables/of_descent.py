@@ -168,3 +168,47 @@ def orbits() -> pd.DataFrame:
             )
         )  # fmt: skip
     return pd.concat(frames, ignore_index=True)
+
+
+def projections() -> pd.DataFrame:
+    """Runs whose components change by ``|1 − ηλ_k|`` per step, up to a size of one tenth."""
+    frames = []
+    for ratio in (0.9, 1.1, 1.3):
+        for place, share in enumerate((1.0, 0.85, 0.4, 0.1), 1):
+            step, c = np.arange(81), ratio * share
+            component = np.clip(1e-8 * (1 - 2 * c) ** step.astype(float), -0.1, 0.1)
+            frames.append(
+                pd.DataFrame({"step": step, "component": component}).assign(
+                    step_ratio=ratio, place=place, direction_ratio=c, growth=abs(1 - 2 * c)
+                )
+            )
+    return pd.concat(frames, ignore_index=True).assign(experiment="made", network=0, minimizer=0)
+
+
+def valley() -> pd.DataFrame:
+    """A straight valley whose walls get lower, and runs that stop where they are low enough."""
+    arc, a = np.linspace(0, 0.2, 13), np.linspace(-0.1, 0.1, 15)
+    ratio = 1.5 - 2.5 * arc
+    loss = np.outer(ratio, a**2) + 1e-6
+    grid = pd.DataFrame(
+        {
+            "part": "map", "arc": np.repeat(arc, 15), "along_top": np.tile(a, 13),
+            "loss": loss.ravel(), "curve_ratio": np.repeat(ratio, 15),
+        }
+    )  # fmt: skip
+    frames = [grid]
+    for c in (0.9, 1.0, 1.1, 1.3):
+        step = np.arange(121)
+        end = (1.5 - 1.5 / max(c, 1.0)) / 2.5 * 1.1
+        size = 0.08 * (c - 0.85) * np.exp(-(((step - 40) / 25.0) ** 2))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "part": "run", "step_ratio": c, "step": step,
+                    "arc": end / (1 + np.exp((40 - step) / 8)),
+                    "along_top": size * (-1.0) ** step, "loss": size**2 + 1e-12,
+                    "end_ratio": 1.5 - 2.5 * end,
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True).assign(experiment="made", network=0, minimizer=0)

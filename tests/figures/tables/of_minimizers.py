@@ -154,3 +154,20 @@ def benchmark() -> pd.DataFrame:
             )
         )  # fmt: skip
     return pd.concat(frames, ignore_index=True)
+
+
+def spectrum() -> pd.DataFrame:
+    """Four spectra with a known number of zeros, which come out as rounding errors."""
+    frames = []
+    for network, (widths, rank, nonzero, size) in enumerate(
+        (("1-3-3-1", 1, 1, 15), ("3-2-3", 2, 8, 12), ("3-4-3", 3, 9, 24), ("2-2-2-2", 2, 4, 12))
+    ):
+        place = np.arange(1, size + 1)
+        value = np.where(place <= nonzero, 0.8 ** (place - 1.0), 0.0)
+        rounding = 1e-16 * np.linspace(1, -1, size)
+        frames.append(
+            pd.DataFrame({"place": place, "closed_form": value, "dense": value + rounding}).assign(
+                network=network, widths=widths, rank=rank, predicted_zeros=size - nonzero
+            )
+        )
+    return pd.concat(frames, ignore_index=True).assign(experiment="made", minimizer=0)
