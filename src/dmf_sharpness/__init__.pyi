@@ -3,9 +3,13 @@ from .descent.landing_law import predict_landing as predict_landing
 from .descent.run import DescentRun as DescentRun
 from .descent.run import gradient_descent as gradient_descent
 from .descent.state import Minibatch as Minibatch
-from .hessian.any_point import PointSharpness as PointSharpness
 from .hessian.any_point import sharpness_at as sharpness_at
 from .hessian.flatness import is_flat as is_flat
+from .hessian.layers import LayerCurvature as LayerCurvature
+from .hessian.layers import hessian_diagonal as hessian_diagonal
+from .hessian.layers import layer_curvature as layer_curvature
+from .hessian.monitor import SharpnessMonitor as SharpnessMonitor
+from .hessian.points import PointSharpness as PointSharpness
 from .hessian.result import Sharpness as Sharpness
 from .hessian.sharpness import sharpness as sharpness
 from .hessian.spectrum import hessian_eigenvectors as hessian_eigenvectors
@@ -24,5 +28,7 @@ from .network.balance import spectral_products as spectral_products
 from .network.factors import end_to_end as end_to_end
 from .network.factors import left_factors as left_factors
 from .network.factors import right_factors as right_factors
+from .network.linear_model import LinearModel as LinearModel
+from .network.reading import from_module as from_module
 from .network.starts import standard_start as standard_start
 from .network.trace import trace_flat_ratio as trace_flat_ratio

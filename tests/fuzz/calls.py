@@ -299,6 +299,18 @@ def of_start(draw):
     return {"widths": draw(networks(widest=6)), "kind": kind, "seed": draw(seeds)}
 
 
+@st.composite
+def of_model(draw, data=False):
+    widths = draw(networks(least=1))
+    found = {"model": draw(chains(widths))}
+    if data:
+        count = draw(st.integers(1, 6))
+        X, Y = matrices(draw(seeds), (count, widths[0]), (count, widths[-1]))
+        found |= {"inputs": X, "targets": Y} if draw(st.booleans()) else {"inputs": X}
+        found |= {"reduction": draw(st.sampled_from(["sum", "mean"])), "half": draw(st.booleans())}
+    return found
+
+
 PLAIN = {
     "balance_is_necessary": of_balanced(seeded=False),
     "balanced_minimizer": of_balanced(),
@@ -306,13 +318,16 @@ PLAIN = {
     "end_to_end": of_factors(),
     "flat_minimizer": of_balanced(),
     "flat_sharpness": of_flat_sharpness(),
+    "from_module": of_model(data=True),
     "gradient_descent": of_descent(),
+    "hessian_diagonal": of_model(),
     "hessian_eigenvectors": of_eigenvectors(),
     "hessian_frobenius_norm": problems(),
     "hessian_spectrum": problems(batched=False),
     "hessian_trace": problems(),
     "is_flat": of_is_flat(),
     "landing_coefficient": of_landing(),
+    "layer_curvature": of_model(),
     "left_factors": of_factors(),
     "minimizer_with_sharpness": of_with_sharpness(),
     "predict_landing": of_predict_landing(),

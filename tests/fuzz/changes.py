@@ -173,4 +173,4 @@ def extreme(draw, value):
 
 
 NUMERIC = ("factors", "target", "input_root", "input_gram", "step_size", "reference", "directions", "a",
-           "step_ratio", "sharpness", "spread")  # fmt: skip
+           "step_ratio", "sharpness", "spread", "model", "inputs", "targets")  # fmt: skip

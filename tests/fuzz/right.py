@@ -261,6 +261,38 @@ def right_start(call, factors):
     require(all(bool(W.isfinite().all()) for W in factors), "not finite")
 
 
+def right_model(call, model):
+    """The loss at the factors that were read, up to a constant, by the samples that were given."""
+    given = call.given
+    layers = [wide(W) for W in given["model"]]
+    require(
+        [W.tolist() for W in layers] == [wide(W).tolist() for W in model.factors], "the factors"
+    )
+    X = wide(given["inputs"]).T if given.get("inputs") is not None else None
+    if call.kind == "extreme" or X is None:
+        return
+    entries = X.shape[1] * len(layers[-1])
+    unit = (0.5 if given.get("half") else 1) / (entries if given.get("reduction") == "mean" else 1)
+    gram = wide(model.problem.input_root @ model.problem.input_root.mT)
+    require(np.allclose((gram - unit * X @ X.T).astype(np.float64), 0, atol=1e-9), "the inputs")
+
+
+def right_layers(call, blocks):
+    layers = [wide(W) for W in call.given["model"]]
+    for block in blocks:
+        i = block.layer - 1
+        left = oracles.spectral_norm(oracles.chain(layers[i + 1 :])) if i + 1 < len(layers) else 1
+        right = oracles.spectral_norm(oracles.chain(layers[:i])) if i else 1
+        require(close(block.sharpness, 2 * (left * right) ** 2, 1e-9), f"layer {i}")
+
+
+def right_diagonal(call, parts):
+    """Its sum is the trace."""
+    exact = np.trace(oracles.curvature(call.given["model"]))
+    total = sum(float(part.sum()) for part in parts)
+    require(close(total, exact, 1e-9), f"the trace {total}, right is {exact}")
+
+
 RIGHT = {
     "balance_is_necessary": right_balance_is_necessary,
     "balanced_minimizer": right_minimizer,
@@ -268,13 +300,16 @@ RIGHT = {
     "end_to_end": right_chain,
     "flat_minimizer": right_minimizer,
     "flat_sharpness": right_flat_sharpness,
+    "from_module": right_model,
     "gradient_descent": right_descent,
+    "hessian_diagonal": right_diagonal,
     "hessian_eigenvectors": right_eigenvectors,
     "hessian_frobenius_norm": of_curvature(oracles.norm),
     "hessian_spectrum": right_spectrum,
     "hessian_trace": of_curvature(np.trace),
     "is_flat": right_is_flat,
     "landing_coefficient": right_landing_coefficient,
+    "layer_curvature": right_layers,
     "left_factors": right_chain,
     "minimizer_with_sharpness": right_minimizer,
     "predict_landing": right_landing,

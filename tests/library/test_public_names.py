@@ -31,6 +31,8 @@ class Text:
 def annotation(hint: object) -> Text:
     """A type by its names alone: the modules that they lie in are not part of it."""
     parts, array_like = typing.get_args(hint), typing.get_args(ArrayLike)
+    if typing.get_origin(hint) is typing.Unpack:  # which Python versions write differently
+        return Text(f"Unpack[{annotation(parts[0])}]")
     if set(array_like) <= set(parts):  # which is another union in every version of NumPy
         others = [str(annotation(part)) for part in parts if part not in array_like]
         return Text(" | ".join([*others, "ArrayLike"]))
@@ -77,6 +79,9 @@ def described_class(one: type) -> Iterator[str]:
     """Fields with types and defaults, then properties and methods; private ones are not listed."""
     yield f"class {one.__name__}"
     hints = typing.get_type_hints(one)
+    if typing.is_typeddict(one):
+        yield from (f"    {name}: {annotation(hint)}" for name, hint in hints.items())
+        return
     fields = {field.name: field for field in dataclasses.fields(one)}
     for name, field in fields.items():
         if name[0] != "_":

@@ -9,24 +9,26 @@ the Hessian-vector product of :mod:`dmf_sharpness.network.loss`.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_flag, checked_integer, checked_number, checked_tensor
 from dmf_sharpness.hessian.batched_points import ENTRIES_AT_ONCE, top_pairs
-from dmf_sharpness.hessian.extreme_pairs import Wanted, all_pairs, extreme_pairs
+from dmf_sharpness.hessian.extreme_pairs import Wanted
+from dmf_sharpness.hessian.model_curvature import refuse_beside_model
+from dmf_sharpness.hessian.model_points import model_point
+from dmf_sharpness.hessian.points import DENSE_PARAMETERS, PointSharpness, near, solved_point
 from dmf_sharpness.network.curvature import checked_root, in_root_coordinates
 from dmf_sharpness.network.factors import Factors, checked_factors, flatten, unflatten, widths
+from dmf_sharpness.network.linear_model import LinearModel
 from dmf_sharpness.network.loss import checked_target, gradient, hessian_vector_product
 from dmf_sharpness.network.norms import gradient_norm, norm_bits, scaled
 from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import SMALLEST, TINY, exponents
 
-DENSE_PARAMETERS = 400
-"""Up to this number of parameters the Hessian is formed as a matrix, and LAPACK computes its eigenpairs."""
 LOST_BITS = 1074 - 80
 """An error from underflow is taken to be ``2^{−LOST_BITS}``, times the norms that it is multiplied by.
 
@@ -35,46 +37,11 @@ digit of a result, which has 53 bits.
 """
 ORDINARY_BITS = 200
 """A point stays unscaled if the bound on its largest eigenvalue is within ``2^{±200}``."""
-START_NOISE = 1e-3
-"""The share of a random vector in a start, so that eigenvectors that the start is orthogonal to are found."""
-
-
-@dataclass(frozen=True)
-class PointSharpness:
-    """The largest Hessian eigenvalue at a point, or at each of a batch of points.
-
-    Attributes:
-        value: A float; for a batch it is a tensor ``(…)``, and so are ``residual``, ``converged`` and
-            ``gradient_norm``. The eigenvalue ``λ``. It is negative if the loss curves downwards in
-            every direction. Outside the range of float64 it is infinite, zero or subnormal. Where the Hessian
-            overflows at every scale of the factors it is NaN, and ``eigenvector`` is zero.
-        eigenvector: The unit eigenvector ``v``, as tensors in the shapes of the factors.
-        residual: ``‖H v − λ v‖ / |λ|``, the largest of all pairs that were asked for, with the ``λ`` of
-            ``value`` as the denominator; NaN where ``value`` is outside the range of float64.
-        converged: Whether ``residual`` is at most ``tolerance``.
-        tolerance: The tolerance that the caller asked for.
-        gradient_norm: ``‖∇f‖``, which is zero at minimizers and saddles. It is ``inf`` or zero
-            outside the range of float64, and NaN where it cannot be computed.
-        method: The algorithm, ``dense`` or ``lanczos``; ``batched`` for a batch, of which single points
-            may still be computed one by one.
-        largest: The largest eigenvalues, descending, each as often as its multiplicity, ``(…, count)``.
-        lowest: The smallest eigenvalue, a float or ``(…)``; None if it was not asked for.
-    """
-
-    value: float | Tensor
-    eigenvector: list[Tensor]
-    residual: float | Tensor
-    converged: bool | Tensor
-    tolerance: float
-    gradient_norm: float | Tensor
-    method: str
-    largest: Tensor
-    lowest: float | Tensor | None
 
 
 def sharpness_at(
-    factors: Factors,
-    target: Tensor,
+    factors: Factors | LinearModel,
+    target: Tensor | None = None,
     input_gram: Tensor | None = None,
     *,
     input_root: Tensor | None = None,
@@ -100,7 +67,8 @@ def sharpness_at(
 
     Args:
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64, for example all points
-            of a trajectory. Many points of a small network are computed faster at once than one by one.
+            of a trajectory. Many points of a small network are computed faster at once than one by one. Or
+            the result of :func:`dmf_sharpness.from_module`, which has its data and targets already.
         target: ``M``, shape ``(d_L, d_0)`` or ``(…, d_L, d_0)``, or with input data any
             least-squares solution such as ``Y X⁺``. If an input root with ``n ≠ d_0`` columns is given,
             the target may also be the outputs ``Y``, shape ``(d_L, n)``, the same at all points.
@@ -131,6 +99,9 @@ def sharpness_at(
         2.0
     """
     # Arguments.
+    if isinstance(factors, LinearModel):
+        refuse_beside_model(target=target, input_gram=input_gram, input_root=input_root)
+        return model_point(factors, tolerance, start, count, lowest)
     factors = checked_factors(factors)
     root = checked_root(factors, input_gram, input_root)
     seen = _seen(factors, target, root, input_root)
@@ -158,13 +129,7 @@ def _start(factors: Factors, start: object) -> Tensor:
             f"start: expected a result for widths {widths(factors)} at one point or {tuple(batch)}, "
             f"got widths {widths(vectors)} and {tuple(before)}"
         )
-    return _near(flatten(vectors).to(factors[0].device)).expand(*batch, order)
-
-
-def _near(vectors: Tensor) -> Tensor:
-    """Eigenvectors at points nearby as starts ``(…, N)``, with a little of every direction."""
-    noise = gaussian(vectors.shape[-1:], 0, vectors.device)
-    return vectors + START_NOISE * noise / torch.linalg.vector_norm(noise)
+    return near(flatten(vectors).to(factors[0].device)).expand(*batch, order)
 
 
 def _at_each(
@@ -200,7 +165,7 @@ def _at_each(
     together &= (residual <= tolerance) & (largest[:, 0].abs() > 2.0**-ORDINARY_BITS)
     for b in torch.nonzero(~together)[:, 0].tolist():
         warm = large and not started and b > 0
-        at = _near(vectors[b - 1]) if warm else first[b]
+        at = near(vectors[b - 1]) if warm else first[b]
         one = _at_one([W[b] for W in points], targets[b], root, wanted, at)
         largest[b], residual[b], slope[b] = one.largest, one.residual, one.gradient_norm
         vectors[b] = flatten(one.eigenvector)
@@ -298,33 +263,8 @@ def _largest(
         return flatten(hessian_vector_product(factors, direction, problem))
 
     slope = flatten(gradient(factors, problem))
-    order = slope.numel()
-    if order <= DENSE_PARAMETERS:
-        pairs = all_pairs(apply, slope)
-        method, chosen = "dense", [*range(wanted.count), *([order - 1] if wanted.lowest else [])]
-        values, vectors = pairs[0][chosen], pairs[1][chosen]
-    else:
-        method = "lanczos"
-        values, vectors = extreme_pairs(apply, first, wanted, len(factors))
-    defects = torch.stack(
-        [
-            torch.linalg.vector_norm(apply(vector) - value * vector)
-            for value, vector in zip(values, vectors, strict=True)
-        ]
-    )
-    value, vector, defect = float(values[0]), vectors[0], float(defects.amax())
-    residual = defect / abs(value) if value else defect
-    return PointSharpness(
-        value=value,
-        eigenvector=unflatten(vector if math.isfinite(value) else torch.zeros_like(vector), sizes),
-        residual=residual,
-        converged=residual <= wanted.tolerance,
-        tolerance=wanted.tolerance,
-        gradient_norm=float(torch.linalg.vector_norm(slope)),
-        method=method,
-        largest=values[: wanted.count],
-        lowest=float(values[-1]) if wanted.lowest else None,
-    )
+    found = solved_point(apply, slope, wanted, first, len(factors))
+    return replace(found, eigenvector=unflatten(found.eigenvector[0], sizes))
 
 
 def _lost_bits(bits: float, factors: Factors, seen_bits: float, root: Tensor | None) -> float:

@@ -1,6 +1,7 @@
 """Eigenmatrices of ``J Jᵀ``, whole or in thin factors, and the Hessian eigenvectors that belong to them."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +12,22 @@ from dmf_sharpness.network.factors import Factors
 
 Pairs = list[tuple[Tensor, Tensor]]
 """An eigenvector ``U_i = V_i X_iᵀ`` as pairs ``(V_i, X_i)``, of shapes ``(d_i, k)`` and ``(d_{i-1}, k)``."""
+
+
+class Eigenmatrix(Protocol):
+    """The unit eigenmatrix ``Y`` that belongs to the value, in the form that a method found it in."""
+
+    def whole(self) -> Tensor:
+        """``Y``, shape ``(…, d_L, r)``."""
+        ...
+
+    def direction(self, factors: Factors, input_root: Tensor | None) -> list[Tensor]:
+        """The unit vector ``U_i ∝ L_iᵀ Y (R_i S)ᵀ`` in parameter space."""
+        ...
+
+    def pairs(self, factors: Factors, input_root: Tensor | None) -> Pairs | None:
+        """The same in thin factors, or None if it is not a product of thin matrices."""
+        ...
 
 
 @dataclass(frozen=True)

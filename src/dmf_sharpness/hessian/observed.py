@@ -46,8 +46,6 @@ SAFE_BITS = 100
 """The limit on ``log₂`` of a product of norms up to which fourth powers of it do not overflow."""
 SMALL_BITS = 240
 """An eigenvalue that is too small is brought to about ``2^{−240}``, a little above :data:`SMALLEST`."""
-RESIDUAL = 1e-10
-"""The largest accepted residual of the observed values, relative to these values."""
 
 
 def observed_matrix(factors: Factors, observation: Observation) -> Tensor:
@@ -235,7 +233,9 @@ def _nothing_seen(factors: Factors, observation: Observation) -> Tensor:
     return ~torch.stack(reached).any(0)
 
 
-def check_observed_residual(factors: Factors, target: object, observation: Observation) -> None:
+def check_observed_residual(
+    factors: Factors, target: object, observation: Observation, rtol: float = 1e-10
+) -> None:
     """A check that the residual does not contribute to the Hessian: ``𝒜*(y − 𝒜(W_{L:1})) = 0``.
 
     Args:
@@ -243,11 +243,11 @@ def check_observed_residual(factors: Factors, target: object, observation: Obser
         target: With entries ``M``, shape ``(d_L, d_0)`` or ``(…, d_L, d_0)``, of which only observed
             entries are read; with measurements ``y``, shape ``(K,)`` or ``(…, K)``.
         observation: ``𝒜``.
+        rtol: The largest accepted ``‖𝒜*(y − 𝒜(W_{L:1}))‖_F``, relative to ``‖𝒜* y‖_F``.
 
     Raises:
         TypeError: The target is not a float64 tensor.
-        ValueError: It does not fit, an observed entry is not finite, or ``‖𝒜*(y − 𝒜(W_{L:1}))‖_F`` is
-            above ``1e-10 ‖𝒜* y‖_F``.
+        ValueError: It does not fit, an observed entry is not finite, or the residual is too large.
     """
     batch, device = factors[0].shape[:-2], factors[0].device
     seen = observation.normalized()[0]
@@ -278,8 +278,8 @@ def check_observed_residual(factors: Factors, target: object, observation: Obser
         torch.linalg.matrix_norm(got),
     )
     worst = float(error.max())
-    if not worst <= RESIDUAL:
+    if not worst <= rtol:
         raise ValueError(
             "target: expected factors whose product fits what is observed to a relative "
-            f"{RESIDUAL:.0e}, got {worst:.3g}; the expression is not exact here"
+            f"{rtol:.0e}, got {worst:.3g}; the expression is not exact here"
         )

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix, WholeEigenmatrix
+from dmf_sharpness.hessian.eigenmatrix import Eigenmatrix
 from dmf_sharpness.network.curvature import layer_grams
 from dmf_sharpness.network.factors import Factors
 from dmf_sharpness.network.observation import Observation
@@ -35,6 +35,9 @@ class Sharpness:
             ``λ_max``, or it is outside the range of float64.
         tolerance: The wanted upper bound on ``residual``.
         method: The method that computed the value, as in :func:`dmf_sharpness.sharpness`.
+        loss: The loss in words, ``sum of squares`` unless a model was given with another one.
+        misfit: The most by which the residual of the fit may change the value, relative to it; None if no
+            targets of a model were given, so that the residual was taken to be zero.
     """
 
     value: float | Tensor
@@ -44,7 +47,7 @@ class Sharpness:
     method: str
     _factors: Factors = field(repr=False, compare=False)
     _root: Tensor | None = field(repr=False, compare=False)
-    _eigenmatrix: WholeEigenmatrix | ThinEigenmatrix = field(repr=False, compare=False)
+    _eigenmatrix: Eigenmatrix = field(repr=False, compare=False)
     _first: Tensor = field(repr=False, compare=False)
     """The first eigenvalue, at the scale of ``_factors``."""
     _second: Callable[[], Tensor] = field(repr=False, compare=False)
@@ -53,6 +56,10 @@ class Sharpness:
     """``e``: the eigenvalues are ``2^e`` times those at ``_factors``. None is 0, NaN a failure."""
     _observation: Observation | None = field(repr=False, compare=False, default=None)
     """``𝒜`` at the scale of ``_factors``, or None if the product is seen as a whole."""
+    _bound: Callable[[], Tensor] | None = field(repr=False, compare=False, default=None)
+    """A function that computes the upper bound; None stands for the formula of the factors."""
+    loss: str = "sum of squares"
+    misfit: float | None = None
 
     @cached_property
     def eigenmatrix(self) -> Tensor:
@@ -69,6 +76,8 @@ class Sharpness:
     @cached_property
     def eigenvector(self) -> list[Tensor]:
         """The unit top eigenvector of the Hessian, ``[U_1 … U_L]``, in the shapes of the factors.
+
+        For a model it has one tensor per trained parameter, in their order in the module.
 
         It is zero where the Hessian is zero. It takes as much memory as the factors; for the
         low-rank method :attr:`eigenvector_pairs` is smaller.
@@ -108,6 +117,8 @@ class Sharpness:
         needs the Gram matrices of all intermediate factors, which is expensive if both ``d_0`` and
         ``d_L`` are large.
         """
+        if self._bound is not None:
+            return self._scaled_back(self._bound())
         total = self._factors[0].new_zeros(self._factors[0].shape[:-2])
         for A, B in zip(*layer_grams(self._factors, self._root), strict=True):
             term = torch.ones_like(total)
@@ -117,6 +128,12 @@ class Sharpness:
             total = total + term
         seen = 1.0 if self._observation is None else self._observation.squared_norm()
         return self._scaled_back(2 * total * seen)
+
+    @property
+    def stability_limit(self) -> float | Tensor:
+        """``2/λ_max``: gradient descent leaves the minimizer at larger step sizes; ``inf`` if it is zero."""
+        value = torch.as_tensor(self.value, dtype=torch.float64)
+        return plain(2 / value)
 
     def _scaled_back(self, values: Tensor) -> float | Tensor:
         """Values at the scale of ``_factors``, converted to the scale of the original factors."""

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal, cast, get_args
+from typing import Literal, Unpack, cast, get_args
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from dmf_sharpness.hessian.batched import batched_top_pair
 from dmf_sharpness.hessian.closed_forms import TopPair
 from dmf_sharpness.hessian.direct import direct_result
 from dmf_sharpness.hessian.iterative import lanczos, low_rank, one_by_one
+from dmf_sharpness.hessian.model_curvature import fitted, refuse_beside_model, solved_model
 from dmf_sharpness.hessian.observed import (
     at_observed_scale,
     check_observed_residual,
@@ -42,8 +43,10 @@ from dmf_sharpness.hessian.observed import (
 from dmf_sharpness.hessian.result import Sharpness
 from dmf_sharpness.network.curvature import checked_root
 from dmf_sharpness.network.factors import Factors, measured_factors, widths
+from dmf_sharpness.network.linear_model import LinearModel
 from dmf_sharpness.network.loss import check_orthogonal_residual
 from dmf_sharpness.network.observation import checked_observation
+from dmf_sharpness.network.reading import Model, ModelOptions, as_model, is_model
 from dmf_sharpness.network.scaling import Scaled, at_safe_scale, plain, times_power
 
 Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
@@ -71,7 +74,7 @@ LOW_RANK_LIMIT = 1e-7
 
 
 def sharpness(
-    factors: Factors,
+    factors: Factors | Model | LinearModel,
     input_gram: Tensor | None = None,
     *,
     input_root: Tensor | None = None,
@@ -80,6 +83,8 @@ def sharpness(
     target: Tensor | None = None,
     method: Method = "auto",
     tolerance: float | None = None,
+    rtol: float = 1e-10,
+    **model: Unpack[ModelOptions],
 ) -> Sharpness:
     """The exact largest Hessian eigenvalue at a minimizer of ``‖Y − W_{L:1} X‖_F²``.
 
@@ -100,7 +105,9 @@ def sharpness(
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64;
             single precision is refused. Batch dimensions hold several minimizers with the same
-            widths. The factors may require gradients, but the result cannot be differentiated.
+            widths. The factors may require gradients, but the result cannot be differentiated. Or a
+            deep linear network of PyTorch: a module, a state dict, or the result of
+            :func:`dmf_sharpness.from_module`.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``, possibly singular; None in matrix
             factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as
@@ -122,6 +129,10 @@ def sharpness(
         tolerance: The wanted upper bound on :attr:`Sharpness.residual`, positive. None stands for
             ``1e-10``, and for ``1e-5`` with ``low-rank``, where the relative error of the value is
             about its square.
+        rtol: How well the factors have to fit a target: the largest accepted relative residual, or for a
+            model with targets the largest :attr:`Sharpness.misfit`.
+        **model: For a model the data and conventions of :func:`dmf_sharpness.from_module`: ``inputs``,
+            ``targets``, ``reduction``, ``half``, ``trainable``, ``promote``.
 
     Returns:
         The value with its certificate; eigenvector, gap and upper bound are computed on demand.
@@ -153,6 +164,16 @@ def sharpness(
         >>> round(sharpness([e_1, rotation, e_1.mT]).value, 12)
         6.0
     """
+    rtol = checked_number(rtol, "rtol", least=0)
+    if model or is_model(factors):
+        refuse_beside_model(
+            input_gram=input_gram,
+            input_root=input_root,
+            observed=observed,
+            measurements=measurements,
+            target=target,
+        )
+        return _of_model(factors, method, tolerance, rtol, model)
     factors, norms = measured_factors(factors)
     observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
     root = checked_root(factors, input_gram, input_root)
@@ -161,15 +182,32 @@ def sharpness(
         tolerance = checked_number(tolerance, "tolerance", above=0)
     if observation is not None:
         if target is not None:
-            check_observed_residual(factors, target, observation)
+            check_observed_residual(factors, target, observation, rtol)
         solve_part = partial(observed_sharpness, method=method, tolerance=tolerance or TOLERANCE)
         seen = at_observed_scale(factors, norms, observation, solve_part, lambda found: found.value)
         return _scaled_back(*seen)
     if target is not None:
-        check_orthogonal_residual(factors, target, root)
+        check_orthogonal_residual(factors, target, root, rtol)
     solve = partial(_solved, method=method, tolerance=tolerance)
     result, scaled = at_safe_scale(factors, norms, root, solve, lambda solved: solved.value)
     return result if scaled is None else _scaled_back(result, scaled)
+
+
+def _of_model(
+    given: object,
+    method: Method,
+    tolerance: float | None,
+    rtol: float,
+    options: ModelOptions,
+) -> Sharpness:
+    """:func:`sharpness` for a network of PyTorch with its data."""
+    model = as_model(cast(Model, given), **options)
+    if model.plain:
+        root = model.problem.input_root
+        found = sharpness(model.factors, input_root=root, method=method, tolerance=tolerance)
+    else:
+        found = solved_model(model, method, tolerance)
+    return fitted(model, found, rtol)
 
 
 def _solved(

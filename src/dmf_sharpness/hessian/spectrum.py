@@ -11,6 +11,12 @@ from torch import Tensor
 
 from dmf_sharpness.arguments import checked_integer, checked_number
 from dmf_sharpness.hessian.lanczos import top_eigenvectors
+from dmf_sharpness.hessian.model_curvature import (
+    model_eigenvalues,
+    model_eigenvectors,
+    model_grams,
+    refuse_beside_model,
+)
 from dmf_sharpness.hessian.observed import at_observed_scale, observed_matrix, observed_operator
 from dmf_sharpness.hessian.operator import curvature_operator
 from dmf_sharpness.network.curvature import (
@@ -23,6 +29,7 @@ from dmf_sharpness.network.curvature import (
     whole_grams,
 )
 from dmf_sharpness.network.factors import Factors, checked_factors, flatten, measured_factors
+from dmf_sharpness.network.linear_model import LinearModel
 from dmf_sharpness.network.observation import GramPairs, Observation, checked_observation
 from dmf_sharpness.network.randomness import gaussian
 from dmf_sharpness.network.scaling import (
@@ -106,7 +113,7 @@ def _first(eigenvalues: Tensor) -> Tensor:
 
 
 def hessian_spectrum(
-    factors: Factors,
+    factors: Factors | LinearModel,
     input_gram: Tensor | None = None,
     *,
     input_root: Tensor | None = None,
@@ -119,7 +126,8 @@ def hessian_spectrum(
     The derivation is in section 1 of ``docs/derivation.md``.
 
     Args:
-        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64; or
+            the result of :func:`dmf_sharpness.from_module`, which has its data already.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
         observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
@@ -141,21 +149,30 @@ def hessian_spectrum(
         >>> hessian_spectrum([W, W])
         tensor([16., 10., 10.,  4.], dtype=torch.float64)
     """
-    factors = checked_factors(factors)
-    check_single(factors)
-    eigenvalues = operator_spectrum(
-        factors,
-        input_gram,
-        input_root=input_root,
-        observed=observed,
-        measurements=measurements,
-    )
-    told(eigenvalues[0])
+    if isinstance(factors, LinearModel):
+        refuse_beside_model(
+            input_gram=input_gram,
+            input_root=input_root,
+            observed=observed,
+            measurements=measurements,
+        )
+        eigenvalues = model_eigenvalues(factors)
+    else:
+        factors = checked_factors(factors)
+        check_single(factors)
+        eigenvalues = operator_spectrum(
+            factors,
+            input_gram,
+            input_root=input_root,
+            observed=observed,
+            measurements=measurements,
+        )
+        told(eigenvalues[0])
     return eigenvalues[eigenvalues > ROUNDING_LEVEL * eigenvalues[0]]
 
 
 def hessian_eigenvectors(
-    factors: Factors,
+    factors: Factors | LinearModel,
     input_gram: Tensor | None = None,
     count: int | None = None,
     tolerance: float = 1e-10,
@@ -167,7 +184,8 @@ def hessian_eigenvectors(
     """The nonzero Hessian eigenvalues at a minimizer, descending, with their eigenvectors.
 
     Args:
-        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]`` of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``, float64; or
+            the result of :func:`dmf_sharpness.from_module`, which has its data already.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         count: The number of eigenpairs, from the largest one on; None asks for all.
         tolerance: The relative residual ``‖H v − λ v‖ / λ`` at which an iteration stops. It matters
@@ -195,13 +213,21 @@ def hessian_eigenvectors(
         >>> values, vectors.shape
         (tensor([16., 10.], dtype=torch.float64), torch.Size([2, 8]))
     """
+    if count is not None:
+        count = checked_integer(count, "count", least=1)
+    tolerance = checked_number(tolerance, "tolerance", above=0)
+    if isinstance(factors, LinearModel):
+        refuse_beside_model(
+            input_gram=input_gram,
+            input_root=input_root,
+            observed=observed,
+            measurements=measurements,
+        )
+        return model_eigenvectors(factors, count, tolerance)
     factors, norms = measured_factors(factors)
     check_single(factors)
     observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
     root = checked_root(factors, input_gram, input_root)
-    if count is not None:
-        count = checked_integer(count, "count", least=1)
-    tolerance = checked_number(tolerance, "tolerance", above=0)
     if observation is not None:
         return _observed_eigenvectors(factors, norms, observation, count, tolerance)
 
@@ -260,7 +286,7 @@ def _top_eigenpairs(
 
 
 def hessian_trace(
-    factors: Factors,
+    factors: Factors | LinearModel,
     input_gram: Tensor | None = None,
     *,
     input_root: Tensor | None = None,
@@ -273,7 +299,8 @@ def hessian_trace(
     input data ``R_i S`` stands for ``R_i``.
 
     Args:
-        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64; or the result of
+            :func:`dmf_sharpness.from_module`, which has its data already.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
         observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
@@ -292,6 +319,14 @@ def hessian_trace(
     >>> hessian_trace([W, W])
     40.0
     """
+    if isinstance(factors, LinearModel):
+        refuse_beside_model(
+            input_gram=input_gram,
+            input_root=input_root,
+            observed=observed,
+            measurements=measurements,
+        )
+        return plain(_trace(model_grams(factors)))
     factors, norms = measured_factors(factors)
     observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
     if observation is not None:
@@ -300,7 +335,7 @@ def hessian_trace(
 
 
 def hessian_frobenius_norm(
-    factors: Factors,
+    factors: Factors | LinearModel,
     input_gram: Tensor | None = None,
     *,
     input_root: Tensor | None = None,
@@ -314,7 +349,8 @@ def hessian_frobenius_norm(
     ``⟨B_i ⊗ A_i, B_j ⊗ A_j⟩ = ⟨B_i, B_j⟩ ⟨A_i, A_j⟩``. With input data ``R_i S`` stands for ``R_i``.
 
     Args:
-        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
+        factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64; or the result of
+            :func:`dmf_sharpness.from_module`, which has its data already.
         input_gram: ``G = X Xᵀ``, shape ``(d_0, d_0)``; None in matrix factorization.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
         observed: A mask or weights of the entries, as in :func:`dmf_sharpness.sharpness`.
@@ -331,6 +367,14 @@ def hessian_frobenius_norm(
     >>> hessian_frobenius_norm([W, W]) ** 2 - (16**2 + 10**2 + 10**2 + 4**2)
     0.0
     """
+    if isinstance(factors, LinearModel):
+        refuse_beside_model(
+            input_gram=input_gram,
+            input_root=input_root,
+            observed=observed,
+            measurements=measurements,
+        )
+        return plain(_frobenius_norm(model_grams(factors)))
     factors, norms = measured_factors(factors)
     observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
     if observation is not None:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_integer, checked_tensor, shown
+from dmf_sharpness.network.curvature import checked_root
 from dmf_sharpness.network.factors import (
     Factors,
     end_to_end,
@@ -36,6 +37,8 @@ from dmf_sharpness.network.scaling import TINY, exponents, plain, times_power
 
 ORDINARY_BITS = 200
 """Products of norms within ``2^{±200}`` are computed without scaling."""
+WHITE = 1e-10
+"""The relative difference of singular values up to which data count as whitened."""
 SMALLEST_PRODUCT = 2.0**-900
 """A product of factors scaled to size 1 is trusted only above this: intermediate results may underflow."""
 
@@ -45,7 +48,13 @@ def spectral_norm(matrices: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(matrices, ord=2)
 
 
-def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
+def flat_sharpness(
+    target: Tensor,
+    depth: int,
+    *,
+    input_gram: Tensor | None = None,
+    input_root: Tensor | None = None,
+) -> float | Tensor:
     """The least sharpness of all minimizers, ``λ_flat = 2 L ‖M‖₂^{2−2/L}``.
 
     The value is that of Mulayoff and Michaeli (arXiv:2002.04710); section 2 of ``docs/derivation.md``
@@ -55,6 +64,10 @@ def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
         target: ``M``, shape ``(…, d_L, d_0)``, of any real floating-point type. The computation is
             in float64. For a zero target and ``L ≥ 2`` the result is 0, which zero factors attain.
         depth: ``L ≥ 1``, the number of factors.
+        input_gram: ``G = X Xᵀ`` for training on data, where ``M`` is a least-squares solution. The data must
+            be whitened, ``G`` with a single nonzero eigenvalue ``c²``. Then ``λ_flat`` is ``c²`` times
+            that for ``M`` on the range of ``X``. For other data no closed form is known, unless ``L = 1``.
+        input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
         A float; for a batch of targets a tensor ``(…)``, with NaN for each target whose ``λ_flat``
@@ -76,13 +89,39 @@ def flat_sharpness(target: Tensor, depth: int) -> float | Tensor:
     matrix = checked_tensor(target, "target", dtype=target.dtype).to(torch.float64)
     if matrix.ndim < 2 or 0 in matrix.shape:
         raise ValueError(f"target: expected a matrix, got shape {tuple(matrix.shape)}")
-    value = least_sharpness(matrix, depth)
+    unit = 1.0
+    if input_gram is not None or input_root is not None:
+        root = checked_root([matrix.detach()], input_gram, input_root)
+        matrix, unit = whitened(matrix, root, depth)
+    value = unit * least_sharpness(matrix, depth)
     beyond = ~(((value >= TINY) & (value < torch.inf)) | (matrix == 0).all(-1).all(-1))
     if value.ndim == 0 and bool(beyond):
         raise ValueError(
             f"target: expected one whose λ_flat float64 holds, got a norm of {spectral_norm(matrix):.3g}"
         )
     return plain(value.masked_fill(beyond, torch.nan))
+
+
+def whitened(target: Tensor, input_root: Tensor | None, depth: int) -> tuple[Tensor, float]:
+    """The target ``M Q`` of the factorization that training on whitened data ``S = c Q`` is, and ``c²``.
+
+    ``Q`` has orthonormal columns. So the operator of the factors on the data is ``c²`` times that of
+    ``W_L, …, W_2, W_1 Q`` without data. At depth 1 all data count as whitened, because ``λ = 2‖S‖₂²`` at
+    every point.
+
+    Raises:
+        ValueError: The nonzero singular values of ``S`` differ by more than 1e-10 of them.
+    """
+    if input_root is None:
+        return target, 1.0
+    U, values, _ = torch.linalg.svd(input_root)
+    values = values[values > 1e-10 * values[0]]
+    if depth > 1 and float(values[-1]) < (1 - WHITE) * float(values[0]):
+        raise ValueError(
+            "input_gram: expected whitened data, as for others no closed form of the least sharpness is "
+            f"known, got nonzero singular values from {float(values[-1]):.3g} to {float(values[0]):.3g}"
+        )
+    return target @ U[:, : len(values)], float(values[0]) ** 2
 
 
 def least_sharpness(target: Tensor, depth: int) -> Tensor:

@@ -1,26 +1,60 @@
 """A model of PyTorch with its data, brought to the form that the library computes with.
 
-The samples are rows, as in PyTorch: inputs ``(n, d_0)`` and targets ``(n, d_L)``. Inside they are columns. If
-there are more of them than rows of ``S̃ = [X; 1ᵀ]``, the QR decomposition ``S̃ᵀ = Q R`` gives the root ``Rᵀ`` and
-the target ``Y Q``. The Gram matrix, whose condition number is the square, is not formed. The
+The samples are rows, as in PyTorch: inputs ``(n, d_0)`` and targets ``(n, d_L)``. Inside they are columns.
+If there are more of them than rows of ``S̃ = [X; 1ᵀ]``, the QR decomposition ``S̃ᵀ = Q R`` gives the root
+``Rᵀ`` and the target ``Y Q``. The Gram matrix, whose condition number is the square, is not formed. The
 constants of the loss, such as ½ or one over the number of entries, are put into both: the loss
 ``c ‖Y − H_L‖²`` is the sum of squares for ``c^{1/2} Y`` and ``c^{1/2} X``.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypedDict, TypeGuard, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from dmf_sharpness.arguments import checked_choice, checked_flag, checked_tensor, shown
-from dmf_sharpness.models.linear_model import LinearModel, TrainedTensor, augmented
-from dmf_sharpness.models.modules import Found, found_layers, trained_tensors
 from dmf_sharpness.network.factors import end_to_end
+from dmf_sharpness.network.linear_model import LinearModel, TrainedTensor, augmented
+from dmf_sharpness.network.modules import Found, found_layers, trained_tensors
 from dmf_sharpness.network.problem import Problem
 
 Model = nn.Module | Sequence[Tensor] | Mapping[str, Tensor]
 """What is read as a model: a module, a list of weights or a state dict."""
+
+
+class ModelOptions(TypedDict, total=False):
+    """The arguments of :func:`from_module` behind the model, for functions that pass them on."""
+
+    inputs: Tensor | None
+    targets: Tensor | None
+    reduction: str
+    half: bool
+    trainable: Sequence[bool] | None
+    promote: bool
+
+
+def is_model(value: object) -> "TypeGuard[LinearModel | nn.Module | Mapping[str, Tensor]]":
+    """Whether a value is a model and not a list of factors, as an ``nn.ParameterList`` is, too."""
+    module = isinstance(value, nn.Module) and not isinstance(value, nn.ParameterList)
+    return module or isinstance(value, LinearModel | Mapping)
+
+
+def as_model(model: "Model | LinearModel", **options: Unpack[ModelOptions]) -> LinearModel:
+    """A model that was read before as it is, and every other one by :func:`from_module`.
+
+    Raises:
+        TypeError: See :func:`from_module`.
+        ValueError: See :func:`from_module`; or options are given for a model that was read before.
+    """
+    if isinstance(model, LinearModel):
+        for name in options:
+            raise ValueError(
+                f"{name}: expected nothing beside a model that was read before, got a value"
+            )
+        return model
+    return from_module(model, **options)
 
 
 def from_module(
@@ -42,7 +76,7 @@ def from_module(
             or a state dict use is tied; lists are never tied.
         inputs: The samples in rows, shape ``(n, d_0)``, or ``(n, …)`` if the module begins with
             ``nn.Flatten``. None stands for the unit vectors, as in matrix factorization.
-        targets: Shape ``(n, d_L)``; without inputs the transposed matrix ``Mᵀ``, shape ``(d_0, d_L)``. None means
+        targets: Shape ``(n, d_L)``; without inputs the transposed matrix ``Mᵀ``, ``(d_0, d_L)``. None means
             that the network fits its data: the residual is taken to be zero.
         reduction: ``sum`` of the squares, or their ``mean`` over all entries of the targets, as in
             ``torch.nn.MSELoss``.
@@ -74,6 +108,8 @@ def from_module(
     X = _samples(inputs, "inputs", factors[0].shape[1], factors[0], promote, found.flattens)
     count = factors[0].shape[1] if X is None else X.shape[1]
     Y = _samples(targets, "targets", factors[-1].shape[0], factors[0], promote, False)
+    if X is not None and not any(b is not None for b in biases) and not bool(X.any()):
+        raise ValueError("inputs: expected samples that are not all zero, got zeros")
     if Y is not None and Y.shape[1] != count:
         raise ValueError(f"targets: expected {count} samples, got {Y.shape[1]}")
     constant = (0.5 if half else 1.0) / (count * len(factors[-1]) if reduction == "mean" else 1)
@@ -132,7 +168,9 @@ def _number(
 ) -> Tensor:
     """A weight or bias in float64, of the same type and device as the first weight of the model."""
     if value.dtype != first.dtype:
-        raise TypeError(f"model: expected one type, got {first.dtype} and {value.dtype} in {name!r}")
+        raise TypeError(
+            f"model: expected one type, got {first.dtype} and {value.dtype} in {name!r}"
+        )
     name = f"model, {name}"
     value = _promoted(value, name, promote)
     checked = checked_tensor(value, name, shape, device=first.device)
@@ -176,4 +214,3 @@ def _checked_trainable(value: object, count: int) -> list[bool] | None:
     if len(value) != count:
         raise ValueError(f"trainable: expected {count} truth values, got {len(value)}")
     return [checked_flag(item, "trainable") for item in value]
-

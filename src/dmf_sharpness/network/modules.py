@@ -10,10 +10,17 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from dmf_sharpness.arguments import shown
-from dmf_sharpness.models.linear_model import TrainedTensor
 from dmf_sharpness.network.factors import LISTS
+from dmf_sharpness.network.linear_model import TrainedTensor
 
-DROPOUT = (nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)  # fmt: skip
+DROPOUT = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 """The layers that draw random numbers; with one of them the loss of a network is another one."""
 
 
@@ -135,7 +142,9 @@ def _of_state_dict(state: Mapping[object, object]) -> list[Layer]:
     """Matrices are weights, in their order; a vector is the bias of the matrix of the same prefix."""
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise TypeError(f"model: expected names with tensors, got {shown(value)} as {shown(name)}")
+            raise TypeError(
+                f"model: expected names with tensors, got {shown(value)} as {shown(name)}"
+            )
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     layers = []
     for name, W in tensors.items():
@@ -143,7 +152,9 @@ def _of_state_dict(state: Mapping[object, object]) -> list[Layer]:
             layer = Layer(W, None, name)
             paired = name.endswith("weight") and layer.bias_name in tensors
             layers.append(Layer(W, tensors[layer.bias_name] if paired else None, name))
-    used = {layer.name for layer in layers} | {layer.bias_name for layer in layers if layer.bias is not None}
+    used = {layer.name for layer in layers} | {
+        layer.bias_name for layer in layers if layer.bias is not None
+    }
     for name, value in tensors.items():
         if name not in used:
             raise ValueError(
@@ -176,7 +187,9 @@ def trained_tensors(found: Found, trainable: Sequence[bool] | None) -> tuple[Tra
             trains = asks if trainable is None else bool(trainable[i])
             key: object = _place(tensor) if found.can_be_tied else (i, bias)
             if key in of_key and of_key[key][2] != trains:
-                raise ValueError(f"trainable: expected the same for tied layers, got both for {name!r}")
+                raise ValueError(
+                    f"trainable: expected the same for tied layers, got both for {name!r}"
+                )
             of_key.setdefault(key, (name, bias, trains, tensor))
             groups.setdefault(key, []).append(i)
     if found.can_be_tied:

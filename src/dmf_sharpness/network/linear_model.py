@@ -1,14 +1,14 @@
 """A deep linear network with biases, frozen layers and tied layers, and the data that it is trained on.
 
-The layers are ``H_i = W_i H_{i−1} + b_i 1ᵀ``, with the inputs ``H_0 = X`` and the outputs ``H_L``, a sample in
-each column. With a row of ones below the signals this is a network without biases again,
+The layers are ``H_i = W_i H_{i−1} + b_i 1ᵀ``, with the inputs ``H_0 = X`` and the outputs ``H_L``, a
+sample in each column. With a row of ones below the signals this is a network without biases again,
 
     ``[H_i; 1ᵀ] = [[W_i, b_i], [0, 1]] [H_{i−1}; 1ᵀ]``,
 
 whose last rows are not trained. So all signals are ``R̃_i S̃``, with the *augmented* factors and
-the augmented inputs ``S̃ = [X; 1ᵀ]``, and ``‖Y − H_L‖²`` is the loss of :class:`Problem` with them. If there are
-more than ``d_0 + 1`` samples, a QR decomposition reduces them to ``d_0 + 1`` columns
-(:mod:`dmf_sharpness.models.data`). The derivation is in ``docs/models.md``.
+the augmented inputs ``S̃ = [X; 1ᵀ]``, and ``‖Y − H_L‖²`` is the loss of :class:`Problem` with them.
+If there are more than ``d_0 + 1`` samples, a QR decomposition reduces them to ``d_0 + 1`` columns
+(:mod:`dmf_sharpness.network.reading`). The derivation is in ``docs/models.md``.
 """
 
 from collections.abc import Sequence
@@ -136,8 +136,8 @@ def curvature_pairs(model: LinearModel) -> list[tuple[Tensor, Tensor]]:
     """Pairs ``(A, B)``, with which ``J Jᵀ Y = Σ A Y B``, of shapes ``(d_L, d_L)`` and ``(r, r)``.
 
     A tensor ``U`` in the layers ``i ∈ g`` changes the outputs by ``Σ_i L_i U V_i``, where ``V_i`` is what
-    layer ``i`` is fed, or the row of ones for a bias. So it contributes ``Σ_{i,j∈g} L_iL_jᵀ Y V_jᵀV_i``. Tensors
-    of the same layers share a pair: for an untied layer with a bias ``B = H_{i−1}ᵀH_{i−1} + 11ᵀ``.
+    layer ``i`` is fed, or the row of ones for a bias. So it contributes ``Σ_{i,j∈g} L_iL_jᵀ Y V_jᵀV_i``.
+    Tensors of the same layers share a pair: for an untied layer with a bias ``B = H_{i−1}ᵀH_{i−1} + 11ᵀ``.
     """
     lefts, fed = left_factors(model.factors), signals(model)
     rights: dict[tuple[int, int], Tensor] = {}
@@ -155,9 +155,7 @@ def pulled_back(model: LinearModel, Y: Tensor) -> list[Tensor]:
     lefts, fed = left_factors(model.factors), signals(model)
     images = []
     for tensor in model.trained:
-        terms = [
-            lefts[i].mT @ (Y @ input_rows(model, tensor, fed[i], i).mT) for i in tensor.layers
-        ]
+        terms = [lefts[i].mT @ (Y @ input_rows(model, tensor, fed[i], i).mT) for i in tensor.layers]
         total = sum(terms[1:], start=terms[0])
         images.append(total[:, 0] if tensor.bias else total)
     return images
@@ -166,7 +164,7 @@ def pulled_back(model: LinearModel, Y: Tensor) -> list[Tensor]:
 def residual_curvature(model: LinearModel) -> float:
     """A bound on the part of the Hessian that the residual ``E`` contributes, in the spectral norm.
 
-    This part is ``U ↦ 4 Σ_{i<j} ⟨L_jᵀ E V_iᵀ, U_j W_{j−1:i+1} U_i⟩`` as a quadratic form, with trained tensors
+    As a quadratic form it is ``U ↦ 4 Σ_{i<j} ⟨L_jᵀ E V_iᵀ, U_j W_{j−1:i+1} U_i⟩``, with trained tensors
     ``U_i`` and trained weights ``U_j``. So it is bounded by twice the norm of the matrix of the
     ``‖L_jᵀ E V_iᵀ‖_F ‖W_{j−1:i+1}‖_F``. It is zero if no weight is trained above another trained tensor, and
     it is rounding if the residual is orthogonal to the inputs, and with biases sums to zero.
