@@ -92,7 +92,17 @@ def test_the_sharpness_along_a_run_is_that_of_the_dense_hessian():
         assert table.sharpness_ratio.iloc[step] == pytest.approx(value / flat, rel=1e-9)
 
 
-def test_top_eigenvalues_are_those_of_a_saddle():
+def test_the_sharpness_of_a_saddle():
     zero = torch.zeros(2, 1, 1, dtype=torch.float64)
     one = torch.ones(1, 1, dtype=torch.float64)
-    assert sharpening.top_eigenvalues([zero, zero], Problem(one)).numpy() == pytest.approx(2)
+    assert sharpening.sharpness_along([zero, zero], Problem(one)).numpy() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("columns", [3, 4])
+def test_the_sharpness_along_a_run_on_data_with_and_without_a_square_root(columns):
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(2, 5, 4), (2, 2, 5), (2, columns), (4, columns)]
+    W_1, W_2, T, S = (torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes)
+    found = sharpening.sharpness_along([W_1, W_2], Problem(T, S))
+    dense = [torch.linalg.eigvalsh(dense_hessian([W_1[b], W_2[b]], T, S))[-1] for b in (0, 1)]
+    np.testing.assert_allclose(found, torch.stack(dense), rtol=1e-9)

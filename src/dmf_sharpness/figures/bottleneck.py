@@ -62,6 +62,10 @@ def _draw_errors(axes: Axes, table: pd.DataFrame) -> None:
             )
     for depth, colour in palette.items():
         axes.scatter([], [], s=9, color=colour, label=str(depth))
+    for label, face in (("too low", style.OTHER), ("too high", "none")):
+        axes.scatter(
+            [], [], s=9, facecolors=face, edgecolors=style.OTHER, linewidths=0.5, label=label
+        )
     axes.set(
         xscale="log",
         xlim=(SMALLEST / 2, 1),
@@ -73,7 +77,13 @@ def _draw_errors(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticklabels([ENDS[2], ENDS[1], ENDS[0]], rotation=90, va="center")
     style.decades(axes, "x", 9)
     axes.annotate("exact", (EXACT, 0.5), xytext=(-4, 0), textcoords="offset points", ha="right")
-    axes.legend(title="depth $L$", loc="lower left", handletextpad=0.1, ncols=2)
+    axes.legend(
+        title="depth $L$; closed form",
+        loc="lower left",
+        handletextpad=0.1,
+        ncols=2,
+        borderaxespad=0.2,
+    )
 
 
 def _draw_bounds(axes: Axes, table: pd.DataFrame, random: pd.DataFrame) -> None:

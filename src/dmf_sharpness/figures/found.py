@@ -22,7 +22,7 @@ FIGURE = FigureInputs(
     ),
 )
 
-LEAST, MOST = 1e-15, 3000
+LEAST, MOST = 1e-15, 10_000
 """Imbalances are drawn from the first of these numbers to the second; smaller ones at the first."""
 
 
@@ -55,6 +55,7 @@ def draw(tables: Tables) -> Figure:
                 zorder=2 if column == "imbalance" else 1,
             )
     axes.axhline(FLAT_BALANCE, color=style.THEORY, linewidth=0.7, linestyle="--", zorder=0)
+    axes.text(-0.45, 1.6 * FLAT_BALANCE, "counts as balanced below", fontsize=6, color=style.THEORY)
     axes.set(
         yscale="log",
         ylim=(LEAST / 3, MOST),
@@ -62,7 +63,8 @@ def draw(tables: Tables) -> Figure:
         ylabel=r"imbalance $\max_i\, |x_i - 1|$",
     )
     axes.set_xticks(range(len(groups)), list(groups))
-    axes.set_yticks([1e-15, 1e-10, 1e-5, 1], ["$10^{-15}$", "$10^{-10}$", "$10^{-5}$", "1"])
+    ticks = [10.0**k for k in (-15, -10, -5, 0)]
+    axes.set_yticks(ticks, [style.power_of_ten(tick) for tick in ticks])
     axes.yaxis.set_minor_locator(NullLocator())
     handles, labels = axes.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
@@ -79,7 +81,10 @@ def draw(tables: Tables) -> Figure:
 def _groups(table: pd.DataFrame) -> dict[str, tuple[bool, pd.DataFrame]]:
     """The rows of each kind of network, and whether balance is necessary there."""
     scalar, depth_2 = table.widths.str.match(r"1-.*-1$"), table.depth == 2
-    groups = {"depth 2": (True, table[depth_2]), "scalars": (True, table[scalar & ~depth_2])}
+    groups = {
+        "depth 2,\nany shape": (True, table[depth_2]),
+        "scalars,\ndeeper": (True, table[scalar & ~depth_2]),
+    }
     deep = table[~scalar & ~depth_2]
     for depth, rows in deep.groupby("depth"):
         groups[f"{depth} matrix\nfactors"] = (False, rows)

@@ -68,10 +68,16 @@ def draw(tables: Tables) -> Figure:
         xlabel=r"$|a - b|$ of the minimizer",
         ylabel=r"$\frac{3}{4}(1 - c_{\mathrm{end}} - \delta)/\delta^2 - (a - b)$",
     )
+    excesses = sorted(rows.excess.unique())
+    for excess, face in zip((excesses[0], excesses[-1]), (style.OTHER, "none"), strict=True):
+        axes.scatter(
+            [], [], s=9, facecolors=face, edgecolors=style.OTHER, linewidths=0.4,
+            label=rf"$\delta = $ {style.power_of_ten(excess)}",
+        )  # fmt: skip
     figure.legend(
-        title="depth $L$",
+        title="depth $L$ (full and hollow dots: excess $\\delta$ at the start)",
         loc="outside upper center",
-        ncols=len(colours),
+        ncols=len(colours) + 2,
         handletextpad=0.0,
         columnspacing=0.6,
     )

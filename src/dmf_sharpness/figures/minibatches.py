@@ -99,7 +99,7 @@ def _ends(axes: Axes, table: pd.DataFrame) -> None:
             label=label,
         )  # fmt: skip
     x = np.linspace(1, max(1.01, float(table.full_ratio.max())), 50)
-    axes.plot(x, 1 / x, color=style.THEORY, linestyle=":", linewidth=0.8)
+    axes.plot(x, 1 / x, color=style.THEORY, linestyle=":", linewidth=0.8, label=r"$2/\eta$")
     axes.set(
         xlabel=r"$\eta\lambda_{\max}/2$ at the start",
         ylabel=r"$\lambda_{\max}$ at the end / at the start",

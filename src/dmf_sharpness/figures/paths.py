@@ -64,7 +64,9 @@ def _draw_panel(axes: Axes, table: pd.DataFrame) -> None:
         linewidth=0,
         label="bounds from norms, one path",
     )
-    axes.axhline(1, color=style.THEORY, linestyle=":", linewidth=0.9, label="flat limit")
+    axes.axhline(
+        1, color=style.THEORY, linestyle=":", linewidth=0.9, label=r"$\lambda_{\mathrm{flat}}$"
+    )
     axes.set(
         yscale="log",
         title=f"$L={table.depth.iloc[0]}$, {table.widths.iloc[0]}",

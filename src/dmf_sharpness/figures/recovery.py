@@ -21,39 +21,39 @@ FIGURE = FigureInputs(
 LEAST = 1e-6
 """Errors below this are those of the solvers."""
 NAMES = {
-    "flat": r"least $\lambda_{\max}$",
-    "random": "random",
-    "gradient_descent": "small start",
+    "flat": r"least $\lambda_{\max}$ (flat)",
+    "random": "random completion",
+    "gradient_descent": "descent from a small start",
     "trace_flat": "least trace",
 }
+"""The kinds of completions, in the order of the columns of dots."""
 
 
 def draw(tables: Tables) -> Figure:
-    """The recovery error over the share of observed entries, a colour per kind of completion."""
+    """The recovery error over the share of observed entries, a colour and a marker per kind of completion."""
     table = tables.studies["recovery"]
-    figure = style.new_figure()
+    figure = style.new_figure(ratio=0.8)
     axes = figure.subplots()
-    colours = style.tool_colours(len(NAMES))
-    markers = "osDv"
+    colours = (style.UNSTABLE, style.OTHER, "C2", style.STABLE)
     for k, (solution, name) in enumerate(NAMES.items()):
         rows = table[table.solution == solution]
         error = rows.recovery_error.clip(lower=LEAST)
-        axes.scatter(
-            rows.observed_share + 0.006 * (k - 1.5),
-            error,
-            s=8,
-            color=colours[k],
-            linewidths=0,
-            marker=markers[k],
-        )
-        median = error.groupby(rows.observed_share).median()
+        aside = 0.008 * (k - 1.5)
         axes.plot(
-            median.index, median, color=colours[k], linewidth=1, marker=markers[k], label=name
-        )
+            rows.observed_share + aside, error, "osDv"[k], markersize=3.5, color=colours[k],
+            markeredgecolor="white", markeredgewidth=0.2, label=name, zorder=3,
+        )  # fmt: skip
+        median = error.groupby(rows.observed_share).median()
+        axes.plot(median.index + aside, median, color=colours[k], linewidth=0.8, zorder=2)
+    axes.axhline(LEAST, color=style.THEORY, linewidth=0.6, linestyle=":", zorder=1)
+    axes.text(0.02, 0.02, "recovered, up to the solver", transform=axes.transAxes, fontsize=6)
     axes.set(
         yscale="log",
-        xlabel="share of entries observed",
-        ylabel=r"$\|W_2 W_1 - M\|_F \,/\, \|M\|_F$",
+        ylim=(LEAST / 2.5, 3),
+        xlabel="share of the entries that are observed",
+        ylabel=r"distance $\|W_2 W_1 - M\|_F \,/\, \|M\|_F$",
     )
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_xticks(sorted(table.observed_share.unique()))
+    style.decades(axes, "y")
+    figure.legend(loc="outside upper center", ncols=2, handletextpad=0.1)
     return figure

@@ -38,6 +38,8 @@ def draw(tables: Tables) -> Figure:
         _draw(axes, rows, colours)
         axes.set_title(f"start {k}, widths {rows.widths.iloc[0]}")
     style.label_rows(panels, r"$\lambda_{\max}/\lambda_{\mathrm{flat}}$")
+    panels[0].plot([], [], "--", color=style.OTHER, linewidth=0.6, label=r"$2/\eta$")
+    panels[0].plot([], [], color=style.THEORY, linewidth=0.6, label=r"$\lambda_{\mathrm{flat}}$")
     panels[0].legend(title=r"$\eta\lambda_{\mathrm{flat}}/2$", loc="upper left", ncols=2)
     return figure
 

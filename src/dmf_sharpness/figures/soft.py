@@ -49,7 +49,7 @@ def draw(tables: Tables) -> Figure:
             color=style.THEORY,
             linewidth=0.7,
             zorder=2,
-            label="predicted, soft directions under way" if k == 0 else None,
+            label="predicted, reduced map" if k == 0 else None,
         )
         axes.plot(
             rows.excess,
@@ -58,7 +58,7 @@ def draw(tables: Tables) -> Figure:
             linewidth=0.7,
             linestyle="--",
             zorder=1,
-            label="predicted, all directions settled" if k == 0 else None,
+            label="predicted, landing law" if k == 0 else None,
         )
     x = np.array([table.excess.min(), table.excess.max()])
     axes.plot(x, x, color=style.THEORY, linestyle=":", linewidth=0.8, label=r"mirror, $\delta$")
@@ -71,8 +71,9 @@ def draw(tables: Tables) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
     by_kind = sorted(zip(labels, handles, strict=True), key=lambda item: not item[0][0].isdigit())
     axes.legend(
-        [handle for _, handle in by_kind],
-        [label for label, _ in by_kind],
+        title="a marker per minimizer",
+        handles=[handle for _, handle in by_kind],
+        labels=[label for label, _ in by_kind],
         loc="center right",
     )
     return figure

@@ -44,6 +44,12 @@ def draw(tables: Tables) -> Figure:
         _draw(axes, rows, colours)
         axes.set_title(title)
     style.label_rows(panels, r"$\lambda_{\mathrm{end}}/\lambda_{\mathrm{flat}}$")
+    panels[0].plot([], [], color="0.45", linewidth=0.7, label="one start, all step sizes")
+    panels[0].plot(
+        [], [], "_", color="0.45", markersize=4, markeredgewidth=0.8, label="gradient flow"
+    )
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[0].legend(handles[-2:], labels[-2:], loc="upper right", bbox_to_anchor=(1.0, 1.0))
     panels[-1].legend(title="depth $L$", ncols=2, loc="upper right", handletextpad=0.1)
     return figure
 
@@ -56,6 +62,9 @@ def _draw(axes: Axes, table: pd.DataFrame, colours: Mapping[int, Any]) -> None:
     axes.plot(ratio, 1 / ratio, color=style.THEORY, linewidth=0.9)
     axes.plot([left, 1], [1, 1], color=style.THEORY, linewidth=0.9)
     axes.text(0.36, 3.0, r"$2/\eta$", fontsize=7)
+    axes.text(
+        1.05 * left, 0.98, r"below $\lambda_{\mathrm{flat}}$", fontsize=6, color="0.4", va="top"
+    )
     axes.text(
         1.02, 1.5, "no minimizer\nis stable", fontsize=6, color="0.4", rotation=90, va="center"
     )

@@ -49,8 +49,8 @@ def draw(tables: Tables) -> Figure:
     left.set(
         xlim=(-wide, wide),
         xlabel="displacement $a$ along $v_1$",
-        ylabel="arc length $s$ along the minimizers",
     )
+    style.label_rows([left, right], "arc length $s$ along the minimizers")
     for ratio, colour in colours.items():
         left.plot([], [], "o", color=colour, markersize=4, markeredgecolor="black",
                   markeredgewidth=0.4, label=f"{ratio:g}")  # fmt: skip

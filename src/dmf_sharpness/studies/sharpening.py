@@ -9,8 +9,7 @@ from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
-from dmf_sharpness.network.factors import flatten, unflatten, widths
-from dmf_sharpness.network.loss import hessian_vector_product
+from dmf_sharpness.hessian.any_point import sharpness_at
 from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.starts import standard_start
 from dmf_sharpness.studies.training import unit_of_sharpness
@@ -40,7 +39,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         problem = Problem(ensemble.target[b], ensemble.input_root)
 
         def measure(factors: list[Tensor], problem: Problem = problem) -> Tensor:
-            return top_eigenvalues(factors, problem)[:, None]
+            return sharpness_along(factors, problem)[:, None]
 
         for ratio in spec.step_ratios:
             step_size = 2 * ratio / float(unit[b])
@@ -64,13 +63,16 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def top_eigenvalues(factors: list[Tensor], problem: Problem) -> Tensor:
-    """The largest Hessian eigenvalue at each of ``K`` points of a small network, ``(K,)``.
+def sharpness_along(points: list[Tensor], problem: Problem) -> Tensor:
+    """The largest Hessian eigenvalue at each of ``K`` points, ``(K,)``; NaN where it was not found.
 
-    All columns of the Hessians are computed at once, which takes ``K N²`` numbers.
+    Args:
+        points: ``W_i`` of shape ``(K, d_i, d_{i-1})``.
+        problem: ``T``, shape ``(d_L, r)``, and ``S``.
     """
-    count = sum(W[0].numel() for W in factors)
-    units = unflatten(torch.eye(count, dtype=torch.float64), widths(factors))
-    points = [W[:, None] for W in factors]
-    columns = flatten(hessian_vector_product(points, units, problem))
-    return torch.linalg.eigvalsh((columns + columns.mT) / 2)[:, -1]
+    target, root = problem.target, problem.input_root
+    if root is not None and root.shape[0] == root.shape[1]:
+        # A column of zeros tells T from a solution M, which has the same shape if S is square.
+        target, root = (torch.nn.functional.pad(matrix, (0, 1)) for matrix in (target, root))
+    found = sharpness_at(points, target, input_root=root)
+    return torch.where(torch.as_tensor(found.converged), torch.as_tensor(found.value), torch.nan)
