@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmf_sharpness.minimizers.targets import digits, gaussian_matrix, regression
+from dmf_sharpness.minimizers.data_sets import prepared
+from dmf_sharpness.minimizers.targets import gaussian_matrix, regression
 from dmf_sharpness.network.factors import flatten, unflatten
 from dmf_sharpness.network.loss import gradient, hessian_vector_product, loss
 from dmf_sharpness.network.problem import Problem
@@ -40,7 +41,7 @@ def test_hessian_vector_product_with_data():
 
 @pytest.mark.parametrize("whitened", [False, True])
 def test_reduced_regression_is_the_regression(whitened):
-    data = digits(whitened)
+    data = prepared("digits", whitened=whitened)
     assert data.inputs.shape == (64, 1797)
     assert data.input_root.shape == (64, 61)
     factors = [0.1 * W for W in random_point((64, 12, 10), 5)]
@@ -53,7 +54,7 @@ def test_reduced_regression_is_the_regression(whitened):
 
 
 def test_whitened_inputs_have_a_projection_for_covariance():
-    covariance = digits(whitened=True).input_gram / 1797
+    covariance = prepared("digits", whitened=True).input_gram / 1797
     torch.testing.assert_close(covariance @ covariance, covariance, rtol=1e-11, atol=1e-11)
     assert round(float(covariance.trace())) == 61
 

@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DIRECT = [Requirement(text) for text in [*PROJECT["dependencies"], *EXTRAS["dev"]]]
 # For pip only; the tests that need them are skipped where they are not there.
-OPTIONAL = [Requirement(text) for text in [*EXTRAS["browser"], *EXTRAS["docs"]]]
+OPTIONAL = [Requirement(text) for text in [*EXTRAS["browser"], *EXTRAS["data"], *EXTRAS["docs"]]]
 LOCK = {
     canonicalize_name(name): version
     for name, version in re.findall(

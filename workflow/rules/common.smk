@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
+from dmf_sharpness.experiments.data_sets import missing_packages
 from dmf_sharpness.experiments.experiment import load_config
 
 
@@ -138,7 +139,20 @@ def inputs_of_stage(rule, **further):
 
 def experiment_files():
     """The files of all experiments of the configuration."""
-    return expand(EXPERIMENT, experiment=config["experiments"])
+    return expand(
+        EXPERIMENT, experiment=[e for e in config["experiments"] if e in EXPERIMENTS]
+    )
+
+
+def say_what_is_left_out():
+    """Name the experiments whose data come with a package that is not installed."""
+    absent = [name for name in config["experiments"] if name not in EXPERIMENTS]
+    if absent:
+        print(
+            f"Left out: {', '.join(absent)}. Their data come with {', '.join(missing_packages())}, "
+            "which is not installed.",
+            file=sys.stderr,
+        )
 
 
 def with_section(section):
@@ -156,12 +170,6 @@ def study_tables(*names):
         for study in EXPERIMENTS[experiment].studies
         if not names or study in names
     ]
-
-
-def without_bottleneck():
-    """Names of the experiments whose minimizers the exact expression covers."""
-    narrow = with_section("bottlenecked")
-    return [name for name in EXPERIMENTS if name not in narrow]
 
 
 def recorded():
@@ -184,7 +192,8 @@ def judged_tables():
     """The tables that claims are judged from, by the name of the option that takes them."""
     return {
         "sharpness": expand(
-            "results/sharpness/{experiment}.parquet", experiment=without_bottleneck()
+            "results/sharpness/{experiment}.parquet",
+            experiment=with_section("has_dense_hessian"),
         ),
         "bottleneck": expand(
             "results/bottleneck/{experiment}.parquet",

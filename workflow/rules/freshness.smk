@@ -18,7 +18,7 @@ def jobs_of_experiment(name):
     if experiment.bottlenecked:
         table = f"results/bottleneck/{name}.parquet"
         yield [table], "measure_bottleneck", "", inputs, None
-    else:
+    elif experiment.has_dense_hessian:
         table = f"results/sharpness/{name}.parquet"
         yield [table], "evaluate_sharpness", "", inputs, None
     if experiment.escape:

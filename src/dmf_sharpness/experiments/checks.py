@@ -14,11 +14,14 @@ from typing import Any
 from dmf_sharpness.artifacts.yaml_files import Schema, key_of, read_schema, schema_problems
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
+from dmf_sharpness.experiments.data_sets import DATA_SETS, data_problems, target_problems
 from dmf_sharpness.experiments.options import LISTS, NAME_LISTS, study_schema
 
 SCHEMAS = Path(__file__).with_name("schemas")
 MOST_PARAMETERS = 10_000
 """A network may have this many parameters, because its dense Hessian is computed, which then takes 800 MB."""
+MOST_MATRIX_FREE = 10_000_000
+"""A network on a large data set may have this many, because no matrix of that order is formed for it."""
 MOST_NUMBERS = 2_000_000_000
 """A stage may hold this many numbers in memory at once, which take 16 GB."""
 BOTTLENECKED = (
@@ -101,6 +104,7 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         expected = "a list" if target["kind"] == "spectrum" else "none"
         got = target.get("singular_values", "none")
         yield f"target.singular_values: expected {expected} for kind {target['kind']!r}, got {got}"
+    yield from target_problems(target)
     if target["kind"] not in ("gaussian", "spectrum") and target.get("count", 1) != 1:
         yield f"target.count: expected 1 for target.kind {target['kind']!r}, got {target['count']}"
 
@@ -125,6 +129,9 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield from _study_problems(f"studies.{name}", name, study, target["kind"], narrow)
     for k, spec in enumerate(content["minimizers"]):
         yield from _minimizer_problems(f"minimizers[{k}]", spec, explicit)
+
+    if target["kind"] in DATA_SETS and DATA_SETS[target["kind"]].large and "escape" in content:
+        yield f"escape: expected none with target.kind {target['kind']!r}, which is too large, got a section"
 
     # The contour map, which shows recorded paths of the escape stage.
     if "landscape" in content and "escape" not in content:
@@ -196,8 +203,7 @@ def _network_problems(
     key: str, network: Mapping[str, Any], kind: str, narrow: bool, given_rank: int | None = None
 ) -> Iterator[str]:
     widths = network["widths"]
-    if kind != "digits" and "whitened" in network:
-        yield f"{key}.whitened: expected with target.kind 'digits' only, got {kind!r}"
+    yield from data_problems(key, network, kind)
     if (kind == "explicit") != ("factors" in network):
         need = "a list of matrices" if kind == "explicit" else f"none for target.kind {kind!r}"
         got = "none" if kind == "explicit" else "a list"
@@ -206,10 +212,9 @@ def _network_problems(
     if kind == "explicit":
         yield from _factor_problems(f"{key}.factors", network["factors"], widths)
         return
-    if kind == "digits" and (widths[0], widths[-1]) != (64, 10):
-        yield f"{key}.widths: expected 64 inputs and 10 outputs for digits, got {widths}"
-    # A Gaussian matrix has full rank; the classes of the digits, centred, have rank 9.
-    rank = given_rank or (9 if kind == "digits" else min(widths[0], widths[-1]))
+    # A Gaussian matrix has full rank, and so has a photograph.
+    full = min(widths[0], widths[-1])
+    rank = given_rank or (DATA_SETS[kind].rank(network) if kind in DATA_SETS else full)
     if rank > min(widths[0], widths[-1]):
         yield (
             f"target.singular_values: expected at most {min(widths[0], widths[-1])} for widths "
@@ -258,14 +263,15 @@ def _factor_problems(
 def _size_problems(key: str, widths: Sequence[int], content: Mapping[str, Any]) -> Iterator[str]:
     """Sizes that do not fit into memory, refused here because otherwise a job would die in the middle."""
     parameters = sum(a * b for a, b in itertools.pairwise(widths))
-    if parameters > MOST_PARAMETERS:
-        yield (
-            f"{key}.widths: expected at most {MOST_PARAMETERS} parameters, whose dense Hessian the "
-            f"closed form is held against, got {parameters}"
-        )
+    kind = content["target"]["kind"]
+    large = kind in DATA_SETS and DATA_SETS[kind].large
+    most = MOST_MATRIX_FREE if large else MOST_PARAMETERS
+    if parameters > most:
+        reason = "" if large else ", whose dense Hessian the closed form is held against"
+        yield f"{key}.widths: expected at most {most} parameters{reason}, got {parameters}"
     each = sum(spec.get("count", 1) for spec in content["minimizers"])
     batch = each * content["target"].get("count", 1)
-    numbers = batch * max(parameters, (widths[0] * widths[-1]) ** 2)
+    numbers = batch * (parameters if large else max(parameters, (widths[0] * widths[-1]) ** 2))
     if numbers > MOST_NUMBERS:
         yield (
             f"{key}: expected minimizers and operators of at most {MOST_NUMBERS} numbers, "
@@ -322,8 +328,10 @@ def _study_problems(
     if narrow != declared.behind_bottleneck:
         others = "none with" if narrow else "only with"
         yield f"{key}: expected {others} bottlenecked minimizers, got a section"
-    if kind == "digits" and not declared.on_data:
-        yield f"{key}: expected none with target.kind 'digits', got a section"
+    if kind in DATA_SETS and not declared.on_data:
+        yield f"{key}: expected none with target.kind {kind!r}, got a section"
+    elif kind in DATA_SETS and DATA_SETS[kind].large and not declared.on_large_data:
+        yield f"{key}: expected none with target.kind {kind!r}, which is too large, got a section"
     for option in declared.needs:
         if option not in study:
             items = "names" if option in NAME_LISTS else "numbers"

@@ -1,7 +1,7 @@
 """The minimizers of an experiment: their construction, their file, and the ensembles that studies take."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.artifacts.store import ArtifactError, read_tensors, write_tensors
-from dmf_sharpness.experiments.experiment import Experiment, MinimizerSpec
+from dmf_sharpness.experiments.experiment import DataSpec, Experiment, MinimizerSpec
 from dmf_sharpness.minimizers import basic as make
 from dmf_sharpness.minimizers.bottleneck import overestimated_minimizer, underestimated_minimizer
 from dmf_sharpness.minimizers.counterexamples import (
     equal_sharp_minimizer,
     one_term_minimizer,
 )
+from dmf_sharpness.minimizers.data_sets import photograph, prepared
 from dmf_sharpness.minimizers.flat import equal_flat_minimizer, unequal_flat_minimizer
 from dmf_sharpness.minimizers.frames import best_approximation
 from dmf_sharpness.minimizers.live import flat_live_minimizer
@@ -25,7 +26,6 @@ from dmf_sharpness.minimizers.necessity import flat_unbalanced_minimizer
 from dmf_sharpness.minimizers.paths import minimizer_with_sharpness
 from dmf_sharpness.minimizers.targets import (
     Regression,
-    digits,
     gaussian_matrix,
     matrix_with_singular_values,
 )
@@ -49,6 +49,7 @@ class Ensemble:
         factors: ``W_i``, each ``(B, d_i, d_{i-1})``.
         target: ``T``, shape ``(B, d_L, r)``; in matrix factorization ``M``, and ``r = d_0``.
         input_root: ``S``, shape ``(d_0, r)``; None in matrix factorization.
+        data: The data set; None in matrix factorization.
     """
 
     network: int
@@ -57,6 +58,7 @@ class Ensemble:
     factors: list[Tensor]
     target: Tensor
     input_root: Tensor | None
+    data: DataSpec | None = None
 
     @property
     def depth(self) -> int:
@@ -106,15 +108,16 @@ class Ensemble:
 
 def regression_of(experiment: Experiment, network: int) -> Regression | None:
     """The training data of one network of an experiment; None in matrix factorization."""
-    if experiment.target.kind != "digits":
-        return None
-    return digits(experiment.networks[network].whitened)
+    data = experiment.data_of(network)
+    return None if data is None else prepared(**asdict(data))
 
 
 def _target(experiment: Experiment, k: int, number: int) -> Tensor:
     seed = (experiment.seed, k, number)
     network = experiment.networks[k]
     rows, columns = network.widths[-1], network.widths[0]
+    if experiment.target.photograph is not None:
+        return photograph(experiment.target.photograph, rows, columns)
     values = network.singular_values or experiment.target.singular_values
     if values is not None:
         return matrix_with_singular_values(rows, columns, values, seed)
@@ -196,6 +199,7 @@ def generate(experiment: Experiment) -> Iterator[Ensemble]:
             factors=[torch.stack(layer) for layer in zip(*made, strict=True)],
             target=torch.stack(targets),
             input_root=None if regression is None else regression.input_root,
+            data=experiment.data_of(k),
         )
 
 
@@ -243,6 +247,7 @@ def load(path: Path, experiment: Experiment) -> list[Ensemble]:
                 factors=[tensors[f"network{k}/W{i}"] for i in range(1, len(network["widths"]))],
                 target=tensors[f"network{k}/target"],
                 input_root=tensors.get(f"network{k}/input_root"),
+                data=experiment.data_of(k),
             )
             for k, network in enumerate(header["networks"])
         ]

@@ -21,6 +21,7 @@ from dmf_sharpness.experiments.checks import (
     config_schema,
     experiment_schema,
 )
+from dmf_sharpness.experiments.data_sets import DATA_SETS, missing_packages
 from dmf_sharpness.experiments.options import StudySpec as StudySpec
 
 _log = logging.getLogger("dmf_sharpness")
@@ -33,6 +34,19 @@ class TargetSpec:
     kind: str
     count: int = 1
     singular_values: tuple[float, ...] | None = None
+    photograph: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data set and its changes, the arguments of :func:`dmf_sharpness.minimizers.data_sets.prepared`."""
+
+    kind: str
+    centred: bool
+    whitened: bool
+    components: int | None
+    input_power: float
+    class_shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -41,13 +55,21 @@ class Network:
 
     Attributes:
         widths: ``(d_0, …, d_L)``.
+        centred: Whether the means of inputs and outputs are subtracted; for data, as the next four.
         whitened: Whether the inputs are whitened.
+        components: The number of principal components of the inputs that are kept; None for all.
+        input_power: The exponent of the singular values of the inputs.
+        class_shares: The shares of the first classes in the loss; empty for those of the data.
         singular_values: The singular values of this network's targets; None for those of all networks.
         factors: ``W_1 … W_L``, if they are explicit.
     """
 
     widths: tuple[int, ...]
+    centred: bool = True
     whitened: bool = False
+    components: int | None = None
+    input_power: float = 1.0
+    class_shares: tuple[float, ...] = ()
     singular_values: tuple[float, ...] | None = None
     factors: tuple[tuple[tuple[float, ...], ...], ...] | None = None
 
@@ -119,6 +141,24 @@ class Experiment:
     def bottlenecked(self) -> bool:
         """Whether the minimizers have a layer narrower than the target's rank, and therefore a residual."""
         return all(spec.kind in BOTTLENECKED for spec in self.minimizers)
+
+    @property
+    def on_data(self) -> bool:
+        """Whether the problem is a regression on a data set."""
+        return self.target.kind in DATA_SETS
+
+    @property
+    def has_dense_hessian(self) -> bool:
+        """Whether its minimizers are held against dense Hessians; those on MNIST are too large for that."""
+        return not self.bottlenecked and not (self.on_data and DATA_SETS[self.target.kind].large)
+
+    def data_of(self, network: int) -> DataSpec | None:
+        """The data of one network, by its number; None in matrix factorization."""
+        if not self.on_data:
+            return None
+        n = self.networks[network]
+        options = (n.centred, n.whitened, n.components, n.input_power, n.class_shares)
+        return DataSpec(self.target.kind, *options)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -205,6 +245,8 @@ def load_config(
 ) -> dict[str, Experiment]:
     """Validate the pipeline's configuration, and load the experiments that it names with their replicas.
 
+    Experiments on data that come with a package that is not installed are left out.
+
     Args:
         config: The parsed configuration, as Snakemake passes it.
         path: The file of the configuration, for messages.
@@ -226,6 +268,8 @@ def load_config(
                 f"{path}: experiments[{i}]: expected the name of a file in {folder}, got {name!r}"
             )
         experiment = load_experiment(folder / f"{name}.yaml")
+        if missing_packages([experiment.target.kind]):
+            continue
         experiments[name] = experiment
         count = config.get("replicas", {}).get(name, 1)
         if count > 1 and experiment.target.kind == "explicit":
@@ -250,7 +294,7 @@ Need = tuple[str, Callable[[Experiment], bool]]
 
 
 def _is_factorization(experiment: Experiment) -> bool:
-    return not experiment.bottlenecked and experiment.target.kind != "digits"
+    return not experiment.bottlenecked and not experiment.on_data
 
 
 def _has_several_radii(experiment: Experiment) -> bool:
@@ -263,7 +307,7 @@ def _is_recorded(experiment: Experiment) -> bool:
 
 
 TABLES: dict[str, Need] = {
-    "sharpness": ("that is not bottlenecked", lambda e: not e.bottlenecked),
+    "sharpness": ("neither bottlenecked nor on MNIST", lambda e: e.has_dense_hessian),
     "bottleneck": ("with bottlenecked minimizers", lambda e: e.bottlenecked),
     "escape": ("with an escape section", lambda e: e.escape is not None),
     "trajectories": ("with escape.recorded", _is_recorded),

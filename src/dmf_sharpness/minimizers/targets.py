@@ -1,4 +1,4 @@
-"""Random target matrices, and regression problems such as the handwritten digits of scikit-learn."""
+"""Random target matrices, and regression problems."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +78,26 @@ class Regression:
         return self.inputs @ self.inputs.mT
 
 
+def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``U``, ``Σ`` and ``V`` of ``X = U Σ Vᵀ``, without the singular values up to ``1e-12`` of the largest.
+
+    Args:
+        matrix: ``X``, shape ``(m, n)``.
+
+    Returns:
+        ``U``, shape ``(m, r)``, the singular values, descending, ``(r,)``, and ``V``, shape ``(n, r)``.
+    """
+    Q = None
+    if matrix.shape[1] > matrix.shape[0]:
+        # With many samples the decomposition of the small triangular factor is several times faster.
+        Q, R = torch.linalg.qr(matrix.mT)
+        matrix = R.mT
+    U, values, Vt = torch.linalg.svd(matrix, full_matrices=False)
+    kept = values > 1e-12 * values[0]
+    V = Vt[kept].mT
+    return U[:, kept], values[kept], V if Q is None else Q @ V
+
+
 def regression(inputs: Tensor, outputs: Tensor) -> Regression:
     """The reduction of ``‖Y − W X‖_F²`` to ``‖T − W S‖_F²`` plus a constant.
 
@@ -96,39 +116,27 @@ def regression(inputs: Tensor, outputs: Tensor) -> Regression:
     if 0 in inputs.shape:
         raise ValueError(f"inputs: expected rows and columns, got shape {tuple(inputs.shape)}")
     outputs = checked_tensor(outputs, "outputs", (None, inputs.shape[1]), device=inputs.device)
-    U, values, Vt = torch.linalg.svd(inputs, full_matrices=False)
-    kept = values > 1e-12 * values[0]
-    U, values, V = U[:, kept], values[kept], Vt[kept].mT
+    return reduced_regression(*thin_svd(inputs), outputs, inputs)
+
+
+def reduced_regression(
+    U: Tensor, values: Tensor, V: Tensor, outputs: Tensor, inputs: Tensor | None = None
+) -> Regression:
+    """A regression on inputs of which the thin singular value decomposition ``U Σ Vᵀ`` is known.
+
+    Args:
+        U: Shape ``(d_0, r)``.
+        values: The diagonal of ``Σ``, ``(r,)``, positive.
+        V: Shape ``(n, r)``.
+        outputs: ``Y``, shape ``(d_L, n)``.
+        inputs: ``X``, if it is at hand.
+    """
     target = outputs @ V
     return Regression(
-        inputs=inputs,
+        inputs=(U * values) @ V.mT if inputs is None else inputs,
         outputs=outputs,
         input_root=U * values,
         target=target,
         solution=(target / values) @ U.mT,
         least_loss=float((outputs - target @ V.mT).square().sum()),
     )
-
-
-def digits(whitened: bool) -> Regression:
-    """The 1,797 handwritten digits of scikit-learn as a regression from 64 pixels to 10 classes.
-
-    The inputs are the pixels divided by 16, minus the mean image. The outputs are one-hot classes
-    minus their mean. Three pixels are blank in every image, so the Gram matrix has rank 61.
-
-    Args:
-        whitened: Whether all nonzero singular values of the inputs are replaced by ``√n``, so that
-            their covariance is an orthogonal projection. This removes the influence of the data on
-            the sharpness.
-    """
-    from sklearn.datasets import load_digits  # an import of a second, only for this target
-
-    bunch = load_digits()
-    X = torch.from_numpy(np.ascontiguousarray(bunch.data.T, dtype=np.float64)) / 16
-    Y = torch.nn.functional.one_hot(torch.from_numpy(bunch.target.astype(np.int64))).double().mT
-    X, Y = X - X.mean(1, keepdim=True), Y - Y.mean(1, keepdim=True)
-    if whitened:
-        U, values, Vt = torch.linalg.svd(X, full_matrices=False)
-        rank = int((values > 1e-12 * values[0]).sum())
-        X = U[:, :rank] @ Vt[:rank] * X.shape[1] ** 0.5
-    return regression(X, Y.contiguous())

@@ -7,6 +7,7 @@ of one network. Its constant ``STUDY`` declares which options it needs and which
 from collections.abc import Iterable
 from importlib import import_module
 
+import numpy as np
 import pandas as pd
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
@@ -28,7 +29,7 @@ def run(name: str, ensembles: Iterable[Ensemble], spec: StudySpec) -> pd.DataFra
     study = import_module(f"dmf_sharpness.studies.{name}").study
     try:
         tables: list[pd.DataFrame] = [study(ensemble, spec) for ensemble in ensembles]
-    except (LinAlgError, ArithmeticError) as error:
+    except (LinAlgError, np.linalg.LinAlgError, ArithmeticError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"studies.{name}: expected minimizers that float64 is accurate enough for, got: {reason}"
