@@ -34,11 +34,11 @@ def has_slurm() -> bool:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of every result, by its path; times and memory (benchmarks) are no results."""
+    """A digest of every result, by its path."""
     digests = {}
     for path in sorted([*folder.glob("results/**/*"), *folder.glob("figures/*")]):
         name = str(path.relative_to(folder))
-        if path.name[0] == "." or name.startswith("results/benchmarks"):
+        if path.name[0] == ".":
             continue
         if path.suffix in (".parquet", ".safetensors"):
             digests[name] = content_digest(path)

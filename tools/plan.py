@@ -1,8 +1,8 @@
 """What a configuration will take, without running it: jobs, core-hours, memory and disk.
 
-Snakemake says which jobs there are. What one takes is known from the benchmarks of a run that was made,
-`results/benchmarks/`, and the sizes of its artifacts: a replica takes what its original took, and a job
-that was never run what others of its rule (and study) took, in proportion to the samples.
+Snakemake says which jobs there are. What one takes is known from the logs of a run that was made and the
+sizes of its artifacts: a replica takes what its original took, and a job that was never run what others of
+its rule (and study) took, in proportion to the samples.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from dmf_sharpness import cli
-from dmf_sharpness.artifacts.provenance import read_benchmark
+from dmf_sharpness.artifacts.provenance import read_account
 from dmf_sharpness.artifacts.yaml_files import read_mapping
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments.experiment import Experiment, load_experiment
@@ -33,7 +33,7 @@ class Job:
     rule: str
     local: bool
     outputs: tuple[Path, ...]
-    benchmark: Path | None
+    log: Path | None
     wildcards: dict[str, str]
 
     @property
@@ -77,7 +77,7 @@ def planned(configuration: Path, everything: bool) -> list[Job]:
                 rule=head[2],
                 local=head[1] is not None,
                 outputs=tuple(Path(name) for name in outputs if name),
-                benchmark=Path(field["benchmark"]) if "benchmark" in field else None,
+                log=Path(field["log"].split(" ")[0]) if "log" in field else None,
                 wildcards=dict(pairs),
             )
         )
@@ -91,15 +91,12 @@ def original(path: Path) -> Path:
 
 def measured(job: Job) -> Cost | None:
     """What the same job, or its original, took; None if it was never run."""
-    if job.benchmark is None or not original(job.benchmark).is_file():
+    account = None if job.log is None else read_account(original(job.log))
+    if account is None:
         return None
-    table = read_benchmark(original(job.benchmark))
-    if table.empty:
-        return None
-    row = table.iloc[0].fillna({"max_rss": IMPORTS_MB, "cpu_time": table.s[0]})
     files = [original(path) for path in job.outputs]
     disk = sum(path.stat().st_size for path in files if path.is_file()) / 1e6
-    return Cost(float(row.cpu_time), float(row.s), float(row.max_rss), disk)
+    return Cost(account.processor_seconds, account.seconds, account.memory_mb, disk)
 
 
 def samples(job: Job, experiment: Experiment) -> int:
@@ -130,16 +127,17 @@ def costs(jobs: list[Job]) -> dict[Job, Cost | None]:
         return samples(job, experiments[name])
 
     # Also what is not part of this plan: the coarse phase diagrams tell of the fine ones.
-    for path in Path("results/benchmarks").glob("*/*.tsv"):
-        study, _, name = path.stem.rpartition(".")
+    for path in Path("logs").rglob("*.log"):
+        rule, *folders = path.relative_to("logs").parent.parts or ("",)
+        study, name = "".join(folders), path.stem
         if not Path(f"config/experiments/{name}.yaml").is_file():
             continue
         if study and study not in load_experiment(Path(f"config/experiments/{name}.yaml")).studies:
             continue  # of an earlier version of the file
         job = Job(
-            path.parent.name,
+            rule,
             False,
-            _artifacts(path.parent.name, study, name),
+            _artifacts(rule, study, name),
             path,
             {"experiment": name, "study": study, "replica": ""},
         )
@@ -199,12 +197,11 @@ def main() -> None:
         longest = max(chains, key=lambda name: chains[name])
         print(f"The longest is {longest}, {chains[longest] / 60:.1f} min on one core.")
         print(
-            "Source: results/benchmarks of the last run here. Core-hours are wall-clock time, too long if "
-            "the machine\nwas busy; CPU-hours are what Snakemake saw, which misses the end of each job. "
-            "The truth lies between."
+            "Source: logs of the last run here. Core-hours are wall-clock time, too long if the machine was "
+            "busy."
         )
     else:
-        print("Time, memory and disk come from the benchmarks of a run: `make replicate` first.")
+        print("Time, memory and disk come from the logs of a run: `make replicate` first.")
 
 
 def _line(name: str, rows: list[Cost], jobs: int) -> None:

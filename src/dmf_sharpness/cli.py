@@ -1,7 +1,7 @@
 """Common parts of all stage scripts: command line, log, progress bar, and errors of one line.
 
 The log of a stage names each file as it is read or written, and the seed. Its last line gives the run
-time, the peak memory and the versions of the packages.
+time, the processor time, the peak memory and the versions of the packages.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmf_sharpness.artifacts import lineage
 from dmf_sharpness.artifacts.headers import ArtifactError
+from dmf_sharpness.artifacts.provenance import Account, versions
 from dmf_sharpness.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ log = logging.getLogger("dmf_sharpness")
 
 Item = TypeVar("Item")
 
+_BEGAN = time.perf_counter()
+"""About the start of the script, which imports this module first."""
 SECONDS_BETWEEN_LINES = 10.0
 """A log gets a line about the progress at most this often."""
 
@@ -144,7 +147,6 @@ def run(main: Callable[[], int | None]) -> None:
     _write_any_character()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)  # our own logger alone, because other packages log too much
-    began = time.perf_counter()
     try:
         # A tool lies one folder below the project, and the script of a stage two folders below it.
         for folder in Path(sys.argv[0]).absolute().parents[1:3]:
@@ -171,7 +173,7 @@ def run(main: Callable[[], int | None]) -> None:
         if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
         _end("out of memory: give the job more of it, or the experiment fewer minimizers or starts")
-    log.info("%s", _account(time.perf_counter() - began))
+    log.info("%s", _account())
     sys.exit(status)
 
 
@@ -211,12 +213,13 @@ def _end(message: str) -> None:
     sys.exit(2)
 
 
-def _account(seconds: float) -> str:
-    """One line with the time, the peak memory and the versions."""
-    # Imported here, because it imports pandas, and ``--help`` should not have to wait for that.
-    from dmf_sharpness.artifacts.provenance import versions
-
+def _account() -> str:
+    """One line with the times, the peak memory and the versions."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
-    megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)
+    account = Account(
+        seconds=time.perf_counter() - _BEGAN,
+        processor_seconds=time.process_time(),
+        memory_mb=peak / (1e6 if sys.platform == "darwin" else 1e3),
+    )
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    return f"{seconds:.1f} s, peak memory {megabytes:.0f} MB; {used}"
+    return f"{account}; {used}"

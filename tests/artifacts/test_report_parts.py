@@ -3,11 +3,17 @@
 import importlib.util
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from dmf_sharpness.artifacts import provenance
-from dmf_sharpness.artifacts.provenance import machine, rule_times, shortened, versions
+from dmf_sharpness.artifacts.provenance import (
+    Account,
+    machine,
+    read_account,
+    rule_times,
+    shortened,
+    versions,
+)
 from dmf_sharpness.claims.ledger import to_short_markdown
 from dmf_sharpness.experiments import catalog
 from dmf_sharpness.figures.captions import figures_of
@@ -51,15 +57,25 @@ def test_paths_are_shortened():
 
 def test_times_of_a_rule_are_added_up(tmp_path):
     (tmp_path / "slow").mkdir()
-    for job, seconds, memory in (("one", 2.0, "-"), ("two", 5.0, "100.5")):
-        table = pd.DataFrame({"s": [seconds], "max_rss": [memory]})
-        table.to_csv(tmp_path / "slow" / f"{job}.tsv", sep="\t", index=False)
-    (tmp_path / "quick.tsv").write_text("s\tmax_rss\n0.5\t-\n")
+    for job, account in (("one", Account(2.0, 1.0, 90.0)), ("two", Account(5.0, 4.0, 100.0))):
+        (tmp_path / "slow" / f"{job}.log").write_text(
+            f"read x\n{account}; Python 3.11.7, torch 2\n"
+        )
+    (tmp_path / "quick.log").write_text(f"{Account(0.5, 0.4, 80.0)}; Python 3.11.7\n")
+    (tmp_path / "failed.log").write_text("error: results/x.parquet: missing\n")
     slow, quick = rule_times(tmp_path)
     assert (slow.rule, slow.jobs, slow.seconds) == ("slow", 2, 7.0)
-    assert (slow.longest, slow.longest_job, slow.memory_mb) == (5.0, "two", 100.5)
+    assert (slow.longest, slow.longest_job, slow.memory_mb) == (5.0, "two", 100.0)
     assert (quick.rule, quick.jobs, quick.longest_job) == ("quick", 1, "")
     assert rule_times(tmp_path / "nowhere") == []
+
+
+def test_the_account_of_a_script_is_read_as_it_was_written(tmp_path):
+    (tmp_path / "a.log").write_text(
+        f"study: 3 of 10\n{Account(12.34, 11.0, 331.4)}; Python 3.11.7\n"
+    )
+    assert read_account(tmp_path / "a.log") == Account(12.3, 11.0, 331.0)
+    assert read_account(tmp_path) is None
 
 
 def test_versions_and_machine_are_said():

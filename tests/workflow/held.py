@@ -55,7 +55,9 @@ class HeldRun:
         self.folder = Path(tempfile.mkdtemp(prefix=".held-", dir=project))
         variables = {**(environment or os.environ), "PYTHONPATH": str(project / "src")}
         if moment is not None:
+            # A job that is held starts Python, whose first steps are moments too.
             variables |= {
+                "DMF_FORKSERVER": "",
                 "PYTHONPATH": os.pathsep.join([str(HOLD), str(project / "src")]),
                 "BASH_ENV": str(HOLD / "shell.sh"),
                 "DMF_HOLD": str(self.folder),

@@ -10,21 +10,28 @@ pytestmark = pytest.mark.pipeline
 PLAN = "tools/plan.py"
 
 
-def test_a_plan_without_benchmarks_says_so(project):
+def test_a_plan_without_logs_says_so(project):
     said = run_in(project)(PLAN, "config/config.yaml").stdout
     assert "config/config.yaml: 19 jobs" in said
-    assert "Time, memory and disk come from the benchmarks of a run" in said
+    assert "Time, memory and disk come from the logs of a run" in said
     assert "core-hours" in said
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"s\th:m:s\n", b"seconds\n3\n", b"s\tcpu_time\tmax_rss\nsoon\t-\t-\n", bytes(range(256))]
-)  # fmt: skip
-def test_a_plan_does_without_benchmarks_that_are_damaged(project, content):
-    folder = project / "results/benchmarks"
+    "content",
+    [
+        b"",
+        b"error: no memory\n",
+        b"1.0 s, 2.0 s of processor time, peak",
+        b"x s, peak memory 1 MB; Python 3\n",
+        bytes(range(256)),
+    ],
+)
+def test_a_plan_does_without_logs_that_are_damaged(project, content):
+    folder = project / "logs"
     folder.joinpath("evaluate_sharpness").mkdir(parents=True)
-    folder.joinpath("evaluate_sharpness/matrix.tsv").write_bytes(content)
-    folder.joinpath("generate_minimizers/matrix.tsv").mkdir(parents=True)
+    folder.joinpath("evaluate_sharpness/matrix.log").write_bytes(content)
+    folder.joinpath("generate_minimizers/matrix.log").mkdir(parents=True)
     run = run_in(project)(PLAN, "config/config.yaml")
     (row,) = [line for line in run.stdout.splitlines() if "evaluate_sharpness" in line]
     assert row == "| evaluate_sharpness | 4 | – | – | – | – | – |"

@@ -124,11 +124,11 @@ def write(project: Path, state: State) -> None:
 
 
 def published(project: Path) -> dict[str, bytes]:
-    """What a finished project shows: all but times, and in the report the machine and the day."""
+    """What a finished project shows; in the report all but times, the machine and the day."""
     found = {}
     for path in sorted([*(project / "results").rglob("*"), *(project / "figures").iterdir()]):
         name = str(path.relative_to(project))
-        if path.is_file() and "benchmarks" not in name and not path.name.startswith("."):
+        if path.is_file() and not path.name.startswith("."):
             content = path.read_bytes()
             if path.name == "report.html":
                 content = content[content.index(b"lineage:") :][:72]
@@ -205,10 +205,10 @@ def test_results_of_an_older_version_are_made_anew_and_not_read(warm, schema, tm
     for name in before:
         make_older(project / name, schema)
     assert all(published(project)[name] != before[name] for name in before if "verdict" not in name)
-    # Run times of a rule that is no more, which the report would show.
-    old_times = project / "results/benchmarks/study_escape/phase.tsv"
-    old_times.parent.mkdir()
-    shutil.copy(project / "results/benchmarks/judge_claims.tsv", old_times)
+    # The log of a rule that is no more, whose time the report would show.
+    old_log = project / "logs/study_escape/phase.log"
+    old_log.parent.mkdir()
+    shutil.copy(project / "logs/judge_claims.log", old_log)
     done = warm.snakemake(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(jobs_of(done)) == 18  # all that there are

@@ -39,10 +39,9 @@ EVENTS = (
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """What a run leaves, but for times and memory (benchmarks) and versions (report)."""
-    skipped = {"benchmarks", "report.html"}
+    """What a run leaves, but for the report, which has times and versions."""
     files = [p for p in (folder / "results").rglob("*") if p.is_file()]
-    kept = [p for p in files if not skipped & set(p.relative_to(folder / "results").parts)]
+    kept = [p for p in files if p.name != "report.html"]
     kept += (folder / "figures").iterdir()
     # A killed job may leave a temporary file, which is hidden and which nothing reads.
     return {str(p.relative_to(folder)): p.read_bytes() for p in kept if p.name[0] != "."}

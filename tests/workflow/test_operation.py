@@ -55,7 +55,9 @@ def test_the_log_of_a_job_says_what_it_read_wrote_and_took(finished):
     assert "read results/minimizers/scalar.safetensors: content " in log
     assert "wrote results/escape/scalar.parquet\n" in log
     assert re.search(
-        r"^\d+\.\d s, peak memory \d+ MB; Python \S+, dmf-sharpness ", log, re.MULTILINE
+        r"^\d+\.\d s, \d+\.\d s of processor time, peak memory \d+ MB; Python \S+, dmf-sharpness ",
+        log,
+        re.MULTILINE,
     )
 
 

@@ -7,8 +7,6 @@ rule judge_claims:
         markdown=ensure(update(LEDGER), non_empty=True),
     log:
         "logs/judge_claims.log",
-    benchmark:
-        "results/benchmarks/judge_claims.tsv"
     localrule: True
     conda:
         ENVIRONMENT

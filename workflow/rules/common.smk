@@ -1,8 +1,6 @@
 import json
 import os
-import shlex
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -12,23 +10,6 @@ from dmf_sharpness.errors import UserError
 from dmf_sharpness.experiments import catalog
 from dmf_sharpness.experiments.data_sets import missing_packages
 from dmf_sharpness.experiments.experiment import load_config
-
-
-def braced(text):
-    """A text for Snakemake to format: its own braces stay."""
-    return str(text).replace("{", "{{").replace("}", "}}")
-
-
-# A prefix of one's own takes the place of Snakemake's strict mode, which has to be said again.
-# The interpreter that runs Snakemake runs the scripts, whether or not its environment is active.
-# Jobs run side by side: a pool of threads in each would have them fight over the cores.
-# A shell has its background processes ignore Ctrl-C, which otherwise would have Python print a
-# traceback while it starts; `job` waits for the script and ends it by a signal that Python leaves alone.
-shell.prefix(
-    "set -euo pipefail; "
-    f"export PATH={braced(shlex.quote(str(Path(sys.executable).parent)))}:$PATH OMP_NUM_THREADS=1; "
-    "job() {{ trap 'kill ${{!:-}} 2> /dev/null || :; exit 130' INT TERM; \"$@\" & wait $!; }}; "
-)
 
 # Absolute where the workflow lies in a folder, whose name may hold braces; else beside the rules.
 ENVIRONMENT = "../envs/replication.yaml"

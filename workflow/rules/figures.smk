@@ -13,8 +13,6 @@ rule render_figure:
         ],
     log:
         "logs/render_figure/{figure}.log",
-    benchmark:
-        "results/benchmarks/render_figure/{figure}.tsv"
     localrule: True
     conda:
         ENVIRONMENT
@@ -38,8 +36,6 @@ rule render_animation:
         ensure(update(ANIMATION), non_empty=True),
     log:
         "logs/render_animation.log",
-    benchmark:
-        "results/benchmarks/render_animation.tsv"
     conda:
         ENVIRONMENT
     shell:

@@ -6,8 +6,6 @@ rule generate_minimizers:
         ensure(update(MINIMIZERS), non_empty=True),
     log:
         "logs/generate_minimizers/{experiment}{replica}.log",
-    benchmark:
-        "results/benchmarks/generate_minimizers/{experiment}{replica}.tsv"
     conda:
         ENVIRONMENT
     resources:

@@ -8,8 +8,6 @@ rule evaluate_sharpness:
         ),
     log:
         "logs/evaluate_sharpness/{experiment}{replica}.log",
-    benchmark:
-        "results/benchmarks/evaluate_sharpness/{experiment}{replica}.tsv"
     conda:
         ENVIRONMENT
     resources:
@@ -31,8 +29,6 @@ use rule evaluate_sharpness as measure_bottleneck with:
         ),
     log:
         "logs/measure_bottleneck/{experiment}{replica}.log",
-    benchmark:
-        "results/benchmarks/measure_bottleneck/{experiment}{replica}.tsv"
 
 
 rule simulate_escape:
@@ -46,8 +42,6 @@ rule simulate_escape:
         trajectories=ensure(update(TRAJECTORIES), non_empty=True),
     log:
         "logs/simulate_escape/{experiment}{replica}.log",
-    benchmark:
-        "results/benchmarks/simulate_escape/{experiment}{replica}.tsv"
     conda:
         ENVIRONMENT
     resources:
@@ -70,8 +64,6 @@ rule map_landscape:
         ),
     log:
         "logs/map_landscape/{experiment}{replica}.log",
-    benchmark:
-        "results/benchmarks/map_landscape/{experiment}{replica}.tsv"
     conda:
         ENVIRONMENT
     resources:
@@ -95,8 +87,6 @@ rule run_study:
         ),
     log:
         "logs/run_study/{study}/{experiment}{replica}.log",
-    benchmark:
-        "results/benchmarks/run_study/{study}.{experiment}{replica}.tsv"
     conda:
         ENVIRONMENT
     resources:

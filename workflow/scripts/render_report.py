@@ -167,7 +167,7 @@ def page(
     figures: Sequence[Path],
     config: Mapping[str, Any],
     experiments: Sequence[Experiment],
-    benchmarks: Path,
+    logs: Path,
     mark: str = "",
 ) -> str:
     """The report as HTML."""
@@ -195,7 +195,7 @@ def page(
         config=yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None, width=100),
         experiments=[_experiment(experiment) for experiment in experiments],
         # Not those of rules that an earlier version of the workflow had.
-        times=[t for t in rule_times(benchmarks) if (SCRIPTS / f"{t.rule}.py").is_file()],
+        times=[t for t in rule_times(logs) if (SCRIPTS / f"{t.rule}.py").is_file()],
         versions=versions(),
         machine=machine(),
         written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
@@ -212,9 +212,7 @@ def main() -> None:
     parser.add_argument("--figures", nargs="*", default=[], type=Path, help="figures (PNG)")
     parser.add_argument("--config", type=json.loads, default={}, help="the configuration, as JSON")
     parser.add_argument("--experiments", nargs="*", default=[], type=Path, help="their files")
-    parser.add_argument(
-        "--benchmarks", type=Path, default=Path("results/benchmarks"), help="Snakemake's run times"
-    )
+    parser.add_argument("--logs", type=Path, default=Path("logs"), help="the logs of the jobs")
     parser.add_argument(
         "--tables", nargs="*", default=[], type=Path, help="the tables that were judged, to compare"
     )
@@ -227,7 +225,7 @@ def main() -> None:
         lineage.record(figure, file_digest(figure))
     experiments = [load_experiment(path) for path in args.experiments]
     mark = lineage.marker(cli.origin(options=args.config))
-    html = page(rows, args.figures, args.config, experiments, args.benchmarks, mark)
+    html = page(rows, args.figures, args.config, experiments, args.logs, mark)
     write_text(args.output, html)
     cli.log.info("%s: %d figures, %.1f MB", args.output, len(args.figures), len(html) / 1e6)
 

@@ -2,12 +2,11 @@
 
 import os
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-import pandas as pd
 
 PACKAGES = (
     "dmf-sharpness",
@@ -21,6 +20,42 @@ PACKAGES = (
 )
 
 
+_ACCOUNT = re.compile(
+    r"^([\d.]+) s, ([\d.]+) s of processor time, peak memory (\d+) MB; Python ", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """The time and memory that a script took, as the last line of its log gives them.
+
+    Attributes:
+        seconds: The wall-clock time since about the start of the script.
+        processor_seconds: The processor time of all threads. A script that the fork server started has
+            not imported the libraries itself.
+        memory_mb: The peak resident memory in MB.
+    """
+
+    seconds: float
+    processor_seconds: float
+    memory_mb: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.seconds:.1f} s, {self.processor_seconds:.1f} s of processor time, "
+            f"peak memory {self.memory_mb:.0f} MB"
+        )
+
+
+def read_account(log: Path) -> Account | None:
+    """The account at the end of a log; None if there is none, because the script failed or has not run."""
+    try:
+        found = _ACCOUNT.findall(log.read_text(encoding="utf-8", errors="replace"))
+        return Account(*map(float, found[-1])) if found else None
+    except (OSError, ValueError):  # for example a folder of that name
+        return None
+
+
 @dataclass(frozen=True)
 class RuleTime:
     """The time and memory of the jobs of one rule.
@@ -31,7 +66,7 @@ class RuleTime:
         seconds: The sum of their wall-clock times.
         longest: The wall-clock time of the longest job.
         longest_job: The name of that job, such as an experiment; empty if the rule has one job.
-        memory_mb: The largest resident memory of a job in MB; NaN if no job ran long enough to be measured.
+        memory_mb: The largest resident memory of a job in MB.
     """
 
     rule: str
@@ -42,41 +77,26 @@ class RuleTime:
     memory_mb: float
 
 
-def read_benchmark(path: Path) -> pd.DataFrame:
-    """Snakemake's measurements of a job, a row per run; no rows if the file is damaged.
-
-    Returns:
-        Columns ``s`` (seconds), ``cpu_time`` (seconds of all threads) and ``max_rss`` (MB). The last two are
-        NaN for a job that ended before Snakemake's first measurement.
-    """
-    columns = ["s", "cpu_time", "max_rss"]
-    try:
-        table = pd.read_csv(path, sep="\t", na_values="-", encoding="utf-8")
-    except (ValueError, OSError):  # for example half a file, from a run that was killed
-        table = pd.DataFrame()
-    numbers = table.reindex(columns=columns).apply(pd.to_numeric, errors="coerce")
-    return numbers[numbers.s.notna()].reset_index(drop=True)
-
-
 def rule_times(folder: Path) -> list[RuleTime]:
-    """The times of all rules, the longest first, from Snakemake's benchmark files.
+    """The times of all rules, the longest first, from the logs of their last jobs.
 
     Args:
-        folder: The folder ``results/benchmarks`` with a file ``<rule>.tsv`` for each rule, or
-            ``<rule>/…/<job>.tsv`` for each job of a rule that has many.
+        folder: The folder ``logs`` with a file ``<rule>.log`` for each rule, or ``<rule>/…/<job>.log`` for
+            each job of a rule that has many.
     """
     jobs: dict[str, list[tuple[float, str, float]]] = {}
-    for path in sorted(folder.rglob("*.tsv")):
+    for path in sorted(folder.rglob("*.log")):
         rule, *job = path.relative_to(folder).with_suffix("").parts
-        table = read_benchmark(path)
-        for seconds, memory in zip(table["s"], table["max_rss"], strict=True):
-            jobs.setdefault(rule, []).append((float(seconds), " ".join(job), float(memory)))
+        account = read_account(path)
+        if account is not None:
+            taken = (account.seconds, " ".join(job), account.memory_mb)
+            jobs.setdefault(rule, []).append(taken)
     times = []
-    for rule, taken in jobs.items():
-        longest, longest_job, _ = max(taken)
-        memory = pd.Series([memory for _, _, memory in taken]).max()  # NaN if nothing was measured
-        total = sum(seconds for seconds, _, _ in taken)
-        times.append(RuleTime(rule, len(taken), total, longest, longest_job, float(memory)))
+    for rule, of_rule in jobs.items():
+        longest, longest_job, _ = max(of_rule)
+        total = sum(seconds for seconds, _, _ in of_rule)
+        memory = max(memory for _, _, memory in of_rule)
+        times.append(RuleTime(rule, len(of_rule), total, longest, longest_job, memory))
     return sorted(times, key=lambda time: -time.seconds)
 
 

@@ -49,7 +49,8 @@ class WarmServer:
         variables = os.environ | {
             "PYTHONPATH": f"{source}{os.pathsep}{ROOT}",
             "DMF_PYTHON": str(self.python),
-            "DMF_SERVER": str(self.socket),
+            "DMF_CLIENT": str(ROOT / "workflow" / "forkserver" / "client.py"),
+            "DMF_FORKSERVER": str(self.socket),
             "DMF_FATE": str(self.folder / "fate"),
             "OMP_NUM_THREADS": "1",
         }
