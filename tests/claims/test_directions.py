@@ -24,7 +24,7 @@ def test_the_factor_of_every_component_is_judged():
 
 
 def test_one_zero_too_few_is_a_fault():
-    good = {"minimizer": [0, 0], "rank": [1, 2], "zeros": [7, 4], "control_zeros": [6, 1]}
+    good = {"minimizer": [0, 1], "rank": [1, 2], "zeros": [7, 4], "control_zeros": [6, 1]}
     for predicted, verdict in (([7, 4], "holds"), ([7, 5], "fails"), ([6, 4], "fails")):
         frame = by_hand.table(**good, predicted_zeros=predicted)
         claim = by_hand.rows(exactness.zeros, frame)["C1.zeros"]

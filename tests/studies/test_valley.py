@@ -101,6 +101,17 @@ def test_runs_return_or_end_beside_the_curve(case):
         assert (converged < 1.5 / ratio).all()
 
 
+def test_at_the_limit_the_loss_stays_until_the_drift_has_lowered_the_sharpness():
+    ensemble = ensemble_of(0, (4, 5, 5, 4), [sharp])
+    spec = StudySpec(points=41, path_length=0.2, step_ratios=(1.0,), radii=(1e-2,), steps=8000)
+    table = study(ensemble, spec)
+    run = table[table.part == "run"].sort_values("step")
+    early = run[run.step <= 20].loss
+    assert early.min() > 0.7 * early.max()
+    assert run.loss.iloc[-1] < 1e-15 * run.loss.iloc[0]
+    assert 1.48 < run.end_ratio.iloc[-1] < 1.4999
+
+
 def test_a_flat_minimizer_has_no_curve_and_a_run_that_diverges_does_no_harm():
     ensemble = ensemble_of(0, (1, 3, 1), [dmf.balanced_minimizer])
     spec = StudySpec(points=5, path_length=0.2, step_ratios=(3.5,), radii=(0.1,), steps=500)

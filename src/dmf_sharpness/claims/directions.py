@@ -18,9 +18,9 @@ def rates(table: pd.DataFrame) -> Iterator[Claim]:
         "C6.directions",
         origin="ours",
         claim=(
-            "The displacement along every Hessian eigenvector v_k, stable or not, changes by |1 − ηλ_k| per "
-            f"step, ηλ_k/2 from {rows.direction_ratio.min():.2g} to {rows.direction_ratio.max():.2g}, while "
-            "the square of the whole displacement is negligible."
+            "The displacement along every Hessian eigenvector v_k, stable or not, and in the null space, "
+            f"changes by |1 − ηλ_k| per step, ηλ_k/2 up to {rows.direction_ratio.max():.2g}, while the "
+            "square of the whole displacement is negligible."
         ),
         statistic="relative error of the measured factor",
         tolerance=RATE,

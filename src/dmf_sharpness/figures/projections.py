@@ -14,12 +14,14 @@ FIGURE = FigureInputs(
     tables=("studies/projections", "studies/valley"),
     caption=(
         "Gradient descent beside minimizers of Gaussian targets. Top left, the loss with step sizes below, "
-        "at and above 2/λ_max; above, it grows and falls again at a flatter minimizer (C6.flatter). Top "
-        "right, the displacement along v_1 from a random start at 1e-8, which changes sign at every step. "
-        "Bottom left, the components along all eigenvectors of nonzero eigenvalues in such a run; dotted, "
-        "|1 − ηλ_k| per step from the start on, with nothing fitted. They follow it until the square of the "
-        "largest component, which grows at twice the rate, drives them. Bottom right, the measured factors "
-        "(C6.directions: {C6.directions.n} components, to {C6.directions.value})."
+        "at and above 2/λ_max: at it, it stays until the drift has lowered the sharpness "
+        "(tests/studies/test_valley.py); above, it grows, and falls again at a flatter minimizer "
+        "(C6.flatter). Top right, the displacement along v_1 from a random start at 1e-8, which changes sign "
+        "at every step. Bottom left, the components along all eigenvectors in such a run, in the null space "
+        "their length; dotted, |1 − ηλ_k| per step from the start on, with nothing fitted. They follow it "
+        "until the square of the largest one, which grows at twice the rate, drives them "
+        "(tests/studies/test_projections.py). Bottom right, the measured factors (C6.directions: "
+        "{C6.directions.n} components, to {C6.directions.value})."
     ),
 )
 
@@ -71,22 +73,31 @@ def _draw_swings(axes: Axes, path: pd.DataFrame) -> None:
 
 
 def _draw_components(axes: Axes, run: pd.DataFrame) -> None:
-    """The size of every component, blue where the direction is stable and red where it is not."""
-    names = {True: r"stable, $\eta\lambda_k < 2$", False: r"unstable, $\eta\lambda_k > 2$"}
+    """The size of every component, in the colour of its stability."""
+    kinds = {
+        "unstable": (style.UNSTABLE, r"unstable, $\eta\lambda_k > 2$"),
+        "stable": (style.STABLE, r"stable, $\eta\lambda_k < 2$"),
+        "null": (style.OTHER, r"null space, $\lambda_k = 0$"),
+    }
+    named = set()
     for _, path in run.groupby("place"):
         c = float(path.direction_ratio.iloc[0])
+        kind = "null" if c == 0 else "stable" if c < 1 else "unstable"
+        colour, name = kinds[kind]
         size = path.component.abs()
         axes.plot(
-            path.step, size.clip(lower=LEAST), linewidth=0.7 if c < 1 else 1.0, zorder=3 - (c < 1),
-            color=style.STABLE if c < 1 else style.UNSTABLE, label=names.pop(c < 1, None),
+            path.step, size.clip(lower=LEAST), linewidth=0.7 if kind == "stable" else 1.0,
+            zorder=2 if kind == "stable" else 3, color=colour, label=None if kind in named else name,
         )  # fmt: skip
+        named.add(kind)
         predicted = size.iloc[0] * abs(1 - 2 * c) ** path.step.to_numpy()
         shown = (predicted > SHOWN) & (predicted < 1)
         axes.plot(
             path.step[shown], predicted[shown], ":", color=style.THEORY, linewidth=0.7, zorder=4
         )
     axes.plot([], [], ":", color=style.THEORY, label=r"predicted, $|1-\eta\lambda_k|^t$")
-    farthest = int(run.step.to_numpy()[run.component.abs().to_numpy().argmax()])
+    first = run[run.place == 1]
+    farthest = int(first.step.to_numpy()[first.component.abs().to_numpy().argmax()])
     axes.set(yscale="log", xlabel="iteration $t$", ylabel="displacement along $v_k$")
     axes.set(xlim=(0, 2 * farthest), ylim=(LEAST / 3, None))
     axes.set_title(rf"$\eta\lambda_{{\max}}/2 = {run.step_ratio.iloc[0]:g}$, along all $v_k$")

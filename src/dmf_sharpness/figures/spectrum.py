@@ -70,8 +70,8 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set(yscale="log", ylim=(FLOOR / 3, 10), xlabel="place $k$")
     axes.set_title(f"{first.widths}, rank {first['rank']}")
     axes.text(
-        0.97, 0.6, f"{first.predicted_zeros} zeros\nof {len(rows)}", transform=axes.transAxes,
-        ha="right", va="center", fontsize=7,
+        0.97, 0.55, f"{first.zeros} zeros of {len(rows)}\nby ranks: {first.predicted_zeros}",
+        transform=axes.transAxes, ha="right", va="center", fontsize=7,
     )  # fmt: skip
     style.decades(axes, "y")
     axes.set_xlim(0, len(rows) + 1)

@@ -16,10 +16,11 @@ FIGURE = FigureInputs(
     tables=("studies/valley",),
     caption=(
         "The contour map for matrices: the loss on the surface γ(s) + a v_1(γ(s)). γ is the curve of "
-        "minimizers that begins at the star and along which the sharpness falls fastest, v_1 the top Hessian "
-        "eigenvector there, lengths are over the norm of the factors at the star. Runs (dots, the last one "
-        "ringed; the first swings joined) are projected on the surface. Right, the sharpness along γ and at "
-        "the ends of the runs, which for steps near the limit lie beside the curve "
+        "minimizers that begins at the star and along which the sharpness falls fastest, which is the "
+        "direction of the drift to leading order (Damian et al., arXiv:2209.15594); v_1 is the top Hessian "
+        "eigenvector there, and lengths are over the norm of the factors at the star. Runs (dots, the last "
+        "one ringed; the first swings joined) are projected on the surface. Right, the sharpness along γ "
+        "(line) and at the ends of the runs, which for steps near the limit lie beside the curve "
         "(tests/studies/test_valley.py), below 2/η (dashed, C6.flatter)."
     ),
 )

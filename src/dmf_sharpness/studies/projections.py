@@ -30,7 +30,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         A row per minimizer, step ratio, eigenvector of a nonzero eigenvalue and step: ``place`` (from 1
         on, in descending order), ``direction_ratio`` (``ηλ_k/2``), ``step``, ``component`` (along
         ``v_k``), and ``growth``, the measured factor per step of ``|component|`` in the linear phase, the
-        same in all rows of a component; NaN if that phase has fewer than three steps.
+        same in all rows of a component; NaN if that phase has fewer than three steps. The null space has
+        the last place; its component is the length of the displacement in it.
     """
     tables = []
     for b in range(len(ensemble.kinds)):
@@ -53,16 +54,18 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         path = run.observed
         for r, c in enumerate(ratio.tolist()):
             there = torch.isfinite(path.distance[:, r])
-            components = path.projections[there, r]
-            distance = path.distance[there, r]
+            components, distance = path.projections[there, r], path.distance[there, r]
+            rest = (distance.square() - components.square().sum(1)).clamp(min=0).sqrt()
+            components = torch.cat([components, rest[:, None]], 1)
             growth = _growth(components, distance, float(torch.linalg.vector_norm(centre)))
-            count, kept = len(values), len(components)
+            kept, count = components.shape
+            eigenvalues = torch.cat([values, values.new_zeros(1)])
             tables.append(
                 ensemble.rows(np.full(kept * count, b)).assign(
                     step_ratio=c,
                     radius=float(radius[r]),
                     place=np.repeat(np.arange(1, count + 1), kept),
-                    direction_ratio=np.repeat((step_size[r] * values / 2).numpy(), kept),
+                    direction_ratio=np.repeat((step_size[r] * eigenvalues / 2).numpy(), kept),
                     step=np.tile(path.step[there].numpy(), count),
                     component=components.mT.flatten().numpy(),
                     growth=np.repeat(growth, kept),

@@ -174,7 +174,7 @@ def projections() -> pd.DataFrame:
     """Runs whose components change by ``|1 − ηλ_k|`` per step, up to a size of one tenth."""
     frames = []
     for ratio in (0.9, 1.1, 1.3):
-        for place, share in enumerate((1.0, 0.85, 0.4, 0.1), 1):
+        for place, share in enumerate((1.0, 0.85, 0.4, 0.1, 0.0), 1):
             step, c = np.arange(81), ratio * share
             component = np.clip(1e-8 * (1 - 2 * c) ** step.astype(float), -0.1, 0.1)
             frames.append(

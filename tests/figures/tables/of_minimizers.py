@@ -167,7 +167,11 @@ def spectrum() -> pd.DataFrame:
         rounding = 1e-16 * np.linspace(1, -1, size)
         frames.append(
             pd.DataFrame({"place": place, "closed_form": value, "dense": value + rounding}).assign(
-                network=network, widths=widths, rank=rank, predicted_zeros=size - nonzero
+                network=network,
+                widths=widths,
+                rank=rank,
+                zeros=size - nonzero,
+                predicted_zeros=size - nonzero,
             )
         )
     return pd.concat(frames, ignore_index=True).assign(experiment="made", minimizer=0)
