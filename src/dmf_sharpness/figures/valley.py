@@ -43,7 +43,7 @@ def draw(tables: Tables) -> Figure:
             markeredgewidth=0.6, linestyle="none", zorder=6, clip_on=False,
         )  # fmt: skip
     _draw_sharpness(right, grid, runs, colours)
-    top = min(1.25 * runs.arc.max(), grid.arc.max())
+    top = min(1.25 * runs.arc.max(), grid.arc.max()) or 1.0
     for axes in (left, right):
         axes.set_ylim(0, top)
     wide = np.abs(runs.along_top).max() * 1.05
@@ -72,9 +72,11 @@ def first_valley(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _draw_map(axes: Axes, grid: pd.DataFrame) -> None:
-    """Contours of the loss, white in the valley."""
+    """Contours of the loss, white in the valley; none beside a flat minimizer, which has no such curve."""
     loss = grid.pivot_table(index="arc", columns="along_top", values="loss")
     values = loss.to_numpy()
+    if min(values.shape) < 2:
+        return
     floor, ceiling = np.quantile(values, 0.05), values.max()
     levels = np.geomspace(floor, ceiling, 14)
     axes.contourf(
