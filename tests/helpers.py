@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.minimizers.basic import random_minimizer
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.scaling import times_power
+
+if TYPE_CHECKING:
+    from dmf_sharpness.experiments.ensembles import Ensemble
 
 NETWORKS = [
     (4, 8, 4),
@@ -52,8 +55,10 @@ Maker = Callable[[Tensor, Sequence[int], int], list[Tensor]]
 
 def ensemble_of(
     network: int, widths: tuple[int, ...], makers: Sequence[Maker], targets: Sequence[Tensor] = ()
-) -> Ensemble:
+) -> "Ensemble":
     """A minimizer by each of the makers, of the targets given or of Gaussian ones."""
+    from dmf_sharpness.experiments.ensembles import Ensemble  # which needs the pipeline's packages
+
     count = len(makers)
     targets = targets or [gaussian_matrix(widths[-1], widths[0], [5, k]) for k in range(count)]
     made = [

@@ -13,7 +13,8 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DIRECT = [Requirement(text) for text in [*PROJECT["dependencies"], *EXTRAS["dev"]]]
+LIBRARY = [Requirement(text) for text in PROJECT["dependencies"]]
+DIRECT = LIBRARY + [Requirement(text) for text in [*EXTRAS["pipeline"], *EXTRAS["dev"]]]
 # For pip only; the tests that need them are skipped where they are not there.
 OPTIONAL = [Requirement(text) for text in [*EXTRAS["browser"], *EXTRAS["data"], *EXTRAS["docs"]]]
 LOCK = {
@@ -45,6 +46,11 @@ def test_the_lowest_versions_are_those_that_the_project_asks_for():
         r.name: {("==", Version(s.version)) for s in r.specifier if s.operator == ">="}
         for r in DIRECT
     }
+
+
+def test_the_library_asks_for_nothing_of_the_pipeline():
+    names = {r.name for r in LIBRARY}
+    assert names == {"lazy-loader", "numpy", "safetensors", "scipy", "threadpoolctl", "torch"}
 
 
 def test_lazy_names_cannot_turn_into_modules():
