@@ -26,6 +26,11 @@ def point(factors, target, **how):
     return [s.value, s.residual, s.gradient_norm, *s.eigenvector]
 
 
+def model_point(model):
+    s = dmf.sharpness_at(model)
+    return [s.value, s.residual, s.gradient_norm, *s.eigenvector]
+
+
 def descent(factors):
     start = [W[None] * 1.01 for W in factors]
     run = dmf.gradient_descent(start, dmf.end_to_end(factors), 1e-4, 200, observe_every=50)
@@ -38,6 +43,12 @@ ROTATIONS = [orthogonal_matrix(40, seed) for seed in range(3)]
 IDENTITIES = [torch.eye(40, dtype=torch.float64)] * 3
 LOW_RANK = [W[:, :1] @ W[:1] for W in random_point((40, 40, 40, 40), 7)]
 CLOSE = matrix_with_singular_values(8, 8, [2, 2 - 2e-7, 1, 0.5], 1)
+BIASED = {
+    name: W if kind == "weight" else W[:, 0].clone()
+    for i, W in enumerate(SMALL)
+    for kind in ("weight", "bias")
+    for name in [f"{i}.{kind}"]
+}
 BATCH = [torch.stack([W, 1.1 * W, 0.9 * W]) for W in SMALL]
 TARGET = gaussian_matrix(3, 2, 1)
 CALLS = {
@@ -82,6 +93,12 @@ CALLS = {
     "trace_flat_minimizer": lambda: dmf.trace_flat_minimizer(TARGET, [4, 5], 1),
     "standard_start": lambda: dmf.standard_start([3, 4, 2], "orthogonal", 1),
     "trace_flat_ratio": lambda: [dmf.trace_flat_ratio(TARGET, 3)],
+    "from_module": lambda: dmf.from_module(SMALL, X.mT).factors,
+    "sharpness of a model": lambda: everything(BIASED, inputs=X.mT),
+    "sharpness of a model by lanczos": lambda: everything(BIASED, inputs=X.mT, method="lanczos"),
+    "sharpness_at of a model": lambda: model_point(dmf.from_module(BIASED, X.mT)),
+    "hessian_diagonal": lambda: dmf.hessian_diagonal(SMALL),
+    "layer_curvature": lambda: [block.sharpness for block in dmf.layer_curvature(SMALL)],
     "gradient_descent": lambda: descent(SMALL),
     "products": lambda: [
         dmf.end_to_end(SMALL),

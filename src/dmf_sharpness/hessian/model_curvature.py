@@ -101,7 +101,7 @@ def solved_model(model: LinearModel, method: object, tolerance: object) -> Sharp
         ValueError: The method does not apply, the tolerance is not positive, or numbers may leave the
             range of float64.
     """
-    method = checked_choice(method, "method (with biases, frozen or tied layers)", METHODS)
+    method = checked_choice(method, "method", METHODS)
     tolerance = 1e-10 if tolerance is None else checked_number(tolerance, "tolerance", above=0)
     check_ordinary(model)
     rows, columns = model.problem.target.shape

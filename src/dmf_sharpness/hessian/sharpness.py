@@ -84,7 +84,7 @@ def sharpness(
     method: Method = "auto",
     tolerance: float | None = None,
     rtol: float = 1e-10,
-    **model: Unpack[ModelOptions],
+    **options: Unpack[ModelOptions],
 ) -> Sharpness:
     """The exact largest Hessian eigenvalue at a minimizer of ``‖Y − W_{L:1} X‖_F²``.
 
@@ -124,14 +124,14 @@ def sharpness(
             others may be NaN. Beside ``measurements`` the target are the outcomes ``y``, shape ``(K,)``
             or ``(…, K)``, and ``Σ_k (y_k − ⟨A_k, W_{L:1}⟩) A_k`` must be zero.
         method: One of the methods in the table of :mod:`dmf_sharpness.hessian.sharpness`; ``auto``
-            chooses by depth and widths. Beside ``observed`` or ``measurements``: ``auto``, ``dense``
-            or ``lanczos``.
+            chooses by depth and widths. Beside ``observed`` or ``measurements``, and for a model with
+            biases, frozen or tied layers: ``auto``, ``dense`` or ``lanczos``.
         tolerance: The wanted upper bound on :attr:`Sharpness.residual`, positive. None stands for
             ``1e-10``, and for ``1e-5`` with ``low-rank``, where the relative error of the value is
             about its square.
         rtol: How well the factors have to fit a target: the largest accepted relative residual, or for a
             model with targets the largest :attr:`Sharpness.misfit`.
-        **model: For a model the data and conventions of :func:`dmf_sharpness.from_module`: ``inputs``,
+        **options: For a model the data and conventions of :func:`dmf_sharpness.from_module`: ``inputs``,
             ``targets``, ``reduction``, ``half``, ``trainable``, ``promote``.
 
     Returns:
@@ -165,7 +165,7 @@ def sharpness(
         6.0
     """
     rtol = checked_number(rtol, "rtol", least=0)
-    if model or is_model(factors):
+    if options or is_model(factors):
         refuse_beside_model(
             input_gram=input_gram,
             input_root=input_root,
@@ -173,7 +173,7 @@ def sharpness(
             measurements=measurements,
             target=target,
         )
-        return _of_model(factors, method, tolerance, rtol, model)
+        return _of_model(factors, method, tolerance, rtol, options)
     factors, norms = measured_factors(factors)
     observation = checked_observation(factors, observed, measurements, (input_gram, input_root))
     root = checked_root(factors, input_gram, input_root)

@@ -220,6 +220,6 @@ def _check_apart(tensors: Sequence[tuple[str, Tensor]]) -> None:
     for (_, end, one), (start, _, other) in pairwise(sorted(spans)):
         if start < end:
             raise ValueError(
-                f"model: expected tied weights to be the same tensor, got {other!r} as another view of "
-                f"{one!r}; for a weight tied to its transpose no closed form is known"
+                f"model: expected tied parameters to be the same tensor, got {other!r} as another view of "
+                f"{one!r}, for which no closed form is known, as for a weight and its transpose"
             )
