@@ -41,3 +41,21 @@ def test_dense_hessian_is_that_of_finite_differences():
             a, b = basis[i], basis[j]
             numerator = loss(w + a + b) - loss(w + a - b) - loss(w - a + b) + loss(w - a - b)
             assert abs(float(numerator) / (4 * h * h) - float(hessian[i, j])) < 1e-5
+
+
+def test_hessians_of_a_batch_are_those_of_its_members(monkeypatch):
+    network, inputs = (3, 4, 2), gaussian_matrix(3, 5, 2)
+    points = [random_point(network, seed) for seed in range(7)]
+    factors = [torch.stack(layer) for layer in zip(*points, strict=True)]
+    target = gaussian_matrix(2, 5, 0)
+    targets = torch.stack([target + k for k in range(7)])
+    order = 3 * 4 + 4 * 2
+    for together in (1, 3, 7):  # with a remainder and without
+        monkeypatch.setattr(oracles, "HESSIANS_TOGETHER", together * order**2)
+        for goals in (target, targets):
+            found = list(oracles.dense_hessians(factors, goals, inputs, chunk_size=6))
+            assert len(found) == 7
+            for b, hessian in enumerate(found):
+                goal = goals if goals.ndim == 2 else goals[b]
+                alone = oracles.dense_hessian(points[b], goal, inputs)
+                assert torch.allclose(hessian, alone, rtol=0, atol=1e-13 * float(alone.abs().max()))

@@ -97,8 +97,10 @@ def test_the_largest_imbalance_may_be_below_balance():
 
 @pytest.mark.parametrize("factor", [1.25, 0.8])
 def test_a_difference_counts_in_both_directions(matrices, monkeypatch, factor):
-    right = exactness.dense_hessian
-    monkeypatch.setattr(exactness, "dense_hessian", lambda *args: factor * right(*args))
+    right = exactness.dense_hessians
+    monkeypatch.setattr(
+        exactness, "dense_hessians", lambda *args: (factor * hessian for hessian in right(*args))
+    )
     table = evaluate(matrices, None)
     expected = abs(1 / factor - 1)
     assert table.relative_difference.tolist() == pytest.approx([expected] * 2)

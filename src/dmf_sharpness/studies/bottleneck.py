@@ -15,7 +15,7 @@ from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.network.balance import flat_sharpness, relative_products
 from dmf_sharpness.network.curvature import curvature_matrix
 from dmf_sharpness.network.loss import loss
-from dmf_sharpness.oracles import dense_spectrum
+from dmf_sharpness.oracles import dense_hessians
 
 RANK_TOLERANCE = 1e-9
 """Singular values of a factor up to this fraction of the largest one count as zero."""
@@ -37,11 +37,14 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
     losses = loss(ensemble.factors, ensemble.problem)
     closed_form = torch.as_tensor(expression.value)
     k = min(ensemble.widths[1:-1])
+    true = sharpness_at(ensemble.factors, ensemble.target)
+    value, residual, gradient_norm = map(
+        torch.as_tensor, (true.value, true.residual, true.gradient_norm)
+    )
     rows = []
-    for b in range(len(ensemble.kinds)):
+    for b, hessian in enumerate(dense_hessians(ensemble.factors, ensemble.target)):
         factors, target = ensemble.one(b), ensemble.target[b]
-        true = sharpness_at(factors, target)
-        dense = dense_spectrum(factors, target)
+        dense = torch.linalg.eigvalsh(hessian).flip(-1)
         values = torch.linalg.svdvals(target)
         ranks = [int(torch.linalg.matrix_rank(W, rtol=RANK_TOLERANCE)) for W in factors]
         without_residual = torch.linalg.eigvalsh(curvature_matrix(factors)).flip(-1)
@@ -52,9 +55,9 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
                 "tight_ends": int(ranks[0] == k) + int(ranks[-1] == k),
                 "loss": float(losses[b]),
                 "expression": float(closed_form[b]),
-                "sharpness": true.value,
-                "residual": true.residual,
-                "gradient_norm": true.gradient_norm,
+                "sharpness": float(value[b]),
+                "residual": float(residual[b]),
+                "gradient_norm": float(gradient_norm[b]),
                 "oracle_sharpness": float(dense[0]),
                 "flat_sharpness": float(flat_sharpness(target, ensemble.depth)),
                 "spectrum_difference": _difference(bottlenecked_spectrum(factors, target), dense),

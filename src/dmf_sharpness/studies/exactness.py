@@ -19,7 +19,7 @@ from dmf_sharpness.network.balance import (
 from dmf_sharpness.network.factors import flatten
 from dmf_sharpness.network.least_excess import least_excess
 from dmf_sharpness.network.loss import loss
-from dmf_sharpness.oracles import dense_hessian
+from dmf_sharpness.oracles import dense_hessians
 
 
 def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
@@ -38,13 +38,13 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     value, gap, residual = map(torch.as_tensor, (exact.value, exact.gap, exact.residual))
 
     size = len(ensemble.kinds)
+    if regression is None:
+        hessians = dense_hessians(ensemble.factors, ensemble.target)
+    else:
+        outputs, inputs = regression.outputs, regression.inputs
+        hessians = dense_hessians(ensemble.factors, outputs, inputs, chunk_size=128)
     rows = []
-    for b in range(size):
-        factors = ensemble.one(b)
-        if regression is None:
-            hessian = dense_hessian(factors, ensemble.target[b])
-        else:
-            hessian = dense_hessian(factors, regression.outputs, regression.inputs, chunk_size=128)
+    for b, hessian in enumerate(hessians):
         oracle = torch.linalg.eigvalsh(hessian).flip(-1)
         spectrum_control = vector_control = math.nan
         if size > 1:

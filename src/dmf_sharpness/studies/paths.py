@@ -10,7 +10,7 @@ from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.minimizers.paths import gauge_path
 from dmf_sharpness.network.balance import flat_sharpness, spectral_products
-from dmf_sharpness.oracles import dense_spectrum
+from dmf_sharpness.oracles import dense_hessians
 
 STUDY = StudyOptions(needs=("path_length", "points"), takes=("repeats", "seed"))
 
@@ -39,7 +39,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             table = ensemble.rows(np.full(len(times), b))
             table["path"], table["t"] = r, times
             table["sharpness"] = np.asarray(sharpness(batch).value)
-            table["oracle_sharpness"] = [float(dense_spectrum(W, target)[0]) for W in points]
+            table["oracle_sharpness"] = [
+                float(torch.linalg.eigvalsh(hessian)[-1])
+                for hessian in dense_hessians(batch, target)
+            ]
             table["flat_sharpness"] = float(flat_sharpness(target, ensemble.depth))
             table["lower"] = 2 * squares.amax(-1).numpy()
             table["upper"] = 2 * squares.sum(-1).numpy()
