@@ -1,6 +1,6 @@
 """The sharpness along the training of a deep linear network, in anybody's loop of PyTorch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dmf_sharpness.arguments import checked_integer, checked_number
 from dmf_sharpness.hessian.any_point import sharpness_at
 from dmf_sharpness.hessian.points import PointSharpness
+from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.reading import from_module
 
 
@@ -56,10 +57,19 @@ class SharpnessMonitor:
     values: list[float] = field(default_factory=list)
     _step: int = field(default=0, repr=False)
     _last: PointSharpness | None = field(default=None, repr=False)
+    _problem: Problem = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.every = checked_integer(self.every, "every", least=1)
         self.tolerance = checked_number(self.tolerance, "tolerance", above=0)
+        self._problem = from_module(
+            self.model,
+            self.inputs,
+            self.targets,
+            reduction=self.reduction,
+            half=self.half,
+            promote=True,
+        ).problem
         self._measure()
 
     def step(self) -> None:
@@ -100,13 +110,7 @@ class SharpnessMonitor:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             self.values.append(torch.nan)
             return
-        read = from_module(
-            self.model,
-            self.inputs,
-            self.targets,
-            reduction=self.reduction,
-            half=self.half,
-            promote=True,
-        )
+        # The data are reduced once; only the weights are read anew.
+        read = replace(from_module(self.model, promote=True), problem=self._problem)
         self._last = sharpness_at(read, tolerance=self.tolerance, start=self._last)
         self.values.append(float(self._last.value))

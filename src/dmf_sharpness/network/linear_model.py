@@ -97,7 +97,11 @@ def augmented(model: LinearModel) -> list[Tensor]:
 
 def inserted(model: LinearModel, tensors: Sequence[Tensor]) -> list[Tensor]:
     """A direction in the trained tensors as a direction in the augmented factors."""
-    direction = [torch.zeros_like(layer) for layer in augmented(model)]
+    extra = int(model.has_biases)
+    direction = []
+    for i, W in enumerate(model.factors):
+        below = extra if i < len(model.factors) - 1 else 0
+        direction.append(W.new_zeros(W.shape[0] + below, W.shape[1] + extra))
     for tensor, U in zip(model.trained, tensors, strict=True):
         for i in tensor.layers:
             rows, columns = model.factors[i].shape

@@ -138,8 +138,10 @@ def _reduced(
         root = math.sqrt(constant) * root
     T = None if Y is None else math.sqrt(constant) * Y
     if root is not None and root.shape[1] > root.shape[0]:
-        Q, R = torch.linalg.qr(root.mT)
-        root, T = R.mT, None if T is None else T @ Q
+        # The triangle of the inputs beside the targets has Y Q in it, so that Q is not formed.
+        rows, beside = len(root), root if T is None else torch.cat([root, T])
+        R = torch.linalg.qr(beside.mT, mode="r")[1]
+        root, T = R[:rows, :rows].mT, None if T is None else R[:rows, rows:].mT
     fitted = T is not None
     if T is None:
         bare = LinearModel(factors, biases, trained, Problem(factors[0], root), False, words)
