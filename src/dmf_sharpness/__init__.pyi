@@ -22,6 +22,8 @@ from .minimizers.basic import flat_minimizer as flat_minimizer
 from .minimizers.basic import random_minimizer as random_minimizer
 from .minimizers.necessity import balance_is_necessary as balance_is_necessary
 from .minimizers.paths import minimizer_with_sharpness as minimizer_with_sharpness
+from .minimizers.polish import Polished as Polished
+from .minimizers.polish import polish as polish
 from .minimizers.trace_flat import trace_flat_minimizer as trace_flat_minimizer
 from .network.balance import flat_sharpness as flat_sharpness
 from .network.balance import spectral_products as spectral_products

@@ -8,6 +8,7 @@ import torch
 from hypothesis import strategies as st
 
 from dmf_sharpness.descent.state import Minibatch
+from dmf_sharpness.network.problem import Problem
 from tests.fuzz.changes import MEASURES, NUMERIC, dressed, extreme, spoiled
 
 TENSOR = torch.Tensor
@@ -300,6 +301,16 @@ def of_start(draw):
 
 
 @st.composite
+def of_polish(draw):
+    widths = draw(networks())
+    shapes = [(rows, columns) for columns, rows in pairwise(widths)]
+    W = matrices(draw(seeds), *shapes)
+    noise = matrices(draw(seeds), *shapes)
+    near = [layer + 1e-7 * change for layer, change in zip(W, noise, strict=True)]
+    return {"factors": near, "problem": Problem(product(W))}
+
+
+@st.composite
 def of_model(draw, data=False):
     widths = draw(networks(least=1))
     found = {"model": draw(chains(widths))}
@@ -330,6 +341,7 @@ PLAIN = {
     "layer_curvature": of_model(),
     "left_factors": of_factors(),
     "minimizer_with_sharpness": of_with_sharpness(),
+    "polish": of_polish(),
     "predict_landing": of_predict_landing(),
     "random_minimizer": of_random(),
     "right_factors": of_factors(),

@@ -277,6 +277,12 @@ def right_model(call, model):
     require(np.allclose((gram - unit * X @ X.T).astype(np.float64), 0, atol=1e-9), "the inputs")
 
 
+def right_polish(call, near):
+    target = wide(call.given["problem"].target)
+    error = oracles.norm(oracles.chain([wide(W) for W in near.factors]) - target)
+    require(error <= 1e-10 * oracles.norm(target), f"misses the target by {error}")
+
+
 def right_layers(call, blocks):
     layers = [wide(W) for W in call.given["model"]]
     for block in blocks:
@@ -312,6 +318,7 @@ RIGHT = {
     "layer_curvature": right_layers,
     "left_factors": right_chain,
     "minimizer_with_sharpness": right_minimizer,
+    "polish": right_polish,
     "predict_landing": right_landing,
     "random_minimizer": right_minimizer,
     "right_factors": right_chain,

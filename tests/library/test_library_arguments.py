@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
 from dmf_sharpness.minimizers.targets import gaussian_matrix
+from dmf_sharpness.network.problem import Problem
 from tests.helpers import random_problem
 
 M, W = random_problem((3, 4, 4, 2), 1)
@@ -44,6 +45,7 @@ FUNCTIONS = {
     dmf.standard_start: {"widths": [3, 4, 2], "kind": "xavier", "seed": 0},
     dmf.from_module: {"model": W},
     dmf.layer_curvature: {"model": W},
+    dmf.polish: {"factors": W, "problem": Problem(M)},
     dmf.hessian_diagonal: {"model": W},
     dmf.end_to_end: {"factors": W},
     dmf.left_factors: {"factors": W},

@@ -13,6 +13,7 @@ from dmf_sharpness.minimizers.targets import (
     matrix_with_singular_values,
     orthogonal_matrix,
 )
+from dmf_sharpness.network.problem import Problem
 from tests.helpers import random_point
 
 
@@ -99,6 +100,7 @@ CALLS = {
     "sharpness_at of a model": lambda: model_point(dmf.from_module(BIASED, X.mT)),
     "hessian_diagonal": lambda: dmf.hessian_diagonal(SMALL),
     "layer_curvature": lambda: [block.sharpness for block in dmf.layer_curvature(SMALL)],
+    "polish": lambda: dmf.polish(SMALL, Problem(dmf.end_to_end([1.01 * W for W in SMALL]))).factors,
     "gradient_descent": lambda: descent(SMALL),
     "products": lambda: [
         dmf.end_to_end(SMALL),

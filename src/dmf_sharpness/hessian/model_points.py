@@ -4,17 +4,22 @@ The Hessian of the augmented factors is applied to directions in what is trained
 (:mod:`dmf_sharpness.network.linear_model`), biases, frozen and tied layers included.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_flag, checked_integer, checked_number
 from dmf_sharpness.hessian.extreme_pairs import Wanted
 from dmf_sharpness.hessian.model_curvature import check_ordinary
 from dmf_sharpness.hessian.points import PointSharpness, near, solved_point
-from dmf_sharpness.network.linear_model import LinearModel, augmented, collected, inserted
+from dmf_sharpness.network.linear_model import (
+    LinearModel,
+    augmented,
+    collected,
+    inserted,
+    joined,
+    parted,
+)
 from dmf_sharpness.network.loss import gradient, hessian_vector_product
 from dmf_sharpness.network.randomness import gaussian
 
@@ -49,19 +54,8 @@ def model_point(
         first = near(joined(start.eigenvector).to(slope.device))
 
     def apply(vector: Tensor) -> Tensor:
-        moved = inserted(model, parted(vector, shapes))
+        moved = inserted(model, parted(model, vector))
         return joined(collected(model, hessian_vector_product(layers, moved, problem)))
 
     found = solved_point(apply, slope, wanted, first, len(layers))
-    return replace(found, eigenvector=parted(joined(found.eigenvector), shapes))
-
-
-def joined(tensors: Sequence[Tensor]) -> Tensor:
-    """All entries of some tensors in one vector."""
-    return torch.cat([U.reshape(-1) for U in tensors])
-
-
-def parted(vector: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
-    """The tensors of given shapes whose entries are in ``vector``."""
-    parts = torch.split(vector, [shape.numel() for shape in shapes])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return replace(found, eigenvector=parted(model, joined(found.eigenvector)))

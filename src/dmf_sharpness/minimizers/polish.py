@@ -7,23 +7,21 @@ singular values of the inputs, which can be orders of magnitude apart, are gone 
 ``W_1`` enters through ``W_1 U`` alone, and the nearest minimizer differs from the given factors by multiples
 of ``Uᵀ`` there, so that the equation is solved for ``[W_1 U, W_2, …, W_L]``.
 
-The first steps solve the linearized equation for the point that is nearest to the *given* factors, not to the
-last iterate: with the displacement ``Z`` so far, ``J Z' = J Z − E`` for the least ``Z'``. Where these steps
-end, the displacement is orthogonal to the set of minimizers, as it must be at the nearest one. The last steps
-are those of Gauss and Newton, ``J (Z' − Z) = −E`` for the least ``Z' − Z``, which reach rounding.
+A model with biases, frozen layers or tied layers has the same equation for its augmented factors
+(:mod:`dmf_sharpness.network.linear_model`), in the unknowns that are trained. The steps are in
+:mod:`dmf_sharpness.minimizers.nearest`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-import scipy
 import torch
 from torch import Tensor
 
-from dmf_sharpness.arguments import checked_tensor
+from dmf_sharpness.arguments import checked_tensor, shown
 from dmf_sharpness.minimizers.frames import RANK_TOLERANCE, best_approximation
+from dmf_sharpness.minimizers.nearest import Unknowns, approached, finished
 from dmf_sharpness.minimizers.targets import thin_svd
-from dmf_sharpness.network.curvature import check_single, checked_inputs, jvp, vjp
+from dmf_sharpness.network.curvature import check_single, checked_inputs, identity, jvp, vjp
 from dmf_sharpness.network.factors import (
     Factors,
     checked_factors,
@@ -32,20 +30,18 @@ from dmf_sharpness.network.factors import (
     unflatten,
     widths,
 )
+from dmf_sharpness.network.linear_model import (
+    LinearModel,
+    augmented,
+    collected,
+    inserted,
+    joined,
+    parted,
+    trained_vector,
+    with_trained,
+)
 from dmf_sharpness.network.problem import Problem
 
-NEAREST_STEPS = 30
-"""The largest number of steps towards the nearest minimizer; from one percent away it takes four."""
-NEAR = 1e-9
-"""They end when a step is this long, relative to the norm of the factors."""
-NEWTON_STEPS = 20
-"""The largest number of steps of Gauss and Newton behind them; two are the rule."""
-ROUNDING = 1e-15
-"""They end at a relative residual of this, or when it does not get smaller."""
-LINEAR = 1e-10
-"""The relative residual to which the linear system of a step is solved; the next step corrects the rest."""
-LINEAR_STEPS = 1000
-"""The largest number of iterations for the linear system of a step."""
 RESIDUAL = 1e-11
 """The largest relative residual of what is returned as a minimizer."""
 
@@ -61,15 +57,17 @@ class Polished:
         excess_loss: The loss at the given factors above the least loss of any factors of these widths, over
             ``‖T‖_F²``. The least loss contains neither the part of the outputs that no linear map of the
             inputs reaches, nor, behind a bottleneck, that beyond its rank.
+        model: The same model with the parameters of the minimizer, if a model was given.
     """
 
     factors: list[Tensor]
     distance: float
     residual: float
     excess_loss: float
+    model: LinearModel | None = None
 
 
-def polish(factors: Factors, problem: Problem) -> Polished:
+def polish(factors: Factors | LinearModel, problem: Problem | None = None) -> Polished:
     """The minimizer nearest to the given factors.
 
     Nearest is meant locally: the displacement is orthogonal to the set of minimizers where it ends. Far
@@ -77,37 +75,122 @@ def polish(factors: Factors, problem: Problem) -> Polished:
 
     Args:
         factors: ``[W_1 … W_L]``, ``W_i`` of shape ``(d_i, d_{i-1})``, float64, so that factors of a lower
-            precision are promoted by the caller.
+            precision are promoted by the caller. Or the result of :func:`dmf_sharpness.from_module`, with
+            its targets; only what is trained is moved.
         problem: The target ``T``, shape ``(d_L, r)``, and the input root ``S``, shape ``(d_0, r)``; also
             the outputs and the inputs themselves, one column per sample.
 
     Raises:
-        TypeError: A tensor is not float64.
+        TypeError: A tensor is not float64, or the problem is not a problem.
         ValueError: The shapes do not fit, values are not finite, the inputs or the target are zero, the
-            factors are a batch, or there is no minimizer near enough.
+            factors are a batch, or there is no minimizer near enough, as behind a bottleneck of a model
+            with biases; or for a model a problem is given, or for factors none.
 
     >>> W = torch.ones(1, 1, dtype=torch.float64)
     >>> near = polish([W, 1.1 * W], Problem(W))
     >>> [round(float(V), 6) for V in near.factors], round(near.distance, 4)
     ([0.952494, 1.049875], 0.0488)
     """
+    if isinstance(factors, LinearModel):
+        return _polished_model(factors, problem)
+    if problem is None:
+        raise ValueError("problem: expected one beside factors, got None")
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem: expected a Problem, got {shown(problem)}")
     factors = checked_factors(factors)
     check_single(factors)
     equation = _equation(factors, problem)
-    start = _reduced(factors, equation.basis)
-    moved = _approached(start, equation.wanted)
-    moved, residual = _finished(start, equation.wanted, moved)
-    change = unflatten(moved, widths(start))
+    reduced = _reduced(factors, equation.basis)
+    unknowns = FactorUnknowns(widths(reduced))
+    moved, distance, residual = _nearest(unknowns, flatten(reduced), equation.wanted)
+    change = unflatten(moved, widths(reduced))
     if equation.basis is not None:
         change[0] = change[0] @ equation.basis.mT
     end = [W + Z for W, Z in zip(factors, change, strict=True)]
-    distance = float(torch.linalg.vector_norm(moved) / torch.linalg.vector_norm(flatten(end)))
+    return Polished(end, distance, residual, equation.excess_loss)
+
+
+def _nearest(unknowns: Unknowns, start: Tensor, wanted: Tensor) -> tuple[Tensor, float, float]:
+    """The displacement, its length relative to the end, and the relative residual there."""
+    moved = approached(unknowns, start, wanted)
+    moved, residual = finished(unknowns, start, wanted, moved)
+    distance = float(torch.linalg.vector_norm(moved) / torch.linalg.vector_norm(start + moved))
     if not residual <= RESIDUAL:
         raise ValueError(
             "factors: expected a minimizer near them, got none: at a relative distance of "
             f"{distance:.2g} the relative residual is {residual:.2g}"
         )
-    return Polished(end, distance, residual, equation.excess_loss)
+    return moved, distance, residual
+
+
+@dataclass(frozen=True)
+class FactorUnknowns:
+    """All factors as unknowns.
+
+    Attributes:
+        sizes: The widths.
+    """
+
+    sizes: tuple[int, ...]
+
+    def product(self, x: Tensor) -> Tensor:
+        """``W_{L:1}``."""
+        return end_to_end(unflatten(x, self.sizes))
+
+    def along(self, x: Tensor, direction: Tensor) -> Tensor:
+        """``Σ_i L_i U_i R_i``."""
+        return jvp(unflatten(x, self.sizes), unflatten(direction, self.sizes))
+
+    def back(self, x: Tensor, Y: Tensor) -> Tensor:
+        """``L_iᵀ Y R_iᵀ`` for all layers."""
+        return flatten(vjp(unflatten(x, self.sizes), Y))
+
+
+@dataclass(frozen=True)
+class ModelUnknowns:
+    """What is trained in a model as unknowns, and the outputs in the basis of the inputs as the product.
+
+    Attributes:
+        model: The model, whose other parameters are constants.
+        basis: ``U``, shape ``(d_0 + 1, r)``, or ``(d_0, r)`` without biases.
+    """
+
+    model: LinearModel
+    basis: Tensor
+
+    def product(self, x: Tensor) -> Tensor:
+        """``W̃_{L:1} U``."""
+        return end_to_end([self.basis, *augmented(with_trained(self.model, x))])
+
+    def along(self, x: Tensor, direction: Tensor) -> Tensor:
+        """The derivative of the product."""
+        here = with_trained(self.model, x)
+        return jvp(augmented(here), inserted(here, parted(here, direction)), self.basis)
+
+    def back(self, x: Tensor, Y: Tensor) -> Tensor:
+        """The adjoint of the derivative."""
+        here = with_trained(self.model, x)
+        return joined(collected(here, vjp(augmented(here), Y, self.basis)))
+
+
+def _polished_model(model: LinearModel, problem: object) -> Polished:
+    """:func:`polish` for a model with its data and targets."""
+    if problem is not None:
+        raise ValueError("problem: expected None beside a model, which has its own, got one")
+    if model.plain:
+        near = polish(model.factors, model.problem)
+        return replace(near, model=replace(model, factors=near.factors))
+    S, T = model.problem.input_root, model.problem.target
+    basis, values, V = thin_svd(identity(T.shape[1], model.factors) if S is None else S)
+    target = T @ V
+    if not bool(target.any()):
+        raise ValueError("targets: expected a matrix that the inputs reach, not zero, got zeros")
+    unknowns, start = ModelUnknowns(model, basis), trained_vector(model)
+    missing = unknowns.product(start) * values - target
+    moved, distance, residual = _nearest(unknowns, start, target / values)
+    end = with_trained(model, start + moved)
+    excess = float(missing.square().sum() / T.square().sum())
+    return Polished(end.factors, distance, residual, excess, end)
 
 
 @dataclass(frozen=True)
@@ -154,59 +237,3 @@ def _equation(factors: Factors, problem: Problem) -> _Equation:
 def _reduced(factors: Factors, basis: Tensor | None) -> list[Tensor]:
     """``[W_1 U, W_2, …, W_L]``, whose product is ``W_{L:1} U``."""
     return list(factors) if basis is None else [factors[0] @ basis, *factors[1:]]
-
-
-def _added(factors: Factors, change: Tensor) -> list[Tensor]:
-    return [W + Z for W, Z in zip(factors, unflatten(change, widths(factors)), strict=True)]
-
-
-def _approached(start: Factors, wanted: Tensor) -> Tensor:
-    """The displacement from the start to about the nearest solution of ``W_{L:1} = B``, a vector."""
-    moved = torch.zeros_like(flatten(start))
-    length = float(torch.linalg.vector_norm(flatten(start)))
-    for _ in range(NEAREST_STEPS):
-        here = _added(start, moved)
-        along = jvp(here, unflatten(moved, widths(here)))
-        new = _least_solution(here, along + wanted - end_to_end(here))
-        step, moved = float(torch.linalg.vector_norm(new - moved)), new
-        if not step > NEAR * length:
-            break
-    return moved
-
-
-def _finished(start: Factors, wanted: Tensor, moved: Tensor) -> tuple[Tensor, float]:
-    """The displacement after steps of Gauss and Newton, and the relative residual there."""
-    scale, residual = float(torch.linalg.matrix_norm(wanted)), float("inf")
-    for _ in range(NEWTON_STEPS):
-        here = _added(start, moved)
-        missing = wanted - end_to_end(here)
-        before, residual = residual, float(torch.linalg.matrix_norm(missing)) / scale
-        if not ROUNDING < residual < before:
-            break
-        moved = moved + _least_solution(here, missing)
-    return moved, residual
-
-
-def _least_solution(factors: Factors, change: Tensor) -> Tensor:
-    """The least displacement ``Z`` with ``J Z`` equal to the given change of the product, a vector.
-
-    LSQR (Paige and Saunders, ACM Transactions on Mathematical Software 8, 1982) finds the least one of all
-    solutions, and the least-squares solution where ``J`` is rank-deficient.
-    """
-    sizes, shape = widths(factors), change.shape
-
-    def forward(vector: np.ndarray) -> np.ndarray:
-        direction = unflatten(torch.from_numpy(vector.ravel()), sizes)
-        return jvp(factors, direction).flatten().numpy()
-
-    def backward(vector: np.ndarray) -> np.ndarray:
-        return flatten(vjp(factors, torch.from_numpy(vector.ravel()).reshape(shape))).numpy()
-
-    parameters = sum(W.numel() for W in factors)
-    operator = scipy.sparse.linalg.LinearOperator(
-        (change.numel(), parameters), matvec=forward, rmatvec=backward, dtype=np.float64
-    )
-    found = scipy.sparse.linalg.lsqr(
-        operator, change.flatten().numpy(), atol=LINEAR, btol=LINEAR, iter_lim=LINEAR_STEPS
-    )
-    return torch.from_numpy(found[0])

@@ -12,7 +12,7 @@ If there are more than ``d_0 + 1`` samples, a QR decomposition reduces them to `
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -123,6 +123,40 @@ def collected(model: LinearModel, direction: Factors) -> list[Tensor]:
             total = total + (part[:, -1] if tensor.bias else part[:, :columns])
         tensors.append(total)
     return tensors
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """All entries of some tensors in one vector."""
+    return torch.cat([U.reshape(-1) for U in tensors])
+
+
+def parted(model: LinearModel, vector: Tensor) -> list[Tensor]:
+    """The tensors in the shapes of what is trained whose entries are in a vector."""
+    shapes = [model.shape(tensor) for tensor in model.trained]
+    parts = torch.split(vector, [shape.numel() for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def trained_vector(model: LinearModel) -> Tensor:
+    """The entries of all that is trained."""
+    layers = [tensor.layers[0] for tensor in model.trained]
+    values = [
+        model.biases[i] if tensor.bias else model.factors[i]
+        for tensor, i in zip(model.trained, layers, strict=True)
+    ]
+    return joined([value for value in values if value is not None])
+
+
+def with_trained(model: LinearModel, vector: Tensor) -> LinearModel:
+    """The model with other entries of all that is trained."""
+    factors, biases = list(model.factors), list(model.biases)
+    for tensor, value in zip(model.trained, parted(model, vector), strict=True):
+        for i in tensor.layers:
+            if tensor.bias:
+                biases[i] = value
+            else:
+                factors[i] = value
+    return replace(model, factors=factors, biases=biases)
 
 
 def signals(model: LinearModel) -> list[Tensor]:

@@ -87,7 +87,8 @@ def from_module(
             refused, because a network that was trained in float32 misses a minimizer by rounding.
 
     Returns:
-        The factors, biases and problem, what is trained, and the loss in words.
+        The factors, biases and problem, what is trained, and the loss in words. Tensors that are float64
+        already are those of the model and not copies, so that it should not be trained on meanwhile.
 
     Raises:
         TypeError: The model or the data have another type, or another precision and are not promoted.
