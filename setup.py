@@ -25,7 +25,7 @@ setup(
             define_macros=[("DMF_SOURCES", f'"{DIGEST}"')],
             # GCC warns that passing 512-bit vectors changes the calling convention. No such vector
             # leaves the library, so the warning does not matter here.
-            extra_compile_args=["-O3", "-Wno-psabi"],
+            extra_compile_args=["-O2", "-Wno-psabi"],
             optional=True,
         )
     ]
