@@ -23,7 +23,6 @@ LOCK = {
         r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE
     )
 }
-ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 # conda-forge's and bioconda's names, where they differ from PyPI's.
 CONDA_NAMES = {
     "torch": "pytorch-cpu",
@@ -64,24 +63,27 @@ def test_torch_is_pinned_without_a_build_label():
     assert LOCK["torch"] == "2.13.0"
 
 
-def test_the_conda_environment_has_the_locked_versions():
-    expected = {
-        f"{CONDA_NAMES.get(r.name, r.name)}={LOCK[canonicalize_name(r.name)]}" for r in DIRECT
+def conda_packages(requirements: list[Requirement]) -> set[str]:
+    """The same ranges by the names of conda-forge; type stubs come from PyPI alone."""
+    return {
+        f"{CONDA_NAMES.get(r.name, r.name)}{r.specifier}"
+        for r in requirements
+        if not r.name.startswith("types-") and not r.name.endswith("-stubs")
     }
-    listed = {item for item in ENVIRONMENT["dependencies"] if isinstance(item, str)}
-    assert (
-        listed - {"pip", "c-compiler"} - {item for item in listed if item.startswith("python=")}
-        == expected
-    )
-    assert {"pip": ["-e ."]} in ENVIRONMENT["dependencies"]
-    assert ENVIRONMENT["channels"] == ["conda-forge", "bioconda", "nodefaults"]
 
 
-def test_rules_use_the_same_environment():
-    ours = yaml.safe_load((ROOT / "workflow" / "envs" / "replication.yaml").read_text())
-    # Installed from two folders up, wherever Snakemake copies the file to.
-    assert ours["dependencies"][-1] == {"pip": ["-e ../.."]}
-    assert ours["dependencies"][:-1] == ENVIRONMENT["dependencies"][:-1]
+@pytest.mark.parametrize(
+    ("file", "root", "further"),
+    [("environment.yml", ".", EXTRAS["dev"]), ("workflow/envs/replication.yaml", "../..", [])],
+)
+def test_conda_has_the_ranges_of_the_project(file, root, further):
+    environment = yaml.safe_load((ROOT / file).read_text())
+    *packages, pip, project = environment["dependencies"]
+    run = [*PROJECT["dependencies"], *EXTRAS["pipeline"], *EXTRAS["data"], *further]
+    expected = conda_packages([Requirement(text) for text in run])
+    assert set(packages) == expected | {f"python{PROJECT['requires-python']}", "c-compiler"}
+    assert (pip, project) == ("pip", {"pip": [f"-e {root}"]})
+    assert environment["channels"] == ["conda-forge", "bioconda", "nodefaults"]
 
 
 def test_lazy_names_are_all_there():
