@@ -226,17 +226,28 @@ def check_ordinary(model: LinearModel) -> None:
     With biases the Hessian is not homogeneous, so that no scaling of the factors would help.
 
     Raises:
-        ValueError: The largest entries of all weights, biases and inputs have binary exponents whose
-            magnitudes add up to 240 or more.
+        ValueError: See :func:`is_ordinary`.
     """
-    root = model.problem.input_root
-    parts = [*augmented(model), *([] if root is None else [root])]
-    bits = [int(exponents(part)) for part in parts if bool(part.any())]
-    if not sum(map(abs, bits)) < SAFE_BITS:
+    if not is_ordinary(model):
+        bits = _size_bits(model)
         raise ValueError(
             "model: expected weights and inputs of ordinary size, got largest entries from "
             f"2^{min(bits)} to 2^{max(bits)}"
         )
+
+
+def is_ordinary(model: LinearModel) -> bool:
+    """Whether the binary exponents of the largest entries of all weights, biases and inputs are small.
+
+    Their magnitudes add up to less than 240.
+    """
+    return sum(map(abs, _size_bits(model))) < SAFE_BITS
+
+
+def _size_bits(model: LinearModel) -> list[int]:
+    root = model.problem.input_root
+    parts = [*augmented(model), *([] if root is None else [root])]
+    return [int(exponents(part)) for part in parts if bool(part.any())]
 
 
 def model_eigenvalues(model: LinearModel) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dmf_sharpness.arguments import checked_integer, checked_number
 from dmf_sharpness.hessian.any_point import sharpness_at
+from dmf_sharpness.hessian.model_curvature import is_ordinary
 from dmf_sharpness.hessian.points import PointSharpness
 from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.reading import from_module
@@ -29,7 +30,8 @@ class SharpnessMonitor:
         half: Whether the loss has a factor ½.
         tolerance: The wanted relative residual of the eigenvalue.
         steps: The steps after which the sharpness was measured; 0 is the start.
-        values: The measured values; NaN where the weights are not finite any more.
+        values: The measured values; NaN where the weights are too large to compute with, as in a run
+            that diverges.
 
     Examples:
         >>> _ = torch.manual_seed(0)
@@ -107,10 +109,11 @@ class SharpnessMonitor:
 
     def _measure(self) -> None:
         self.steps.append(self._step)
+        self.values.append(torch.nan)
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
-            self.values.append(torch.nan)
             return
         # The data are reduced once; only the weights are read anew.
         read = replace(from_module(self.model, promote=True), problem=self._problem)
-        self._last = sharpness_at(read, tolerance=self.tolerance, start=self._last)
-        self.values.append(float(self._last.value))
+        if is_ordinary(read):
+            self._last = sharpness_at(read, tolerance=self.tolerance, start=self._last)
+            self.values[-1] = float(self._last.value)
