@@ -38,7 +38,7 @@ def test_the_lock_has_what_the_project_asks_for(requirement):
 
 
 def test_the_lowest_versions_are_those_that_the_project_asks_for():
-    """Each is tried: ``make test-lowest`` installs exactly these."""
+    """Each is tried by ``make test-lowest`` or ``make test-wheel``."""
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     lowest = [Requirement(line) for line in lines if not line.startswith("#")]
     assert {r.name: {("==", Version(s.version)) for s in r.specifier} for r in lowest} == {
