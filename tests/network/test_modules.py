@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import dmf_sharpness as dmf
 from tests.network.linear_networks import samples
@@ -140,6 +141,23 @@ def hooked():
     return model
 
 
+def patched():
+    model = network(3, 3)
+    model[0].forward = torch.relu
+    return model
+
+
+def pruned():
+    model = network(3, 3)
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    return model
+
+
+class Squared(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) ** 2
+
+
 def normalized():
     return nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
 
@@ -155,6 +173,10 @@ REFUSED = {
     "eval dropout": (lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).eval(), "no dropout"),
     "other module": (Residual, "got Residual("),
     "hook": (hooked, "Linear with a hook"),
+    "patched": (patched, "Linear with another forward"),
+    "pruned": (pruned, "Linear with a hook"),
+    "subclass": (lambda: nn.Sequential(Squared(3, 3)), "got Squared("),
+    "module list": (lambda: nn.ModuleList([nn.Linear(3, 3)]), "got ModuleList("),
     "weight norm": (normalized, "Parametrized"),
     "flatten some": (lambda: nn.Sequential(nn.Flatten(2), nn.Linear(3, 3)), "nn.Flatten of all"),
     "empty": (nn.Sequential, "at least one linear layer"),
@@ -170,6 +192,9 @@ REFUSED = {
     "transposed": (transposed, "another view of"),
     "frozen": (lambda: network(3, 3).requires_grad_(False), "a layer that is trained"),
     "number": (lambda: 3, "got 3"),
+    "complex": (lambda: [torch.ones(2, 2, dtype=torch.complex128)], "torch.complex128"),
+    "batch": (lambda: [torch.ones(2, 3, 3).double()], "got (2, 3, 3)"),
+    "empty matrix": (lambda: [torch.ones(0, 2).double()], "positive widths"),
     "text": (lambda: "weights.pt", "to be a tensor"),
 }  # fmt: skip
 

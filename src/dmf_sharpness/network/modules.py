@@ -90,7 +90,8 @@ def found_layers(model: object) -> Found:
 
 def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """The layers of nested nn.Sequential with their names, identities left out."""
-    plain = not (module._forward_hooks or module._forward_pre_hooks)
+    hooked = bool(module._forward_hooks or module._forward_pre_hooks)
+    plain = not hooked and "forward" not in vars(module)
     if plain and type(module) is nn.Sequential:
         # named_children() leaves out a layer that is there a second time, as tied layers are.
         for child, part in module._modules.items():
@@ -105,7 +106,8 @@ def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
                 f"model: expected no dropout, whose loss is another one, got {shown(module)} as {where}; "
                 "nn.Identity() in its place leaves it out"
             )
-        got = shown(module) if plain else f"{type(module).__name__} with a hook"
+        changed = "a hook" if hooked else "another forward"
+        got = shown(module) if plain else f"{type(module).__name__} with {changed}"
         raise ValueError(
             f"model: expected nn.Linear, nn.Flatten, nn.Identity or an nn.Sequential of them, got {got} "
             f"as {where}"
