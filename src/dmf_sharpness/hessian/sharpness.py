@@ -164,7 +164,7 @@ def sharpness(
         >>> round(sharpness([e_1, rotation, e_1.mT]).value, 12)
         6.0
 
-        A layer of PyTorch with a bias, on three samples of mean zero: ``2 ‖x‖²``, or ``2 · 3`` if that is more.
+        A layer with a bias, on three samples of mean zero: ``2 ‖x‖²``, or ``2 · 3`` if that is more.
 
         >>> layer = torch.nn.Linear(1, 1).double()
         >>> samples = torch.tensor([[1.0], [-2.0], [1.0]], dtype=torch.float64)
