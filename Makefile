@@ -12,7 +12,7 @@ endif
 .DEFAULT_GOAL := help
 CONFIG ?= config/full.yaml
 
-.PHONY: help replicate figures report readme plan check-reproducible bench validate docs test test-lowest test-wheel fuzz mutants check
+.PHONY: help replicate figures report readme plan compare reference check-reproducible bench validate docs test test-lowest test-wheel fuzz mutants check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
@@ -37,6 +37,12 @@ readme: replicate ## Put the measured tables into the README and the page on the
 
 plan: .venv/ready ## What the large sweep takes, without running it; CONFIG=... for another
 	@$(BIN)/python tools/plan.py "$(CONFIG)"
+
+compare: .venv/ready ## Put your run beside the reference run in results/reference/, row by row
+	@$(BIN)/python tools/compare.py
+
+reference: replicate ## Replace the reference run by the run in this folder, for a release
+	@$(BIN)/python tools/compare.py --record
 
 check-reproducible: .venv/ready ## 1 core, 2 cores, Slurm if there is one: the same results? FULL=1 for all experiments
 	@$(BIN)/python tools/check_reproducible.py $(if $(FULL),config,tests/workflow/smoke)
