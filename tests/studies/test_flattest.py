@@ -32,7 +32,6 @@ def test_a_search_from_a_minimizer_whose_numbers_are_known():
     assert row.imbalance < 1e-6
     assert row.path_defect < 1e-6
     assert row.residual < 1e-14
-    assert row.evaluations > 2
 
 
 def test_every_column_is_of_the_point_that_it_says(monkeypatch):
@@ -47,7 +46,6 @@ def test_every_column_is_of_the_point_that_it_says(monkeypatch):
     assert row.path_defect == pytest.approx(1 / 3)
     assert row.start_imbalance == pytest.approx(1 / 2)
     assert row.start_path_defect == pytest.approx(1 / 2)
-    assert row.evaluations == 7
 
 
 def test_the_largest_imbalance_may_be_below_balance():

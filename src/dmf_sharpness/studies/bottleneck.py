@@ -65,9 +65,7 @@ def measure(ensemble: Ensemble) -> pd.DataFrame:
                 "spectral_imbalance": float((relative_products(factors) - 1).abs().max()),
             }
         )
-    table = pd.concat([ensemble.rows(np.arange(len(rows))), pd.DataFrame(rows)], axis=1)
-    table["excess"] = table.sharpness / table.expression - 1
-    return table
+    return pd.concat([ensemble.rows(np.arange(len(rows))), pd.DataFrame(rows)], axis=1)
 
 
 def _difference(spectrum: Tensor, dense: Tensor) -> float:

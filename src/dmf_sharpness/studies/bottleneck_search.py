@@ -20,8 +20,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         Two rows per minimizer: ``largest`` (whether the ratio was maximized), ``residual_ratio``
-        (``σ_{k+1}/σ_k``), ``start_ratio`` and ``end_ratio`` (of the dense Hessian's largest eigenvalue and
-        the closed form), ``gradient_norm`` at the end relative to the sharpness, and ``evaluations``.
+        (``σ_{k+1}/σ_k``), ``end_ratio`` (of the dense Hessian's largest eigenvalue and the closed form) and
+        ``gradient_norm`` (of the loss at the end, relative to the sharpness).
     """
     k = min(ensemble.widths[1:-1])
     index = np.repeat(np.arange(len(ensemble.kinds)), 2)
@@ -35,10 +35,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             {
                 "largest": number % 2 == 0,
                 "residual_ratio": float(values[k] / values[k - 1]),
-                "start_ratio": search.start,
                 "end_ratio": dense / sharpness(search.factors).value,
                 "gradient_norm": sharpness_at(search.factors, target).gradient_norm / dense,
-                "evaluations": search.evaluations,
             }
         )
     return pd.concat([ensemble.rows(index), pd.DataFrame(rows)], axis=1)

@@ -98,30 +98,15 @@ class Settled:
     Attributes:
         run: The runs.
         outcome: ``(R,)``, the names of the outcomes in lower case.
-        period: ``(R,)``, the period of the orbit; 0 if there is none.
         farthest: Largest distance from the minimizer, ``(R,)``.
-        last: The distance at the end, ``(R,)``.
         end_ratio: ``ηλ_max/2`` at the end, if the run landed, or if it is still settling and its loss is at
             most ``1e-12 ‖T‖_F²``, where the curvature is that of a minimizer to about 1e-6; else NaN.
     """
 
     run: DescentRun
     outcome: np.ndarray
-    period: np.ndarray
     farthest: np.ndarray
-    last: np.ndarray
     end_ratio: np.ndarray
-
-    @property
-    def columns(self) -> dict[str, np.ndarray]:
-        """The columns of a table that describe the end of each run."""
-        return {
-            "outcome": self.outcome,
-            "period": self.period,
-            "steps": self.run.steps.numpy(),
-            "farthest": self.farthest,
-            "end_ratio": self.end_ratio,
-        }
 
 
 def settle(
@@ -164,7 +149,7 @@ def settle(
     # A start at the minimizer itself has no displacement but that of rounding.
     floor = ROUNDING * torch.linalg.vector_norm(centre, dim=1)
     radius = torch.maximum(torch.linalg.vector_norm(shift, dim=1), floor)
-    outcome, period = classify(run, radius, farthest, last, problem, step_size)
+    outcome, _ = classify(run, radius, farthest, last, problem, step_size)
     landed = torch.tensor([o is EscapeOutcome.LANDED for o in outcome])
     if not landed_only:
         close = run.loss <= CLOSE_LOSS * problem.target.square().sum((-2, -1))
@@ -176,7 +161,7 @@ def settle(
         )
         end_ratio[landed.numpy()] = (step_size[landed] * value / 2).numpy()
     names = np.array([o.name.lower() for o in outcome])
-    return Settled(run, names, period, farthest.numpy(), last.numpy(), end_ratio)
+    return Settled(run, names, farthest.numpy(), end_ratio)
 
 
 def growth_per_step(projection: Tensor, norm: Tensor) -> np.ndarray:

@@ -40,12 +40,10 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
     Returns:
         A row for each minimizer (slowest), step ratio and radius (fastest). The columns are those of
         :meth:`dmf_sharpness.experiments.ensembles.Ensemble.rows`, then ``step_ratio``, ``step_size``,
-        ``radius``, ``sharpness`` (at the minimizer), ``outcome``, ``period`` (of a periodic orbit, else 0),
-        ``escaped``, ``steps``, ``loss`` (at the end, above the least), ``farthest`` (the largest distance
-        from the minimizer), ``distance`` (the last distance), ``growth`` (the measured factor per step in
-        the linear phase; NaN if that phase is too short), ``predicted_growth`` (``|1 − ηλ_max|``),
-        ``end_ratio`` (``ηλ/2`` at the landing, else NaN), and ``flat_sharpness`` (NaN with inputs, where it
-        has no closed form).
+        ``radius``, ``sharpness`` (at the minimizer), ``outcome``, ``escaped``, ``steps``, ``farthest`` (the
+        largest distance from the minimizer), ``growth`` (the measured factor per step in the linear phase;
+        NaN if that phase is too short), ``predicted_growth`` (``|1 − ηλ_max|``), ``end_ratio`` (``ηλ/2`` at
+        the landing, else NaN), and ``flat_sharpness`` (NaN with inputs, where it has no closed form).
     """
     chosen = _evenly(len(ensemble.kinds), spec.minimizers)
     here = ensemble.chosen(chosen)
@@ -75,12 +73,9 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
         radius=radius.numpy(),
         sharpness=sites.closed_form[index].numpy(),
         outcome=end.outcome,
-        period=end.period,
         escaped=np.array(escaped) | left,
         steps=end.run.steps.numpy(),
-        loss=end.run.loss.numpy(),
         farthest=end.farthest,
-        distance=end.last,
         growth=growth_per_step(path.projections[:, :, 0], norm),
         predicted_growth=(1 - 2 * ratio).abs().numpy(),
         end_ratio=end.end_ratio,

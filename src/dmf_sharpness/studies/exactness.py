@@ -35,7 +35,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
     exact = sharpness(ensemble.factors, gram)
     spectra = operator_spectrum(ensemble.factors, gram)
     vectors = flatten(exact.eigenvector)
-    value, gap, residual = map(torch.as_tensor, (exact.value, exact.gap, exact.residual))
+    value, residual = map(torch.as_tensor, (exact.value, exact.residual))
 
     size = len(ensemble.kinds)
     if regression is None:
@@ -60,12 +60,10 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
                 "control_eigenvector_residual": vector_control,
             }
         )
-    table = ensemble.rows(range(size)).assign(parameters=vectors.shape[1])
-    table = pd.concat([table, pd.DataFrame(rows)], axis=1)
+    table = pd.concat([ensemble.rows(range(size)), pd.DataFrame(rows)], axis=1)
     for name, values in _columns(ensemble, regression, value).items():
         table[name] = values
     table["sharpness"] = value.numpy()
-    table["gap"] = gap.numpy()
     table["residual"] = residual.numpy()
     table["method"] = exact.method
     table["relative_difference"] = (table.sharpness / table.oracle_sharpness - 1).abs()
@@ -84,7 +82,6 @@ def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -
         products = relative_products(ensemble.factors)
         flat = flat_sharpness(ensemble.target, ensemble.depth)
         columns |= {
-            "target_norm": torch.linalg.matrix_norm(ensemble.target, ord=2),
             "flat_sharpness": flat,
             "spectral_imbalance": (products - 1).abs().amax(-1),
             "product_spread": products.amax(-1) / products.amin(-1) - 1,
@@ -96,7 +93,6 @@ def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -
     else:
         unknown = torch.full_like(value, torch.nan)
         columns |= {
-            "target_norm": torch.linalg.matrix_norm(ensemble.target, ord=2),
             "flat_sharpness": unknown,
             "spectral_imbalance": unknown,
             "product_spread": unknown,

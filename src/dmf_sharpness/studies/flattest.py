@@ -20,8 +20,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         A row per minimizer: ``start_ratio``, ``end_ratio`` and ``least_ratio`` (``λ_max/λ_flat`` at the
         start, at the end, and at its least on the way), ``residual`` (of the product at the end, relative
-        to the target), ``evaluations``, ``start_imbalance`` and ``imbalance`` (of the spectral products, at
-        the start and at the end), ``start_path_defect`` and ``path_defect``.
+        to the target), ``start_imbalance`` and ``imbalance`` (of the spectral products, at the start and at
+        the end), ``start_path_defect`` and ``path_defect``.
     """
     index = torch.arange(len(ensemble.kinds)).numpy()
     rows = []
@@ -36,7 +36,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                 "end_ratio": search.value / least,
                 "least_ratio": search.least / least,
                 "residual": float(missed / torch.linalg.matrix_norm(target)),
-                "evaluations": search.evaluations,
                 "start_imbalance": _imbalance(factors),
                 "imbalance": _imbalance(search.factors),
                 "start_path_defect": path_defect(factors),

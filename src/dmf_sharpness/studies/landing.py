@@ -27,11 +27,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """Start a run along ``v_1`` from every minimizer with each step ratio above 1, and record its landing.
 
     Returns:
-        A row per minimizer and step ratio: ``excess`` (``δ``), ``drift``, ``cubic``, ``coefficient``
-        (``a``), ``refined`` (``ã``), ``predicted`` and ``predicted_refined`` (``c_end``), ``amplitude``
-        (the largest displacement predicted, ``2δ/β^{1/2}``), ``slowest_rate`` (the least nonzero ``ηλ_k``;
-        if it is far below ``δ`` the law does not apply), ``second_ratio`` (``ηλ_2/2``), ``flat_ratio``
-        (``ηλ_flat/2``), ``sharpness_ratio`` (``λ_max/λ_flat``), and the outcome.
+        A row per minimizer and step ratio: ``excess`` (``δ``), ``coefficient`` (``a``), ``refined``
+        (``ã``), ``predicted`` and ``predicted_refined`` (``c_end``), ``amplitude`` (the largest
+        displacement predicted, ``2δ/β^{1/2}``), ``slowest_rate`` (the least nonzero ``ηλ_k``; if it is far
+        below ``δ`` the law does not apply), ``second_ratio`` (``ηλ_2/2``), ``flat_ratio`` (``ηλ_flat/2``),
+        ``sharpness_ratio`` (``λ_max/λ_flat``), ``outcome`` and ``end_ratio``.
     """
     sites = sites_of(ensemble)
     terms = landing_terms(ensemble.factors, ensemble.problem)
@@ -50,8 +50,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         these = ratio == c
         steps = min(spec.steps, PATIENCE + int(PATIENCE_PER_EXCESS / (c - 1)))
         shift = radius[these, None] * sites.top[index[these]]
-        ends.append(settle(sites, index[these], shift, step_size[these], steps).columns)
-    end = {name: np.concatenate([part[name] for part in ends]) for name in ends[0]}
+        ends.append(settle(sites, index[these], shift, step_size[these], steps))
     a, refined = terms.coefficient[index], terms.refined[index]
     finite = torch.isfinite(a) & torch.isfinite(refined)
     predicted = [
@@ -63,8 +62,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     return ensemble.rows(index.numpy()).assign(
         step_ratio=ratio.numpy(),
         excess=excess.numpy(),
-        drift=terms.drift[index].numpy(),
-        cubic=terms.cubic[index].numpy(),
         coefficient=a.numpy(),
         refined=refined.numpy(),
         predicted=predicted[0].numpy(),
@@ -74,5 +71,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         second_ratio=(step_size * sites.second[index] / 2).numpy(),
         flat_ratio=(step_size * sites.flat[index] / 2).numpy(),
         sharpness_ratio=(sites.value / sites.flat)[index].numpy(),
-        **end,
+        outcome=np.concatenate([end.outcome for end in ends]),
+        end_ratio=np.concatenate([end.end_ratio for end in ends]),
     )

@@ -36,11 +36,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer, batch size from 1 to all samples, and step size: ``samples``, ``batch_size``,
-        ``sharpness``; ``mean_square``, ``almost_sure`` and ``almost_sure_error`` (the two thresholds, and
-        the standard error of the second); ``at`` (``mean_square`` or ``full``, the threshold at which the
-        growth is measured), ``step_ratio`` (this threshold), ``growth`` (the factor per step of the second
-        moments of the engine's runs), ``predicted`` (the formula's) and ``full_growth`` (``(1 − 2c)²``, the
-        factor of steps on all data).
+        ``sharpness``; ``mean_square`` and ``almost_sure`` (the two thresholds); ``at`` (``mean_square`` or
+        ``full``, the threshold at which the growth is measured), ``step_ratio`` (this threshold),
+        ``growth`` (the factor per step of the second moments of the engine's runs), ``predicted`` (the
+        formula's) and ``full_growth`` (``(1 − 2c)²``, the factor of steps on all data).
     """
     rows = ensemble.rows(range(len(ensemble.kinds)))
     measured = []
@@ -51,7 +50,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         for size in range(1, spec.samples + 1):
             seed = [spec.seed, ensemble.network, b, size]
             mean_square = mean_square_threshold(samples, size)
-            almost_sure, error = almost_sure_threshold(samples, size, seed)
+            almost_sure, _ = almost_sure_threshold(samples, size, seed)
             for at, step_size in (("mean_square", mean_square), ("full", unit)):
                 predicted, moments = second_moment_growth(samples, size, step_size)
                 measured.append(
@@ -62,7 +61,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                         "sharpness": 2 / unit,
                         "mean_square": mean_square / unit,
                         "almost_sure": almost_sure / unit,
-                        "almost_sure_error": error / unit,
                         "at": at,
                         "step_ratio": step_size / unit,
                         "growth": measured_growth(W, X, samples, size, step_size, moments),

@@ -43,7 +43,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                     "start_excess": search.start / flat - 1,
                     "end_excess": search.value / flat - 1,
                     "found_excess": search.least / flat - 1,
-                    "evaluations": search.evaluations,
                 }
             )
     table = pd.DataFrame(rows)

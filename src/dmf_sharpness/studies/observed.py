@@ -57,10 +57,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     other entries, which must not matter.
 
     Returns:
-        A row per minimizer and kind of ``observation``: ``count`` (``K``), ``oracle_sharpness`` (of the dense
-        Hessian), ``sharpness`` (the closed form), ``whole_sharpness`` (that for all entries),
-        ``spectrum_difference`` and ``whole_spectrum_difference`` (largest differences of these two spectra
-        from the dense one, over ``λ_max``).
+        A row per minimizer and kind of ``observation``: ``oracle_sharpness`` (of the dense Hessian),
+        ``sharpness`` (the closed form), ``whole_sharpness`` (that for all entries), ``spectrum_difference``
+        and ``whole_spectrum_difference`` (largest differences of these two spectra from the dense one, over
+        ``λ_max``).
     """
     whole = torch.as_tensor(sharpness(ensemble.factors).value)
     whole_spectrum = operator_spectrum(ensemble.factors)
@@ -77,7 +77,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         tables.append(
             ensemble.rows(range(len(values))).assign(
                 observation=observation,
-                count=_count(arguments),
                 oracle_sharpness=top.numpy(),
                 sharpness=values.numpy(),
                 whole_sharpness=whole.numpy(),
@@ -86,13 +85,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             )
         )
     return pd.concat(tables, ignore_index=True)
-
-
-def _count(arguments: Arguments) -> int:
-    if arguments["measurements"] is not None:
-        return len(arguments["measurements"])
-    assert arguments["observed"] is not None
-    return int((arguments["observed"] != 0).sum())
 
 
 def _difference(predicted: Tensor, oracle: Tensor) -> Tensor:

@@ -36,8 +36,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer and kind of ``observation``: ``sharpness`` (the closed form),
-        ``whole_sharpness`` (that for all entries), ``threshold`` (``ηλ_max`` as measured), and
-        ``first_low`` and ``first_high`` (the ends of the first interval, in units of ``2/λ_max``).
+        ``whole_sharpness`` (that for all entries) and ``threshold`` (``ηλ_max`` as measured).
     """
     centre = flatten(ensemble.factors)
     batch, whole = len(centre), torch.as_tensor(sharpness(ensemble.factors).value)
@@ -74,8 +73,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                 sharpness=value.numpy(),
                 whole_sharpness=whole.numpy(),
                 threshold=(low + high).numpy(),
-                first_low=first_low.numpy(),
-                first_high=first_high.numpy(),
             )
         )
     return pd.concat(tables, ignore_index=True)

@@ -5,8 +5,6 @@ identity, and step sizes above ``2/λ_flat``, at which no minimizer is stable. T
 minimizers that are not balanced: their results hold there only if the balancing gap decays.
 """
 
-from itertools import pairwise
-
 import pandas as pd
 import torch
 from torch import Tensor
@@ -26,14 +24,6 @@ ORBIT = 32
 """The extent of an orbit is measured over this many steps after the end of the run."""
 TIMES = 60
 """A run is observed about this many times, evenly spaced."""
-
-
-def balancing_gap(factors: list[Tensor]) -> Tensor:
-    """``max_i ‖W_{i+1}ᵀW_{i+1} − W_iW_iᵀ‖_F`` over ``max_i ‖W_i‖_F²``, shape ``(…)``."""
-    norm = torch.linalg.matrix_norm
-    gaps = [norm(B.mT @ B - A @ A.mT) for A, B in pairwise(factors)]
-    sizes = [norm(W).square() for W in factors]
-    return torch.stack(gaps).amax(0) / torch.stack(sizes).amax(0)
 
 
 def top_gap(factors: list[Tensor], top: Tensor) -> Tensor:
@@ -57,12 +47,12 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per start, step ratio and time: ``start`` (``identity``, or ``minimizer`` for a start beside
-        one), ``step``, ``loss``, ``balancing_gap``, ``top_gap``. The other columns are the same in all rows
+        one), ``step``, ``top_gap``. The other columns are the same in all rows
         of a run: ``flat_ratio`` (``ηλ_flat/2``), ``second_ratio`` (``ηλ_2/2`` at balanced minimizers, where
-        ``λ_2`` is the second eigenvalue), ``ended``, and three numbers of the orbit of the end-to-end
+        ``λ_2`` is the second eigenvalue), ``ended``, and two numbers of the orbit of the end-to-end
         product at the end: ``alternation`` (its largest change over two steps, relative to its largest
-        change over one; 0 for period two), ``in_top`` (the share of its variance in the target's top
-        singular subspace), and ``in_pair`` (the share in its first two).
+        change over one; 0 for period two) and ``in_top`` (the share of its variance in the target's top
+        singular subspace).
     """
     # The starts: a multiple of the identity, and points beside each minimizer.
     sites = sites_of(ensemble)
@@ -101,13 +91,13 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     # The orbit at the end of each run. A run that has diverged has none, wherever it was stopped.
     diverged = run.outcome == int(Outcome.DIVERGED)
-    alternation, in_top, in_pair = (
+    alternation, in_top = (
         number.masked_fill(diverged, torch.nan) for number in _orbit(run.factors, target, step_size)
     )
 
     # The balance of the layers at every observed time.
     path = unflatten(run.observed.iterates, sites.widths)
-    gap, at_top = balancing_gap(path), top_gap(path, torch.linalg.svd(target)[2][:, 0])
+    gap = top_gap(path, torch.linalg.svd(target)[2][:, 0])
     times = len(run.observed.step)
     table = ensemble.rows(index.numpy()).assign(
         run=range(len(pick)),
@@ -117,14 +107,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ended=run.outcome.numpy(),
         alternation=alternation.numpy(),
         in_top=in_top.numpy(),
-        in_pair=in_pair.numpy(),
     )
     table = table.loc[table.index.repeat(times)].reset_index(drop=True)
     return table.assign(
         step=run.observed.step.repeat(len(number)).numpy(),
-        loss=run.observed.loss.mT.reshape(-1).numpy(),
-        balancing_gap=gap.mT.reshape(-1).numpy(),
-        top_gap=at_top.mT.reshape(-1).numpy(),
+        top_gap=gap.mT.reshape(-1).numpy(),
     )
 
 
@@ -142,12 +129,12 @@ def second_eigenvalue_ratio(target: Tensor, depth: int) -> Tensor:
     return torch.stack([q**power for power in range(depth)]).mean(0)
 
 
-def _orbit(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Tensor, ...]:
+def _orbit(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Tensor, Tensor]:
     """The orbit of the end-to-end product over ``ORBIT`` steps.
 
     Returns:
-        The alternation, and the shares of the variance in the span of the target's first singular pair
-        and of the first two, each ``(B,)``.
+        The alternation, and the share of the variance in the span of the target's first singular pair, each
+        ``(B,)``.
     """
     run = gradient_descent(factors, target, step_size, ORBIT, observe_every=1, keep_path=True)
     shape = (factors[0].shape[-1], *(W.shape[-2] for W in factors))
@@ -159,7 +146,5 @@ def _orbit(factors: list[Tensor], target: Tensor, step_size: Tensor) -> tuple[Te
         for k in (1, 2)
     )
     U, _, Vt = torch.linalg.svd(target, full_matrices=False)
-    varying = U.mT @ (product - product.nanmean(0)) @ Vt.mT  # (K, B, k, k)
-    total = varying.square().nansum((0, 2, 3))
-    shares = [varying[..., :k, :k].square().nansum((0, 2, 3)) / total for k in (1, 2)]
-    return two / one, shares[0], shares[1]
+    varying = (U.mT @ (product - product.nanmean(0)) @ Vt.mT).square()  # (K, B, k, k)
+    return two / one, varying[..., 0, 0].nansum(0) / varying.nansum((0, 2, 3))

@@ -35,5 +35,5 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         sharpness_ratio=(sites.value / sites.flat)[index].numpy(),
         flat_ratio=(step_size * sites.flat[index] / 2).numpy(),
         second_ratio=(step_size * sites.second[index] / 2).numpy(),
-        **end.columns,
+        outcome=end.outcome,
     )

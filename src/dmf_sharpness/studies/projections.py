@@ -63,7 +63,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             tables.append(
                 ensemble.rows(np.full(kept * count, b)).assign(
                     step_ratio=c,
-                    radius=float(radius[r]),
                     place=np.repeat(np.arange(1, count + 1), kept),
                     direction_ratio=np.repeat((step_size[r] * eigenvalues / 2).numpy(), kept),
                     step=np.tile(path.step[there].numpy(), count),

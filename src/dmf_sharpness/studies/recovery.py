@@ -43,12 +43,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     Returns:
         A row per minimizer, ``observed_share`` and ``solution``: ``flat`` (the least sharpness),
         ``trace_flat`` (the least trace), ``gradient_descent`` (from a small start, with small steps) or
-        ``random`` (Gaussian entries where nothing is observed, balanced factors). Columns: ``observed``
-        (the number of entries), ``recovery_error`` (of the whole matrix, relative to its norm),
-        ``sharpness`` and ``trace`` for the loss of the observed entries, ``sharpness_bound`` and
-        ``trace_bound`` (lower bounds on both over all completions), and ``residual`` (of the
-        observed entries, relative). ``sharpness`` and ``trace`` are NaN at an end of
-        gradient descent that is not near enough to a minimizer.
+        ``random`` (Gaussian entries where nothing is observed, balanced factors). Columns:
+        ``recovery_error`` (of the whole matrix, relative to its norm), ``sharpness`` and ``trace`` for the
+        loss of the observed entries, ``sharpness_bound`` and ``trace_bound`` (lower bounds on both over all
+        completions), and ``residual`` (of the observed entries, relative). ``sharpness`` and ``trace`` are
+        NaN at an end of gradient descent that is not near enough to a minimizer.
 
     Raises:
         UserError: The network does not have two factors of full width, or no mask has been found.
@@ -66,9 +65,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
             rng = np.random.default_rng([spec.seed, ensemble.network, b, k])
             mask = _mask(tuple(M.shape), share, rng)
             rows = _solutions(M, mask, widths, spec.steps, rng)
-            table = ensemble.rows([b] * len(rows)).assign(
-                observed_share=share, observed=int(mask.sum())
-            )
+            table = ensemble.rows([b] * len(rows)).assign(observed_share=share)
             tables.append(pd.concat([table, pd.DataFrame(rows)], axis=1))
     return pd.concat(tables, ignore_index=True)
 

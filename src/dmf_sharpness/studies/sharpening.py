@@ -30,7 +30,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer, step ratio and time: ``flat_ratio`` (``ηλ_flat/2``, as in
-        :mod:`dmf_sharpness.studies.training`), ``step``, ``loss`` and ``sharpness_ratio`` (``λ_max/λ_flat``).
+        :mod:`dmf_sharpness.studies.training`), ``step`` and ``sharpness_ratio`` (``λ_max/λ_flat``).
     """
     unit = unit_of_sharpness(ensemble)
     tables = []
@@ -56,7 +56,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                 ensemble.rows(np.full(int(there.sum()), b)).assign(
                     flat_ratio=ratio,
                     step=seen.step[there].numpy(),
-                    loss=seen.loss[there, 0].numpy(),
                     sharpness_ratio=(value[there] / unit[b]).numpy(),
                 )
             )

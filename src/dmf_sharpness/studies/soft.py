@@ -30,9 +30,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer and step ratio: ``excess`` (``δ``), ``end_ratio`` (``ηλ/2`` at the end, ``λ`` by
-        the closed form), ``along`` (the displacement along ``v_1`` at the end, over the largest on the
-        way), ``predicted`` (``end_ratio`` by the reduced map) and ``settled`` (``end_ratio`` by the landing
-        law, for which all directions have settled).
+        the closed form), ``predicted`` (``end_ratio`` by the reduced map) and ``settled`` (``end_ratio`` by
+        the landing law, for which all directions have settled).
     """
     sites = sites_of(ensemble)
     ratio, number = crossed(spec.step_ratios, torch.arange(len(sites.value)))
@@ -49,8 +48,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         reference=centre,
         directions=top[:, None],
     )
-    farthest = run.observed.projections[:, :, 0].abs().nan_to_num(nan=0.0).amax(0)
-    along = ((flatten(run.factors) - centre) * top).sum(1).abs() / farthest
     # The closed form leaves out the residual, which changes the top eigenvalue by less than 1e-6 of it.
     there = torch.full_like(ratio, torch.nan)
     finite = torch.isfinite(flatten(run.factors)).all(1)
@@ -68,7 +65,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         step_ratio=ratio.numpy(),
         excess=(ratio - 1).numpy(),
         end_ratio=(step_size * there / 2).numpy(),
-        along=along.numpy(),
         predicted=predicted.numpy(),
         settled=settled.masked_fill(~known, torch.nan).numpy(),
         steps=run.steps.numpy(),

@@ -15,7 +15,6 @@ from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
-from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.network.factors import flatten
 from dmf_sharpness.network.tangent import retracted
 from dmf_sharpness.studies.common import (
@@ -58,8 +57,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer, kind, step ratio and radius: ``component`` (of the start, along ``v_1``),
-        ``start_ratio`` (``ηλ/2`` at the minimizer at or nearest to the start), ``escape_time`` (NaN if the
-        run never left), and the outcome.
+        ``escape_time`` (NaN if the run never left), and ``outcome``.
     """
     sites = sites_of(ensemble)
     number, ratio, radius = crossed(torch.arange(len(sites.value)), spec.step_ratios, spec.radii)
@@ -71,20 +69,13 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     tables = []
     for kind, shift in _shifts(sites, index, step_size, radius, [spec.seed, ensemble.network]):
         end = settle(sites, index, shift, step_size, spec.steps)
-        there = sites.value[index]
-        if kind == "manifold":
-            moved = sharpness(
-                sites.factors(sites.centre[index] + shift), sites.problem.input_gram
-            ).value
-            there = torch.as_tensor(moved)
         table = ensemble.rows(index.numpy()).assign(
             start=kind,
             step_ratio=ratio.numpy(),
             radius=radius.numpy(),
             component=(shift * sites.top[index]).sum(1).abs().numpy(),
-            start_ratio=(step_size * there / 2).numpy(),
             escape_time=_escape_time(sites, index, shift, step_size, spec.steps),
-            **end.columns,
+            outcome=end.outcome,
         )
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

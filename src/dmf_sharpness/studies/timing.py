@@ -37,8 +37,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ``predicted_growth`` (per step), ``misalignment`` (``1 − |cos|`` with ``v_1`` in the linear phase),
         ``escape_time`` (steps, interpolated), ``slope`` (of the escape time against ``log(1/component)``,
         over the starts that are ``counted``: above rounding and below the level), ``predicted_slope``
-        (``1/log|1 − ηλ|``), ``component`` (of the start, along ``v_1``) and ``inferred_component`` (the
-        component that would explain the escape time; for a start of radius 0 it is that of rounding).
+        (``1/log|1 − ηλ|``) and ``component`` (of the start, along ``v_1``).
     """
     # The starts: every minimizer, step ratio, direction and radius.
     sites = sites_of(ensemble)
@@ -82,10 +81,9 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     component = radius * (direction * sites.top[index]).sum(1).abs()
     usable = (radius >= ROUNDING_RADIUS) & (component <= level / 10)
     predicted_slope = 1 / torch.log((1 - 2 * ratio).abs())
-    slope, intercept = _fits(
+    slope = _slopes(
         -torch.log(component).reshape(shape), time.reshape(shape), usable.reshape(shape)
-    )
-    slope, intercept = (x.repeat_interleave(shape[1]) for x in (slope, intercept))
+    ).repeat_interleave(shape[1])
     return ensemble.rows(index.numpy()).assign(
         step_ratio=ratio.numpy(),
         second_ratio=(ratio * sites.second[index] / sites.value[index]).numpy(),
@@ -100,7 +98,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         counted=usable.numpy(),
         slope=slope.numpy(),
         predicted_slope=predicted_slope.numpy(),
-        inferred_component=torch.exp((intercept - time) / slope).numpy(),
     )
 
 
@@ -125,13 +122,12 @@ def _crossing_time(size: Tensor, level: Tensor) -> Tensor:
     return (first - 1 + part).masked_fill(~above.any(0) | (first == 0), torch.nan)
 
 
-def _fits(x: Tensor, y: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares slope and intercept of each row ``(G, K)``; NaN with fewer than three points."""
+def _slopes(x: Tensor, y: Tensor, usable: Tensor) -> Tensor:
+    """Least-squares slope of each row ``(G, K)``; NaN with fewer than three points."""
     usable = usable & torch.isfinite(y)
     count = usable.sum(1)
     x, y = x.masked_fill(~usable, 0.0), y.masked_fill(~usable, 0.0)
     mean_x, mean_y = x.sum(1) / count, y.sum(1) / count
     dx, dy = (x - mean_x[:, None]) * usable, (y - mean_y[:, None]) * usable
     slope = (dx * dy).sum(1) / dx.square().sum(1)
-    slope = slope.masked_fill(count < 3, torch.nan)
-    return slope, mean_y - slope * mean_x
+    return slope.masked_fill(count < 3, torch.nan)

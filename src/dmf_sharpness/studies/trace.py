@@ -25,11 +25,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer: ``start_trace``, ``end_trace`` and ``least_trace`` (the trace at the start, at
-        the end, and at its least on the way, relative to the bound), ``start_sharpness`` and
+        the end, and at its least on the way, relative to the bound),
         ``end_sharpness`` (relative to ``λ_flat``), ``predicted_sharpness`` (that of trace-flat minimizers),
         ``start_spectrum_difference`` and ``end_spectrum_difference`` (the largest difference from the
-        spectrum of trace-flat minimizers, relative to the largest eigenvalue), ``residual`` (of the product
-        at the end, relative to the target) and ``evaluations``.
+        spectrum of trace-flat minimizers, relative to the largest eigenvalue) and ``residual`` (of the
+        product at the end, relative to the target).
 
     Raises:
         UserError: A target does not have full rank, which the search needs.
@@ -45,15 +45,19 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         bound = flat_trace(target, depth)
         search = minimize_trace(factors, spec.steps)
         missed = torch.linalg.matrix_norm(end_to_end(search.factors) - target)
-        row = {
-            "least_trace": search.least / bound,
-            "predicted_sharpness": trace_flat_ratio(target, depth),
-            "residual": float(missed / torch.linalg.matrix_norm(target)),
-            "evaluations": search.evaluations,
-        }
-        for place, point in (("start", factors), ("end", search.factors)):
-            row |= {f"{place}_{name}": value for name, value in _measured(point, target).items()}
-        rows.append(row)
+        start, end = (_measured(point, target) for point in (factors, search.factors))
+        rows.append(
+            {
+                "start_trace": start["trace"],
+                "end_trace": end["trace"],
+                "least_trace": search.least / bound,
+                "end_sharpness": end["sharpness"],
+                "predicted_sharpness": trace_flat_ratio(target, depth),
+                "start_spectrum_difference": start["spectrum_difference"],
+                "end_spectrum_difference": end["spectrum_difference"],
+                "residual": float(missed / torch.linalg.matrix_norm(target)),
+            }
+        )
     return pd.concat([ensemble.rows(np.arange(len(rows))), pd.DataFrame(rows)], axis=1)
 
 

@@ -11,7 +11,7 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
-from dmf_sharpness.network.balance import flat_sharpness, relative_products
+from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.network.factors import Factors, flatten
 from dmf_sharpness.network.loss import loss
 from dmf_sharpness.network.problem import Problem
@@ -40,9 +40,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ``λ_flat``), ``start_swing`` (``2η‖E‖_F``, ``E`` the residual at the start).
 
         Of the run's end, moved to the minimizer near by: ``sharpness_ratio`` (``λ_end/λ_flat``),
-        ``end_ratio`` (``ηλ_end/2``), ``polish`` (the distance moved, relative to the norm of the factors),
-        ``imbalance`` (the largest deviation of a relative spectral product from 1; NaN on data) and
-        ``drift`` (the change of the conserved quantities), all NaN if it has not converged.
+        ``end_ratio`` (``ηλ_end/2``), ``polish`` (the distance moved, relative to the norm of the factors)
+        and ``drift`` (the change of the conserved quantities), all NaN if it has not converged.
 
         Of the gradient flow from the same start: ``flow_ratio`` (``λ/λ_flat`` at its end), ``flow_error`` and
         ``flow_drift``, NaN on data and if it does not end at a minimizer; and ``kept_ratio``, what
@@ -67,10 +66,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     end = _polished(run.factors, here, converged)
     value = _sharpness_where(converged, end, here)
     moved = torch.linalg.vector_norm(flatten(end) - flatten(run.factors), dim=1)
-    imbalance = torch.full_like(value, torch.nan)
-    if ensemble.input_root is None and bool(converged.any()):
-        products = relative_products([W[converged] for W in end])
-        imbalance[converged] = (products - 1).abs().amax(-1)
     return ensemble.rows(index[start].numpy()).assign(
         start=kinds[start.numpy()],
         repeat=repeats[start.numpy()],
@@ -83,7 +78,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         sharpness_ratio=(value / unit[start]).numpy(),
         end_ratio=(step_size * value / 2).numpy(),
         polish=(moved / torch.linalg.vector_norm(flatten(end), dim=1)).numpy(),
-        imbalance=imbalance.numpy(),
         drift=conserved_drift(first, end).numpy(),
         flow_ratio=flow_ratio[start].numpy(),
         flow_error=flow.error[start].numpy(),
