@@ -31,8 +31,7 @@ report: .venv/ready ## Write results/report.html, one file to send: claims, figu
 	@$(BIN)/snakemake results/report.html --quiet rules
 	@echo "report:   results/report.html"
 
-readme: replicate ## Put the measured tables into the README and the page on the landing law, and the readers into docs/tables.md
-	@$(BIN)/python tools/describe_tables.py
+readme: replicate ## Put the measured tables into the README and the page on the landing law
 	@$(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet \
 	  --landings results/studies/landing/escape_survey.parquet docs/landing_law.md
 
