@@ -55,6 +55,15 @@ def test_unequal_singular_values_break_it(depth):
     assert abs(float(expected[0] / expected[-1]) / depth - 1) > 0.1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_all_eigenvalues_equal_up_to_rounding(seed):
+    """Layers with orthonormal rows or columns; at the second LAPACK finds none of the top two."""
+    factors = dmf.standard_start([16, 24, 24, 12], "orthogonal", [306, 1, 0, seed])
+    found = dmf.sharpness(factors)
+    assert found.value == pytest.approx(6, rel=1e-12)
+    assert found.residual < 1e-10
+
+
 def test_a_minimizer_that_is_not_balanced_has_another_ratio():
     target = matrix_with_singular_values(5, 5, [1.7, 1.7], seed=1)
     factors = dmf.random_minimizer(target, [5, 5], 2)

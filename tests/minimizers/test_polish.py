@@ -20,7 +20,7 @@ from dmf_sharpness.oracles import dense_hessian
 from tests.helpers import networks, random_problem
 
 INPUTS, OUTPUTS = gaussian_matrix(6, 40, 5), gaussian_matrix(4, 40, 6)
-COLLINEAR = torch.cat([INPUTS[:4], INPUTS[:2] @ INPUTS.mT @ INPUTS])
+COLLINEAR = torch.cat([INPUTS[:4], INPUTS[:2] - INPUTS[2:4]])
 
 
 def displaced(factors, size, seed):

@@ -7,6 +7,7 @@ import pandas as pd
 # These modules are imported because each registers its claims when it is imported.
 from dmf_sharpness.claims import (  # noqa: F401
     bottleneck,
+    data,
     depth_2_and_scalars,
     directions,
     escape,

@@ -27,6 +27,13 @@ SHARPEST = 1e6
 """Convexity on orbits is judged at minimizers up to so many times too sharp. Rounding errors of 1e-16 change
 the product of such large layers by up to the root of it times as much, a tenth of ``EXACT``."""
 
+# Data.
+NEAR_END = 1e-3
+"""A network counts as trained to a minimizer if one is so near. An error of 1e-7 in each of ``1e4`` steps of
+single precision adds up to it at most."""
+WHITE = 1e-9
+"""Inputs count as whitened if their condition number is 1 up to this."""
+
 # Balance.
 BALANCED = 1e-10
 """Spectral products, and the layers' gains along the top path, are equal up to this relative difference."""

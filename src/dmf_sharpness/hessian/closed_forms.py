@@ -116,4 +116,7 @@ def _last_pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
             check_finite=False,
         )
     values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in pairs)
+    if len(values) < 2:
+        # Where nearly all eigenvalues are equal, LAPACK's bisection may find fewer than were asked for.
+        values, vectors = torch.linalg.eigh(matrix)
     return values, vectors

@@ -102,11 +102,13 @@ def polish(factors: Factors | LinearModel, problem: Problem | None = None) -> Po
     equation = _equation(factors, problem)
     reduced = _reduced(factors, equation.basis)
     unknowns = FactorUnknowns(widths(reduced))
-    moved, distance, residual = _nearest(unknowns, flatten(reduced), equation.wanted)
+    moved, _, residual = _nearest(unknowns, flatten(reduced), equation.wanted)
     change = unflatten(moved, widths(reduced))
     if equation.basis is not None:
         change[0] = change[0] @ equation.basis.mT
     end = [W + Z for W, Z in zip(factors, change, strict=True)]
+    # Relative to the whole minimizer, also to what the inputs do not see of its first layer.
+    distance = float(torch.linalg.vector_norm(moved) / torch.linalg.vector_norm(flatten(end)))
     return Polished(end, distance, residual, equation.excess_loss)
 
 

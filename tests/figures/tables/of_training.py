@@ -80,3 +80,31 @@ def minibatch_runs() -> pd.DataFrame:
     )
     part = full.assign(method="minibatch", end_ratio=0.6 + 0.1 * np.cos(9 * ratio))
     return pd.concat([full, part], ignore_index=True)
+
+
+def trained() -> pd.DataFrame:
+    """Networks on whitened data with other class shares, and on inputs of other condition numbers."""
+    shared = [
+        ("digits", centred, share, 1.0, value**0.5)
+        for centred in (False, True)
+        for share in (0.1, 0.3, 0.5, 0.7, 0.9)
+        for value in [share * (1 - share) if centred else share]
+    ]
+    kinds = ("digits", "mnist", "diabetes")
+    others = [(kind, True, np.nan, c, 1.0) for kind in kinds for c in (4.0, 20.0, 600.0)]
+    columns = ["data", "centred", "largest_share", "condition", "least"]
+    table = pd.DataFrame([*shared, *others], columns=columns)
+    bound = 4 * 1797 * table.least
+    whitened = table.condition == 1
+    return table.assign(
+        experiment="trained",
+        network=range(len(table)),
+        problem=0,
+        depth=2,
+        samples=1797,
+        flat_sharpness=bound,
+        flat_made=bound,
+        made_sharpness=bound * np.where(whitened, 1, table.condition**0.4),
+        sharpness=bound * spread(len(table), 1.2, 6),
+        distance=np.where(table.condition > 100, 0.5, 1e-6),
+    )
