@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import dmf_sharpness as dmf
+from dmf_sharpness.minimizers.data_flat import flat_on_data
+from dmf_sharpness.network.problem import Problem
 from tests.helpers import random_problem
 from tests.network.linear_networks import dense_hessian, eigenvalues, random_network, samples
 
@@ -62,19 +64,31 @@ def test_on_whitened_data_the_least_sharpness_has_a_closed_form(columns):
     assert not dmf.is_flat(other, input_root=X)
 
 
-def test_on_other_data_it_is_refused():
+def test_on_other_data_it_is_that_of_the_constructed_minimizer():
     M, factors = random_problem((4, 5, 5, 3), 0)
     X = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for call in (
-        lambda: dmf.flat_sharpness(M, 3, input_root=X),
-        lambda: dmf.is_flat(factors, input_gram=X @ X.mT),
-        lambda: dmf.is_flat(dmf.from_module(factors, X.mT)),
-    ):
-        with pytest.raises(ValueError, match="expected whitened data"):
-            call()
+    X[0] *= 10
+    flat = flat_on_data(Problem(M @ X, X), [5, 5], 1)
+    least = dmf.flat_sharpness(M, 3, input_root=X)
+    assert dmf.sharpness(flat, input_root=X).value == pytest.approx(least, rel=1e-12)
+    for size in (1.0, 2.0**300, 2.0**-300):
+        assert dmf.is_flat([size * W for W in flat], input_gram=X @ X.mT)
+        assert not dmf.is_flat([size * W for W in factors], input_root=X)
+    assert dmf.is_flat(dmf.from_module(flat, X.mT))
+    assert not dmf.is_flat(dmf.from_module(factors, X.mT))
+    several = dmf.flat_sharpness(torch.stack([M, 2 * M, 0 * M]), 3, input_root=X)
+    assert several.tolist() == pytest.approx([least, least * 2 ** (4 / 3), 0])
+
+
+def test_one_layer_has_one_sharpness():
+    M, _ = random_problem((4, 5, 5, 3), 0)
+    X = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert dmf.flat_sharpness(M, 1, input_root=X) == pytest.approx(
         dmf.sharpness([M], input_root=X).value
     )
+
+
+def test_with_biases_no_least_sharpness_is_known():
     with pytest.raises(ValueError, match="expected no biases, frozen or tied layers"):
         dmf.is_flat(dmf.from_module(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).double()))
 

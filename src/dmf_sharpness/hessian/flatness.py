@@ -5,7 +5,7 @@ from torch import Tensor
 from dmf_sharpness.arguments import checked_number
 from dmf_sharpness.hessian.model_curvature import refuse_beside_model, without_biases
 from dmf_sharpness.hessian.sharpness import sharpness
-from dmf_sharpness.network.balance import least_sharpness, whitened
+from dmf_sharpness.network.balance import least_sharpness, spectral_norm
 from dmf_sharpness.network.curvature import check_single, checked_root
 from dmf_sharpness.network.factors import Factors, checked_factors, end_to_end
 from dmf_sharpness.network.linear_model import LinearModel
@@ -33,15 +33,15 @@ def is_flat(
             the result of :func:`dmf_sharpness.from_module` for a network without biases, all of whose
             layers are trained, each on its own.
         rtol: The relative excess up to which a minimizer counts as flat, not negative.
-        input_gram: ``G = X Xᵀ`` of whitened data, as in :func:`dmf_sharpness.flat_sharpness`.
+        input_gram: ``G = X Xᵀ`` for training on data.
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Raises:
         TypeError: A factor is not a float64 tensor, or ``rtol`` is not a number.
         ValueError: The shapes do not fit, values are not finite, the factors are a batch, ``rtol``
             is negative, or the sharpness cannot be computed, because the factors differ too much in
-            size or because the iteration does not converge; or for the data or the model no closed
-            form of the least sharpness is known.
+            size or because the iteration does not converge; or for the model no closed form of the least
+            sharpness is known.
 
     >>> import torch
     >>> W_1 = torch.diag(torch.tensor([2.0, 0.5], dtype=torch.float64))
@@ -57,17 +57,16 @@ def is_flat(
     check_single(factors)
     root = checked_root(factors, input_gram, input_root)
     if root is not None:
-        # On whitened data the operator is a multiple of that of W_L, …, W_1 Q.
-        factors = [whitened(factors[0], root, len(factors))[0], *factors[1:]]
-    s = sharpness(factors)
+        root = root / spectral_norm(root)  # both sides are of degree two in it
+    s = sharpness(factors, input_root=root)
     if not s.converged or not ORDINARY_VALUES[0] < s.value < ORDINARY_VALUES[1]:
         scaled = scaled_problem(factors)
         if not scaled.possible:
             raise ValueError("factors: expected some of similar size, got too uneven ones")
-        factors, s = scaled.factors, sharpness(scaled.factors)
+        factors, s = scaled.factors, sharpness(scaled.factors, input_root=root)
     if not s.converged:
         raise ValueError(
             f"factors: expected a sharpness that converges, got a residual of {s.residual:.2g}"
         )
-    least = float(least_sharpness(end_to_end(factors), len(factors)))
+    least = float(least_sharpness(end_to_end(factors), len(factors), root))
     return float(s.value) <= (1 + rtol) * least

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dmf_sharpness.arguments import checked_integer, checked_tensor, shown
 from dmf_sharpness.network.curvature import checked_root
+from dmf_sharpness.network.data_flatness import data_flatness
 from dmf_sharpness.network.factors import (
     Factors,
     end_to_end,
@@ -37,8 +38,6 @@ from dmf_sharpness.network.scaling import TINY, exponents, plain, times_power
 
 ORDINARY_BITS = 200
 """Products of norms within ``2^{±200}`` are computed without scaling."""
-WHITE = 1e-10
-"""The relative difference of singular values up to which data count as whitened."""
 SMALLEST_PRODUCT = 2.0**-900
 """A product of factors scaled to size 1 is trusted only above this: intermediate results may underflow."""
 
@@ -55,7 +54,7 @@ def flat_sharpness(
     input_gram: Tensor | None = None,
     input_root: Tensor | None = None,
 ) -> float | Tensor:
-    """The least sharpness of all minimizers, ``λ_flat = 2 L ‖M‖₂^{2−2/L}``.
+    """The least sharpness of all minimizers, ``λ_flat = 2 L ‖M‖₂^{2−2/L}``, if there is no bottleneck.
 
     The value is that of Mulayoff and Michaeli (arXiv:2002.04710); section 2 of ``docs/derivation.md``
     has a proof.
@@ -64,9 +63,8 @@ def flat_sharpness(
         target: ``M``, shape ``(…, d_L, d_0)``, of any real floating-point type. The computation is
             in float64. For a zero target and ``L ≥ 2`` the result is 0, which zero factors attain.
         depth: ``L ≥ 1``, the number of factors.
-        input_gram: ``G = X Xᵀ`` for training on data, where ``M`` is a least-squares solution. The data must
-            be whitened, ``G`` with a single nonzero eigenvalue ``c²``. Then ``λ_flat`` is ``c²`` times
-            that for ``M`` on the range of ``X``. For other data no closed form is known, unless ``L = 1``.
+        input_gram: ``G = X Xᵀ`` for training on data, where ``M`` is a least-squares solution. Then
+            ``λ_flat = 2 L max_z (‖MSz‖^{L−1} ‖Sz‖)^{2/L}`` over unit vectors ``z`` (``docs/data.md``).
         input_root: A root of ``G`` instead of ``G``, ``S Sᵀ = G``, shape ``(d_0, n)``, such as ``X``.
 
     Returns:
@@ -89,11 +87,8 @@ def flat_sharpness(
     matrix = checked_tensor(target, "target", dtype=target.dtype).to(torch.float64)
     if matrix.ndim < 2 or 0 in matrix.shape:
         raise ValueError(f"target: expected a matrix, got shape {tuple(matrix.shape)}")
-    unit = 1.0
-    if input_gram is not None or input_root is not None:
-        root = checked_root([matrix.detach()], input_gram, input_root)
-        matrix, unit = whitened(matrix, root, depth)
-    value = unit * least_sharpness(matrix, depth)
+    root = checked_root([matrix.detach()], input_gram, input_root)
+    value = least_sharpness(matrix, depth, root)
     beyond = ~(((value >= TINY) & (value < torch.inf)) | (matrix == 0).all(-1).all(-1))
     if value.ndim == 0 and bool(beyond):
         raise ValueError(
@@ -102,31 +97,13 @@ def flat_sharpness(
     return plain(value.masked_fill(beyond, torch.nan))
 
 
-def whitened(target: Tensor, input_root: Tensor | None, depth: int) -> tuple[Tensor, float]:
-    """The target ``M Q`` of the factorization that training on whitened data ``S = c Q`` is, and ``c²``.
-
-    ``Q`` has orthonormal columns. So the operator of the factors on the data is ``c²`` times that of
-    ``W_L, …, W_2, W_1 Q`` without data. At depth 1 all data count as whitened, because ``λ = 2‖S‖₂²`` at
-    every point.
-
-    Raises:
-        ValueError: The nonzero singular values of ``S`` differ by more than 1e-10 of them.
-    """
-    if input_root is None:
-        return target, 1.0
-    U, values, _ = torch.linalg.svd(input_root)
-    values = values[values > 1e-10 * values[0]]
-    if depth > 1 and float(values[-1]) < (1 - WHITE) * float(values[0]):
-        raise ValueError(
-            "input_gram: expected whitened data, as for others no closed form of the least sharpness is "
-            f"known, got nonzero singular values from {float(values[-1]):.3g} to {float(values[0]):.3g}"
-        )
-    return target @ U[:, : len(values)], float(values[0]) ** 2
-
-
-def least_sharpness(target: Tensor, depth: int) -> Tensor:
+def least_sharpness(target: Tensor, depth: int, input_root: Tensor | None = None) -> Tensor:
     """``λ_flat`` without checks of the arguments, shape ``(…)``."""
-    return 2 * depth * spectral_norm(target) ** (2 - 2 / depth)
+    if input_root is None:
+        return 2 * depth * spectral_norm(target) ** (2 - 2 / depth)
+    single = target.reshape(-1, *target.shape[-2:])
+    values = [data_flatness(M @ input_root, input_root, depth).value for M in single]
+    return target.new_tensor(values).reshape(target.shape[:-2])
 
 
 def spectral_products(factors: Factors) -> Tensor:

@@ -41,13 +41,17 @@ def data_flatness(target: Tensor, input_root: Tensor | None, depth: int) -> Data
     """``λ_flat`` on data, if no hidden layer is narrower than the rank of ``T``.
 
     Args:
-        target: ``T``, shape ``(d_L, r)``, float64, not zero.
+        target: ``T``, shape ``(d_L, r)``, float64.
         input_root: ``S``, shape ``(d_0, r)``; None in matrix factorization.
-        depth: ``L ≥ 2``.
+        depth: ``L ≥ 1``. A single layer has the sharpness ``2 ‖S‖₂²`` everywhere.
     """
     T_norm = float(torch.linalg.matrix_norm(target, 2))
-    S = torch.eye(target.shape[1], dtype=target.dtype) if input_root is None else input_root
+    S = torch.eye(target.shape[1]).to(target) if input_root is None else input_root
     S_norm = float(torch.linalg.matrix_norm(S, 2))
+    if depth == 1:
+        return DataFlatness(2 * S_norm**2, 1.0)
+    if T_norm == 0:  # zero factors
+        return DataFlatness(0.0, 0.0)
     of_target, of_inputs = (A.mT @ A for A in (target / T_norm, S / S_norm))
 
     def largest(c: float) -> float:

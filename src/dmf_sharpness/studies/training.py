@@ -30,8 +30,8 @@ POLISHES = 2
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """Runs from ``spec.repeats`` starts of each kind, on the problem of every minimizer of the ensemble.
 
-    The step ratios are ``ηλ_flat/2``. On data, where ``λ_flat`` has no closed form, the sharpness of the
-    minimizer stands for it; at balanced minimizers of whitened data the two are equal.
+    The step ratios are ``ηλ_flat/2``. On data the sharpness of the minimizer stands for ``λ_flat``; at
+    balanced minimizers of whitened data the two are equal.
 
     Returns:
         A row per minimizer, kind of start, repeat (slower) and step ratio (fastest): ``start``, ``repeat``,
