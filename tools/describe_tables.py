@@ -106,7 +106,7 @@ def to_markdown() -> str:
 
 def _line(table: str, column: Column) -> str:
     modules = ", ".join(f"`{module}`" for module in readers_of(table, column.name))
-    cells = [f"`{column.name}`", column.meaning, column.unit, modules or f"nobody: {column.kept}"]
+    cells = [f"`{column.name}`", column.meaning, column.unit, modules or f"– (kept: {column.kept})"]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -1,15 +1,13 @@
 """The modules that read each column of each table, found by the names in their sources.
 
 A module reads the tables that it declares: a judge by ``@judged_from("studies/landing")``, a figure by
-``FIGURE``. It reads a column of them if the name of the column is in its source, or in that of a module of
-the same room that it imports and that declares no table: as an attribute, as a text, or as an argument.
+``FIGURE``. It reads a column of them if the name of the column, as an attribute, a text or an argument, is in
+the function that judges this table or in one that it calls, or for a figure anywhere in the module.
 """
 
 import ast
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 
 from dmf_sharpness.experiments import catalog
 
@@ -21,65 +19,83 @@ UNDECLARED = {
 }
 """Modules that read tables and have no place to declare them."""
 
-OF_ALL = ("figures/style", "figures/tables")
-"""Modules that all figures import, and that read no column themselves."""
-
 
 @cache
-def readers() -> Mapping[str, tuple[str, ...]]:
-    """The tables that every reading module declares, by its path in the package without a suffix."""
-    found: dict[str, tuple[str, ...]] = {**UNDECLARED}
+def readers() -> Mapping[str, Mapping[str, frozenset[str]]]:
+    """The names that every reading module uses of each of its tables.
+
+    The keys are the paths of the modules in the package, without a suffix, and the names of the tables.
+    """
+    found: dict[str, dict[str, frozenset[str]]] = {}
     for path in sorted((PACKAGE / "claims").glob("*.py")):
-        declared = re.findall(r'^@judged_from\("(.+)"\)', path.read_text(), flags=re.MULTILINE)
-        if declared:
-            found[f"claims/{path.stem}"] = tuple(dict.fromkeys(declared))
-    for name, figure in catalog.figures().items():
-        found[f"figures/{name}"] = figure.tables
+        module = f"claims/{path.stem}"
+        for table, functions in _judges(module).items():
+            found.setdefault(module, {})[table] = frozenset(_names(module, functions))
+    figures = {f"figures/{name}": figure.tables for name, figure in catalog.figures().items()}
+    for module, tables in (figures | UNDECLARED).items():
+        names = frozenset(_names(module, _definitions(module)))
+        found[module] = dict.fromkeys(tables, names)
     return found
 
 
 def readers_of(table: str, column: str) -> list[str]:
     """The modules that read a column of a table, as paths in the package without a suffix."""
-    return [
-        module
-        for module, tables in readers().items()
-        if table in tables and column in _names(module)
-    ]
+    return [module for module, tables in readers().items() if column in tables.get(table, ())]
 
 
-@cache
-def _names(module: str) -> frozenset[str]:
-    """The names in a module and in its helpers."""
-    return frozenset(name for source in _sources(module) for name in _names_in(source))
+def _judges(module: str) -> dict[str, list[str]]:
+    """The functions of a module that judge each table."""
+    found: dict[str, list[str]] = {}
+    for name, node in _definitions(module).items():
+        for decorator in getattr(node, "decorator_list", []):
+            match decorator:
+                case ast.Call(func=ast.Name(id="judged_from"), args=[ast.Constant(value=table)]):
+                    found.setdefault(str(table), []).append(name)
+    return found
 
 
-def _sources(module: str) -> Iterator[Path]:
-    """The file of a module, and those that it imports of its room if they declare no tables."""
-    room = module.partition("/")[0]
-    seen, waiting = set(), [module]
+def _names(module: str, functions: Iterable[str]) -> Iterator[str]:
+    """The attributes, texts and arguments in some functions, and in those of these rooms that they call."""
+    seen, waiting = set(), [(module, name) for name in functions]
     while waiting:
-        name = waiting.pop()
-        path = PACKAGE / f"{name}.py"
-        if name in seen or not path.is_file():
+        module, name = waiting.pop()
+        node = _definitions(module).get(name)
+        if (module, name) in seen or node is None:
             continue
-        seen.add(name)
-        yield path
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-                inside = [n.removeprefix("dmf_sharpness.").replace(".", "/") for n in names]
-                waiting += [
-                    n for n in inside if n.startswith(f"{room}/") and n not in {*readers(), *OF_ALL}
-                ]
+        seen.add((module, name))
+        for part in ast.walk(node):
+            match part:
+                case ast.Attribute(attr=found) | ast.keyword(arg=str(found)):
+                    yield found
+                case ast.Constant(value=str(found)):
+                    yield found
+                case ast.Name(id=called):
+                    waiting.append(_imports(module).get(called, (module, called)))
 
 
 @cache
-def _names_in(path: Path) -> frozenset[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+def _tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_bytes())
+
+
+@cache
+def _definitions(module: str) -> Mapping[str, ast.stmt]:
+    """The functions and constants of a module, by name."""
+    found: dict[str, ast.stmt] = {}
+    for node in _tree(module).body:
         match node:
-            case ast.Attribute(attr=name) | ast.keyword(arg=str(name)):
-                found.add(name)
-            case ast.Constant(value=str(text)) if text.isidentifier():
-                found.add(text)
-    return frozenset(found)
+            case ast.FunctionDef(name=name) | ast.Assign(targets=[ast.Name(id=name)]):
+                found[name] = node
+    return found
+
+
+@cache
+def _imports(module: str) -> Mapping[str, tuple[str, str]]:
+    """The names that a module imports from the modules of claims and figures, with these modules."""
+    found: dict[str, tuple[str, str]] = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            room, _, name = node.module.removeprefix("dmf_sharpness.").partition(".")
+            if room in ("claims", "figures") and name:
+                found |= {a.asname or a.name: (f"{room}/{name}", a.name) for a in node.names}
+    return found

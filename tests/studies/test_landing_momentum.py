@@ -38,7 +38,6 @@ def test_the_columns_are_what_their_names_say(ensemble):
         spectrum = torch.linalg.eigvalsh(dense_hessian(W, M))
         terms = landing_terms(W, Problem(M))
         c, speed = 1 + row.excess, (1 + row.momentum) / (1 - row.momentum)
-        assert row.sharpness_ratio == pytest.approx(1.5)
         assert row.second_ratio == pytest.approx(c * float(spectrum[-2] / spectrum[-1]))
         assert row.flat_ratio == pytest.approx(c / 1.5)
         assert row.coefficient == pytest.approx(float(terms.coefficient - terms.drift_slope))
@@ -56,7 +55,7 @@ def test_the_columns_are_what_their_names_say(ensemble):
 def test_without_momentum_it_is_the_study_of_gradient_descent(ensemble):
     spec = StudySpec(steps=60_000, step_ratios=(1.002,), momenta=(0.0,))
     heavy, plain = landing_momentum.study(ensemble, spec), landing.study(ensemble, spec)
-    for column in ("excess", "refined", "amplitude", "second_ratio", "flat_ratio"):
+    for column in ("excess", "refined", "second_ratio", "flat_ratio"):
         np.testing.assert_allclose(heavy[column], plain[column], rtol=1e-12)
     np.testing.assert_allclose(heavy.predicted, plain.predicted_refined, rtol=1e-12)
     np.testing.assert_allclose(1 - heavy.end_ratio, 1 - plain.end_ratio, rtol=1e-6)

@@ -28,10 +28,10 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer and step ratio: ``excess`` (``δ``), ``coefficient`` (``a``), ``refined``
-        (``ã``), ``predicted`` and ``predicted_refined`` (``c_end``), ``amplitude`` (the largest
-        displacement predicted, ``2δ/β^{1/2}``), ``slowest_rate`` (the least nonzero ``ηλ_k``; if it is far
-        below ``δ`` the law does not apply), ``second_ratio`` (``ηλ_2/2``), ``flat_ratio`` (``ηλ_flat/2``),
-        ``sharpness_ratio`` (``λ_max/λ_flat``), ``outcome`` and ``end_ratio``.
+        (``ã``), ``predicted`` and ``predicted_refined`` (``c_end``), ``slowest_rate`` (the least nonzero
+        ``ηλ_k``; if it is far below ``δ`` the law does not apply), ``second_ratio`` (``ηλ_2/2``),
+        ``flat_ratio`` (``ηλ_flat/2``), ``sharpness_ratio`` (``λ_max/λ_flat``), ``outcome`` and
+        ``end_ratio``.
     """
     sites = sites_of(ensemble)
     terms = landing_terms(ensemble.factors, ensemble.problem)
@@ -60,13 +60,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         for x in (a, refined)
     ]
     return ensemble.rows(index.numpy()).assign(
-        step_ratio=ratio.numpy(),
         excess=excess.numpy(),
         coefficient=a.numpy(),
         refined=refined.numpy(),
         predicted=predicted[0].numpy(),
         predicted_refined=predicted[1].numpy(),
-        amplitude=amplitude.numpy(),
         slowest_rate=(step_size * slowest[index]).numpy(),
         second_ratio=(step_size * sites.second[index] / 2).numpy(),
         flat_ratio=(step_size * sites.flat[index] / 2).numpy(),

@@ -30,7 +30,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         ``predicted`` and ``predicted_plain`` (``c_end`` by this ``ã`` and by that of plain descent),
         ``amplitude`` (the largest displacement predicted, ``2δ/β^{1/2}``), ``displaced`` (the largest along
         ``v_1``), ``second_ratio`` and ``flat_ratio`` (``λ_2`` and ``λ_flat`` in place of ``λ_max`` in
-        ``c``), ``sharpness_ratio``, ``outcome`` and ``end_ratio`` (NaN unless it landed).
+        ``c``), ``outcome`` and ``end_ratio`` (NaN unless it landed).
     """
     sites = sites_of(ensemble)
     terms = landing_terms(ensemble.factors, ensemble.problem)
@@ -54,7 +54,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
                     amplitude=amplitude.numpy(),
                     second_ratio=(c * sites.second / sites.value).numpy(),
                     flat_ratio=(c * sites.flat / sites.value).numpy(),
-                    sharpness_ratio=(sites.value / sites.flat).numpy(),
                     **ends,
                 )
             )

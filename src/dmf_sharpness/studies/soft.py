@@ -62,7 +62,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     known = torch.isfinite(a)  # a flat minimizer has no finite coefficient
     settled = torch.as_tensor(predict_landing(a.masked_fill(~known, 0.0), ratio))
     return ensemble.rows(index.numpy()).assign(
-        step_ratio=ratio.numpy(),
         excess=(ratio - 1).numpy(),
         end_ratio=(step_size * there / 2).numpy(),
         predicted=predicted.numpy(),

@@ -21,7 +21,6 @@ from dmf_sharpness.studies.common import (
     Sites,
     crossed,
     random_directions,
-    settle,
     sites_of,
 )
 from dmf_sharpness.studies.landscape import flattening_directions
@@ -56,8 +55,8 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     A minimizer with more than one unstable direction at a step ratio is left out at that step ratio.
 
     Returns:
-        A row per minimizer, kind, step ratio and radius: ``component`` (of the start, along ``v_1``),
-        ``escape_time`` (NaN if the run never left), and ``outcome``.
+        A row per minimizer, kind (``start``), step ratio and radius, with the ``escape_time`` (NaN if the run
+        has not left within ``spec.steps`` or ``4 SEARCH_STEPS`` steps).
     """
     sites = sites_of(ensemble)
     number, ratio, radius = crossed(torch.arange(len(sites.value)), spec.step_ratios, spec.radii)
@@ -68,14 +67,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     step_size = 2 * ratio / sites.value[index]
     tables = []
     for kind, shift in _shifts(sites, index, step_size, radius, [spec.seed, ensemble.network]):
-        end = settle(sites, index, shift, step_size, spec.steps)
         table = ensemble.rows(index.numpy()).assign(
             start=kind,
             step_ratio=ratio.numpy(),
             radius=radius.numpy(),
-            component=(shift * sites.top[index]).sum(1).abs().numpy(),
             escape_time=_escape_time(sites, index, shift, step_size, spec.steps),
-            outcome=end.outcome,
         )
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -1,4 +1,4 @@
-"""The speed of the escape: the growth per step, the direction, and the time to leave from any distance."""
+"""The speed of the escape: the direction, and the time to leave from any distance."""
 
 from itertools import product
 
@@ -11,7 +11,7 @@ from dmf_sharpness.descent.run import gradient_descent
 from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
-from dmf_sharpness.studies.common import growth_per_step, random_directions, sites_of
+from dmf_sharpness.studies.common import random_directions, sites_of
 
 STUDY = StudyOptions(
     needs=("step_ratios", "radii", "steps"), takes=("seed",), on_data=True, leaves=True
@@ -33,11 +33,11 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
 
     Returns:
         A row per minimizer, step ratio, direction (``top``, ``random``) and radius: ``second_ratio``
-        (``ηλ_2/2``; above 1 a second direction is unstable, and affects direction and time), ``growth`` and
-        ``predicted_growth`` (per step), ``misalignment`` (``1 − |cos|`` with ``v_1`` in the linear phase),
-        ``escape_time`` (steps, interpolated), ``slope`` (of the escape time against ``log(1/component)``,
-        over the starts that are ``counted``: above rounding and below the level), ``predicted_slope``
-        (``1/log|1 − ηλ|``) and ``component`` (of the start, along ``v_1``).
+        (``ηλ_2/2``; above 1 a second direction is unstable, and affects direction and time),
+        ``misalignment`` (``1 − |cos|`` with ``v_1`` in the linear phase), ``escape_time`` (steps,
+        interpolated), ``slope`` (of the escape time against ``log(1/component)``, over the starts that are
+        ``counted``: above rounding and below the level), ``predicted_slope`` (``1/log|1 − ηλ|``) and
+        ``component`` (of the start, along ``v_1``).
     """
     # The starts: every minimizer, step ratio, direction and radius.
     sites = sites_of(ensemble)
@@ -90,8 +90,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         direction=[d for _, _, d, _ in grid],
         radius=radius.numpy(),
         component=component.numpy(),
-        growth=growth_per_step(run.observed.projections[:, :, 0], norm),
-        predicted_growth=(1 - 2 * ratio).abs().numpy(),
         misalignment=misalignment.numpy(),
         level=level.numpy(),
         escape_time=time.numpy(),
