@@ -24,7 +24,7 @@ def main() -> None:
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "experiment", experiment.name)
     write_table(args.output, "bottleneck", table, cli.header(experiment))
-    most = table.excess.max()
+    most = (table.sharpness / table.expression).max() - 1
     cli.log.info("%s: %d minimizers, excess of up to %.2g", args.output, len(table), most)
 
 
