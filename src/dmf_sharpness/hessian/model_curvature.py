@@ -188,7 +188,8 @@ def without_biases(model: LinearModel) -> tuple[list[Tensor], Tensor | None]:
             "model: expected no biases, frozen or tied layers, with which no closed form of the least "
             "sharpness is known, got some"
         )
-    checked_misfit(model, float(solved_model(model, "auto", None).value))
+    if model.fitted:
+        checked_misfit(model, float(solved_model(model, "auto", None).value))
     return model.factors, model.problem.input_root
 
 
@@ -304,6 +305,7 @@ def model_grams(model: LinearModel) -> list[tuple[Tensor, Tensor]]:
     Raises:
         ValueError: See :func:`checked_misfit` and :func:`check_ordinary`.
     """
-    solved = solved_model(model, "auto", None)
-    checked_misfit(model, float(solved.value))
+    check_ordinary(model)
+    if model.fitted:
+        checked_misfit(model, float(solved_model(model, "auto", None).value))
     return curvature_pairs(model)

@@ -12,6 +12,7 @@ A model with biases, frozen layers or tied layers has the same equation for its 
 :mod:`dmf_sharpness.minimizers.nearest`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,6 +42,7 @@ from dmf_sharpness.network.linear_model import (
     with_trained,
 )
 from dmf_sharpness.network.problem import Problem
+from dmf_sharpness.network.scaling import SAFE_BITS, exponents
 
 RESIDUAL = 1e-11
 """The largest relative residual of what is returned as a minimizer."""
@@ -83,8 +85,8 @@ def polish(factors: Factors | LinearModel, problem: Problem | None = None) -> Po
     Raises:
         TypeError: A tensor is not float64, or the problem is not a problem.
         ValueError: The shapes do not fit, values are not finite, the inputs or the target are zero, the
-            factors are a batch, or there is no minimizer near enough, as behind a bottleneck of a model
-            with biases; or for a model a problem is given, or for factors none.
+            factors are a batch or of extreme size, or there is no minimizer near enough, as behind a
+            bottleneck of a model with biases; or for a model a problem is given, or for factors none.
 
     >>> W = torch.ones(1, 1, dtype=torch.float64)
     >>> near = polish([W, 1.1 * W], Problem(W))
@@ -100,6 +102,7 @@ def polish(factors: Factors | LinearModel, problem: Problem | None = None) -> Po
     factors = checked_factors(factors)
     check_single(factors)
     equation = _equation(factors, problem)
+    _check_size([*factors, problem.target, problem.input_root])
     reduced = _reduced(factors, equation.basis)
     unknowns = FactorUnknowns(widths(reduced))
     moved, _, residual = _nearest(unknowns, flatten(reduced), equation.wanted)
@@ -123,6 +126,16 @@ def _nearest(unknowns: Unknowns, start: Tensor, wanted: Tensor) -> tuple[Tensor,
             f"{distance:.2g} the relative residual is {residual:.2g}"
         )
     return moved, distance, residual
+
+
+def _check_size(matrices: Sequence[Tensor | None]) -> None:
+    """Refuse matrices so large or small that squares of their products may leave the range of float64."""
+    bits = [int(exponents(matrix)) for matrix in matrices if matrix is not None and matrix.any()]
+    if not sum(map(abs, bits)) < SAFE_BITS:
+        raise ValueError(
+            "factors: expected factors and data of ordinary size, got largest entries from "
+            f"2^{min(bits)} to 2^{max(bits)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -183,6 +196,7 @@ def _polished_model(model: LinearModel, problem: object) -> Polished:
         near = polish(model.factors, model.problem)
         return replace(near, model=replace(model, factors=near.factors))
     S, T = model.problem.input_root, model.problem.target
+    _check_size([*augmented(model), S, T])
     basis, values, V = thin_svd(identity(T.shape[1], model.factors) if S is None else S)
     target = T @ V
     if not bool(target.any()):
