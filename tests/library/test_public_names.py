@@ -127,5 +127,12 @@ def test_every_public_name_is_known_to_editors_and_type_checkers():
         assert getattr(dmf_sharpness, name).__name__ == name
 
 
+def test_every_public_function_has_an_example_that_runs():
+    """Doctests of all modules are part of the tests."""
+    members = {name: getattr(dmf_sharpness, name) for name in dmf_sharpness.__all__}
+    functions = {name: one for name, one in members.items() if not inspect.isclass(one)}
+    assert [name for name, one in functions.items() if ">>>" not in (one.__doc__ or "")] == []
+
+
 if __name__ == "__main__":
     LIST.write_text("\n".join(described()) + "\n", encoding="utf-8")

@@ -201,6 +201,12 @@ def landing_coefficient(
         ValueError: Shapes do not fit, or a value is not finite; or a single minimizer is none to a
             relative ``1e-6``, has a Hessian of zeros, or factors too uneven for it (in a batch: NaN);
             or the momentum is not in ``[0, 1)``.
+
+    With two layers and a scalar target it is ``−2/(ρ² − 1)``, ``ρ = λ_max/λ_flat``:
+
+    >>> W_1, W_2 = (torch.tensor([[w]], dtype=torch.float64) for w in (2.0, 0.5))
+    >>> round(landing_coefficient([W_1, W_2], torch.ones(1, 1, dtype=torch.float64)), 12)
+    -0.568888888889
     """
     refined = checked_flag(refined, "refined")
     momentum = checked_number(momentum, "momentum", least=0, below=1)

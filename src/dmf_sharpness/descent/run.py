@@ -203,6 +203,11 @@ def gradient_descent(
         ValueError: Shapes or devices do not fit, a value is not finite, a number is out of its range, or
             the engine does not support the request.
         MemoryError: The observations do not fit into memory.
+
+    >>> start = [torch.full((1, 1, 1), w, dtype=torch.float64) for w in (2.0, 0.4)]
+    >>> run = gradient_descent(start, torch.ones(1, 1, dtype=torch.float64), step_size=0.1, steps=500)
+    >>> [round(float(W), 4) for W in run.factors]
+    [2.0196, 0.4951]
     """
     request = checked_request(
         factors,

@@ -100,6 +100,11 @@ def flat_minimizer(
         TypeError: As for :func:`balanced_minimizer`, or the imbalance is not a number.
         ValueError: As for :func:`balanced_minimizer`, or the imbalance cannot be attained.
         MemoryError: As for :func:`balanced_minimizer`.
+
+    >>> target = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
+    >>> factors = flat_minimizer(target, widths=[3, 3], seed=0)
+    >>> torch.allclose(factors[2] @ factors[1] @ factors[0], target)
+    True
     """
     # Arguments.
     rank = check_request(target, widths)
@@ -211,6 +216,11 @@ def random_minimizer(
         ValueError: As for :func:`balanced_minimizer`; or the spread is negative, or so large that
             float64 cannot represent the minimizer accurately, which happens from about 3 on.
         MemoryError: As for :func:`balanced_minimizer`.
+
+    >>> target = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
+    >>> factors = random_minimizer(target, widths=[3, 3], seed=0)
+    >>> [tuple(W.shape) for W in factors], torch.allclose(factors[2] @ factors[1] @ factors[0], target)
+    ([(3, 2), (3, 3), (2, 3)], True)
     """
     check_request(target, widths)
     spread = checked_number(spread, "spread", least=0)

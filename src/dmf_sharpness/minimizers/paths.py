@@ -56,6 +56,11 @@ def minimizer_with_sharpness(
             range of float64; or the sharpness is below ``λ_flat``, above ``1e30 λ_flat`` or not
             finite; or float64 is not accurate enough to attain it.
         MemoryError: As for :func:`dmf_sharpness.balanced_minimizer`.
+
+    >>> from dmf_sharpness import sharpness as exact
+    >>> target = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
+    >>> round(exact(minimizer_with_sharpness(target, [3, 3], 30.0, seed=0)).value, 9)
+    30.0
     """
     M, hidden = checked_target(target), checked_widths(widths)
     depth = len(hidden) + 1

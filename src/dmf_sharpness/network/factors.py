@@ -126,6 +126,9 @@ def right_factors(factors: Factors) -> list[Tensor]:
     Raises:
         TypeError: ``factors`` is not a list of tensors.
         ValueError: The tensors are not matrices that can be multiplied.
+
+    >>> [tuple(R.shape) for R in right_factors([torch.ones(3, 2), torch.ones(1, 3)])]
+    [(2, 2), (3, 2)]
     """
     return _multiplied(_right_factors, factors)
 
@@ -154,6 +157,9 @@ def left_factors(factors: Factors) -> list[Tensor]:
     Raises:
         TypeError: ``factors`` is not a list of tensors.
         ValueError: The tensors are not matrices that can be multiplied.
+
+    >>> left_factors([torch.ones(3, 2), torch.ones(1, 3)])
+    [tensor([[1., 1., 1.]]), tensor([[1.]])]
     """
     return _multiplied(_left_factors, factors)
 
