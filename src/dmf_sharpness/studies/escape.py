@@ -19,6 +19,12 @@ from dmf_sharpness.network.balance import flat_sharpness
 from dmf_sharpness.studies.common import crossed, growth_per_step, settle, sites_of
 from dmf_sharpness.studies.landscape import flattening_directions
 
+RECORDED = [
+    "network", "minimizer", "step_ratio", "radius", "step", "loss", "distance", "along_top",
+    "along_flattening",
+]  # fmt: skip
+"""The columns of recorded runs, also where none is recorded."""
+
 
 @dataclass(frozen=True)
 class Escapes:
@@ -101,7 +107,7 @@ def recorded_paths(escapes: Escapes, kind: str | None) -> pd.DataFrame:
     """The runs beside the first minimizer of a kind, a row per run and step; no rows if ``kind`` is None."""
     table, path = escapes.table, escapes.trajectory
     first = table[table.kind == kind].minimizer.unique()[:1]
-    frames = [pd.DataFrame(columns=["network", "minimizer", "step_ratio", "radius", "step"])]
+    frames: list[pd.DataFrame] = []
     for b in np.flatnonzero(table.minimizer.isin(first)):
         steps = int(table.steps.iloc[b]) + 1
         frame = table.iloc[np.full(steps, b)][["network", "minimizer", "step_ratio", "radius"]]
@@ -114,4 +120,4 @@ def recorded_paths(escapes: Escapes, kind: str | None) -> pd.DataFrame:
                 along_flattening=path.projections[:steps, b, 1].numpy(),
             )
         )
-    return pd.concat(frames[1:] or frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=RECORDED)
