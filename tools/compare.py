@@ -185,7 +185,7 @@ def _cells(expected: Row, found: Row | None) -> list[str]:
 def _verdicts(row: Row) -> str:
     """The verdict of a row, and that of its control if that does not fail, as it should."""
     untested = row["control"]["verdict"] != "fails"
-    return f"{row['verdict']}, its control, too" if untested else str(row["verdict"])
+    return f"{row['verdict']}, its control holds" if untested else str(row["verdict"])
 
 
 def _change(before: object, after: object) -> str:
@@ -194,16 +194,16 @@ def _change(before: object, after: object) -> str:
 
 def _say_digests(expected: Mapping[str, str]) -> None:
     """Say of each folder how many files have the same content as in the reference, bit by bit."""
-    found = contents(Path())
-    same, every = Counter[str](), Counter[str]()
-    for path, digest in expected.items():
-        folder = str(Path(path).parent)
-        every[folder] += 1
-        same[folder] += found.get(path) == digest
-    print("\n| folder | files of the reference | the same here |")
-    print("| --- | ---: | ---: |")
-    for folder, count in every.items():
-        print(f"| {folder} | {count} | {same[folder]} |")
+    here = contents(Path())
+    folders: dict[str, list[str]] = {}
+    for path in expected:
+        folders.setdefault(str(Path(path).parent), []).append(path)
+    print("\n| folder | files of the reference | the same here | missing here |")
+    print("| --- | ---: | ---: | ---: |")
+    for folder, paths in folders.items():
+        same = sum(here.get(path) == expected[path] for path in paths)
+        missing = sum(path not in here for path in paths)
+        print(f"| {folder} | {len(paths)} | {same} | {missing} |")
     print()
 
 

@@ -23,7 +23,7 @@ def agreement(stdout: str) -> dict[str, str]:
 
 def files(stdout: str) -> dict[str, tuple[int, int]]:
     """The number of files of every folder, and of those that are the same."""
-    rows = re.findall(r"^\| (\S+) \| (\d+) \| (\d+) \|$", stdout, flags=re.MULTILINE)
+    rows = re.findall(r"^\| (\S+) \| (\d+) \| (\d+) \| 0 \|$", stdout, flags=re.MULTILINE)
     return {folder: (int(count), int(same)) for folder, count, same in rows}
 
 
