@@ -95,6 +95,8 @@ test-wheel: .venv/wheel/ready ## Run the library's tests on its wheel, without t
 	env -u PYTHONPATH $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
 	  .venv/dist/*.whl pytest pytest-xdist hypothesis
 	@! env -u PYTHONPATH $(@D)/bin/python -c 'import pandas' 2>/dev/null || { echo "expected no package of the pipeline, got pandas" >&2; exit 1; }
+	@env -u PYTHONPATH $(@D)/bin/python -c 'from dmf_sharpness.compiled.lanes import available; assert available()' \
+	  || echo "the wheel has no compiled kernels: is there a C compiler?" >&2
 	@touch $@
 
 fuzz: .venv/ready ## 20,000 calls of the library with arguments nobody checked; CALLS=... for another number
