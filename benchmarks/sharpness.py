@@ -74,7 +74,6 @@ def stack() -> list[Tensor]:
     ]
 
 
-@lru_cache(1)
 def mnist() -> tuple[list[Tensor], Tensor]:
     """A minimizer beside a network trained in float32 on whitened images of MNIST, and the images."""
     data = prepared("mnist", whitened=True)
@@ -84,14 +83,9 @@ def mnist() -> tuple[list[Tensor], Tensor]:
     return polish(ends[0], reduced).factors, data.inputs
 
 
-def given(widths: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
-    """The factors of a problem, and the inputs, if it is on data."""
-    return mnist() if widths == MNIST else (problem(widths), None)
-
-
-def solve(tool: str, widths: tuple[int, ...]) -> dict[str, Any]:
-    """The sharpness of a problem by one of the tools; ours forms the Gram matrix of the inputs each time."""
-    factors, inputs = given(widths)
+def solve(tool: str, widths: tuple[int, ...], data: tuple[list[Tensor], Tensor] | None) -> Any:
+    """The sharpness of a problem by one of the tools; ours forms the Gram matrix of inputs each time."""
+    factors, inputs = (problem(widths), None) if data is None else data
     if tool != OURS:
         return {"value": PEERS[tool](factors, TOLERANCE, inputs)}
     s = sharpness(factors, None if inputs is None else inputs @ inputs.mT)
@@ -123,11 +117,13 @@ def compare(
     widths: tuple[int, ...], tools: Sequence[str], repeats: int, budget: float, limit: float
 ) -> pd.DataFrame:
     """One row per tool; errors are relative to whole-matrix Lanczos at rounding level."""
-    factors, inputs = given(widths)
+    # Training is not of the tools: they are given the network.
+    data = mnist() if widths == MNIST else None
+    factors, inputs = (problem(widths), None) if data is None else data
     exact = float(sharpness(factors, input_root=inputs, method="lanczos", tolerance=1e-13).value)
     parameters = count(widths)
     solvers = {
-        tool: partial(solve, tool, widths)
+        tool: partial(solve, tool, widths, data)
         for tool in [OURS, *tools]
         if tool != "dense autograd Hessian" or parameters <= LARGEST_DENSE
     }
