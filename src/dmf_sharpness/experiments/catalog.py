@@ -38,7 +38,7 @@ class StudyOptions:
         needs: The required options, of those in :mod:`dmf_sharpness.experiments.options`.
         takes: The options that may be left out.
         one_value: Options that are lists, but must hold a single value in this study.
-        on_data: Whether the study can also run on data, where ``λ_flat`` has no closed form.
+        on_data: Whether the study can also run on data.
         on_large_data: Whether it forms no operator as a matrix, so that it can also run on MNIST.
         leaves: Whether its runs leave the minimizers, for which all step ratios must be above 1.
         behind_bottleneck: Whether it is a study of minimizers with a bottleneck, and of no others.

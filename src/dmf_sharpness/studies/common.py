@@ -37,7 +37,7 @@ class Sites:
         value: ``λ_max``, ``(B,)``, as the largest eigenvalue of the whole spectrum.
         closed_form: ``λ_max``, ``(B,)``, by the closed form; equal to ``value`` up to rounding.
         second: The second eigenvalue, ``(B,)``; 0 if there is none.
-        flat: ``λ_flat``, ``(B,)``; NaN with inputs, where it has no closed form.
+        flat: ``λ_flat``, ``(B,)``; NaN with inputs; it is compared in matrix factorization only.
         problem: ``T``, ``(B, d_L, r)``, and ``S``.
         widths: ``(d_0, …, d_L)``.
     """

@@ -49,7 +49,7 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
         ``radius``, ``sharpness`` (at the minimizer), ``outcome``, ``escaped``, ``steps``, ``farthest`` (the
         largest distance from the minimizer), ``growth`` (the measured factor per step in the linear phase;
         NaN if that phase is too short), ``predicted_growth`` (``|1 − ηλ_max|``), ``end_ratio`` (``ηλ/2`` at
-        the landing, else NaN), and ``flat_sharpness`` (NaN with inputs, where it has no closed form).
+        the landing, else NaN), and ``flat_sharpness`` (NaN with inputs).
     """
     chosen = _evenly(len(ensemble.kinds), spec.minimizers)
     here = ensemble.chosen(chosen)
@@ -91,7 +91,7 @@ def study(ensemble: Ensemble, spec: EscapeSpec) -> Escapes:
 
 
 def _flat_sharpness(ensemble: Ensemble) -> np.ndarray:
-    """``λ_flat`` of each minimizer's target; NaN with inputs, where it has no closed form."""
+    """``λ_flat`` of each minimizer's target; NaN with inputs: it is compared in matrix factorization only."""
     if ensemble.input_root is not None:
         return np.full(len(ensemble.kinds), np.nan)
     return np.asarray(flat_sharpness(ensemble.target, ensemble.depth))

@@ -72,7 +72,7 @@ def evaluate(ensemble: Ensemble, regression: Regression | None) -> pd.DataFrame:
 
 
 def _columns(ensemble: Ensemble, regression: Regression | None, value: Tensor) -> dict[str, Any]:
-    """The columns of loss and balance; ``λ_flat`` is known in matrix factorization only."""
+    """The columns of loss and balance; ``λ_flat`` is compared in matrix factorization only."""
     losses = loss(ensemble.factors, ensemble.problem)
     columns: dict[str, Any] = {
         "loss": losses + (0.0 if regression is None else regression.least_loss),
