@@ -63,9 +63,9 @@ bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENC
 validate: .venv/ready ## The engine against independent Hessians: thousands of minimizers of every kind, depths 2 to 20
 	@$(BIN)/python benchmarks/validate.py results/validation.parquet
 
-docs: .venv/ready ## The API as web pages: docs/api/
-	@EAGER_IMPORT=1 $(BIN)/pdoc --no-show-source -o docs/api dmf_sharpness
-	@echo "API:      docs/api/dmf_sharpness.html"
+docs: .venv/ready ## The site: tutorials, results, mathematics and the library, as pages that need no network
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -E -W --keep-going -q -d build/doctrees docs build/site
+	@echo "site:     build/site/index.html"
 
 test: .venv/ready ## Run the test suite, on two cores; WORKERS=... for another number
 	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile

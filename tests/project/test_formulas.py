@@ -1,0 +1,71 @@
+"""Formulas of the pages as MathML."""
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path.insert(0, str(DOCS / "site"))
+
+from formulas import is_formula, mathml  # noqa: E402  (it lies beside the pages, not in the package)
+
+
+def bare(html: str) -> str:
+    """MathML without its wrapping, and without spaces that hold nothing."""
+    inner = re.fullmatch(r"<math[^>]*><mrow>(.*)</mrow></math>", html)
+    assert inner is not None
+    return re.sub(r"<mrow>(<m[io n]>[^<]*</m[ion]>)</mrow>", r"\1", inner[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("L_iR_i", "<msub><mrow><mi>L</mi></mrow><mrow><mi>i</mi></mrow></msub>"
+                   "<msub><mrow><mi>R</mi></mrow><mrow><mi>i</mi></mrow></msub>"),
+        ("λ_max", "<msub><mrow><mi>λ</mi></mrow><mrow><mi>max</mi></mrow></msub>"),
+        ("x²", "<msup><mrow><mi>x</mi></mrow><mrow><mn>2</mn></mrow></msup>"),
+        ("2e-4", "<mn>2</mn><mo>·</mo><msup><mn>10</mn><mrow><mo>−</mo><mn>4</mn></mrow></msup>"),
+        ("√(a)", "<msqrt><mrow><mi>a</mi></mrow></msqrt>"),
+        ("xy", "<mi>x</mi><mi>y</mi>"),
+    ],
+)  # fmt: skip
+def test_a_formula_is_read_as_it_is_meant(text, wanted):
+    def plain(html: str) -> str:
+        return re.sub(r"<(m\w+) [^>]*>", r"<\1>", html).replace("<mrow><mi>", "<mi>")
+
+    simple = re.sub(r"</?mrow>", "", plain(mathml(text)).partition("<math>")[2])
+    assert simple == re.sub(r"</?mrow>", "", plain(wanted)) + "</math>"
+
+
+@pytest.mark.parametrize(
+    "text", ["λ_max", "W_i", "2/η", "d_0d_L", "J", "XXᵀ", "‖R_1v‖ = 1", "(d_L, d_0)", "L = 2", "w*"]
+)
+def test_formulas_are_known(text):
+    assert is_formula(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["C6.law", "C6", "E.*", "network/loss.py", "sharpness(factors).value", "step_ratio", "0.9", "nn.Linear",
+     "input_gram = X Xᵀ", "1e-12", "make docs", "W[0]", "rtol"],
+)  # fmt: skip
+def test_code_stays_code(text):
+    assert not is_formula(text)
+
+
+@given(st.text("λ_max{}^²ᵀ‖()[]√ Σ_i½*'/|,.<&>1e-2W\n", min_size=1))
+def test_anything_is_well_formed(text):
+    ET.fromstring(f"<p>{mathml(text.replace(chr(10), ' '))}</p>".replace("&#160;", " "))
+    if text.strip():
+        ET.fromstring(f"<p>{mathml(text, display=True)}</p>".replace("&#160;", " "))
+
+
+def test_every_indented_block_of_the_pages_is_set():
+    for path in sorted(DOCS.glob("*.md")):
+        for block in re.findall(r"(?:\n    [^ -].*)+", path.read_text(encoding="utf-8")):
+            ET.fromstring(f"<p>{mathml(block, display=True)}</p>".replace("&#160;", " "))
