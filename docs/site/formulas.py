@@ -9,23 +9,8 @@ from collections.abc import Iterator
 from html import escape
 
 FUNCTIONS = frozenset(
-    [
-        "arccos",
-        "col",
-        "cos",
-        "det",
-        "diag",
-        "exp",
-        "lim",
-        "ln",
-        "log",
-        "max",
-        "mean",
-        "min",
-        "rank",
-        "row",
-        "tr",
-    ]
+    {"arccos", "col", "cos", "det", "diag", "exp", "lim", "ln", "log"}
+    | {"max", "mean", "min", "rank", "row", "tr"}
 )
 """Set upright."""
 WORDS = frozenset(["at", "const", "if", "of", "over", "so", "start", "the"])
@@ -144,6 +129,8 @@ class _Reader:
 
     def atom(self) -> tuple[str, str]:
         """The next part as MathML, and its text where indices may stand beneath it."""
+        if self.place == len(self.text):  # after a root sign
+            return "", ""
         kind, token = self.next()
         before, self.before = self.before, kind
         match kind:
