@@ -183,7 +183,8 @@ def main() -> None:
     print(f"{args.configuration}: {len(jobs)} jobs, planned by Snakemake in {seconds:.0f} s\n")
     print("| rule | jobs | core-hours | CPU-hours | longest, min | memory, MB | disk, MB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for rule in dict.fromkeys(job.rule for job in jobs):
+    # Snakemake gives the jobs in another order each time.
+    for rule in sorted({job.rule for job in jobs}):
         rows = [cost[job] for job in jobs if job.rule == rule]
         _line(rule, [row for row in rows if row is not None], len(rows))
     _line("**all**", [row for row in cost.values() if row is not None], len(jobs))
@@ -194,7 +195,7 @@ def main() -> None:
     submitted = {job.experiment for job in jobs if not job.local and job.experiment}
     print(f"\nOn a cluster: {len(submitted)} submitted jobs, one per experiment and drawing.")
     if chains:
-        longest = max(chains, key=lambda name: chains[name])
+        longest = max(sorted(chains), key=lambda name: chains[name])
         print(f"The longest is {longest}, {chains[longest] / 60:.1f} min on one core.")
         print(
             "Source: logs of the last run here. Core-hours are wall-clock time, too long if the machine was "
