@@ -5,69 +5,98 @@ script for its formulas, only a font with the measures of mathematics.
 """
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from html import escape
 
 FUNCTIONS = frozenset(
-    {"arccos", "col", "cos", "det", "diag", "exp", "lim", "ln", "log"}
-    | {"max", "mean", "min", "rank", "row", "tr"}
+    {"arccos", "col", "cos", "det", "diag", "dim", "exp", "ker", "lim", "ln", "log"}
+    | {"max", "mean", "min", "radius", "range", "rank", "row", "tr", "Tr"}
 )
 """Set upright."""
 WORDS = frozenset(["at", "const", "if", "of", "over", "so", "start", "the"])
 """Words of English that stand between formulas."""
-INDICES = ["max", "min", "flat", "end", "previous", "ms", "gf", "ij", "jk", "ab", "ba", "ws"]
-"""Indices of several letters; all others have one, since ``L_iR_i`` is a product."""
-LIMITS = frozenset({"Σ", "∫", "Π", "max", "min", "mean", "lim"})
+NAMES = ["max", "min", "flat", "end", "previous", "ms", "gf"]
+PAIRS = ["ij", "jk", "ii", "jj", "ab", "ba"]
+"""With ``NAMES`` all indices of several letters; others have one, since ``L_iR_i`` is a product."""
+SUMS = {"Σ": "∑", "Π": "∏", "∏": "∏", "∫": "∫"}
+LIMITS = frozenset({*SUMS, "max", "min", "mean", "lim"})
 """Their indices stand beneath them where there is room."""
+RELATIONS = "=<>≤≥≈∝↦←⪯⪰"
+"""A formula may be broken before them."""
+UNBROKEN = 24
+"""Shorter formulas are not broken in a text."""
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀⁿ", "0123456789+−⊤n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 PRIMES = "'′″"
 OPENING, CLOSING = "([{⟨", ")]}⟩"
 TIGHT = "‖|/·:"
 """Operators without space around them."""
+SIGNS = "−-±∓"
+CLOSE = {"lspace": "0", "rspace": "0"}
+SPACE = '<mspace width="0.17em"></mspace>'
+LOW = ' class="low"'
+"""Marks roots of what is not tall: style.css."""
 
 TOKEN = re.compile(
     r"(?P<matrix>\[\[.*?\]\])"
     r"|(?P<power>\d+(?:\.\d+)?e-?\d+)"
     r"|(?P<number>\d+(?:\.\d+)?|\.\d+)"
-    r"|(?P<gap>\s{2,})|(?P<space>\s)"
+    r"|(?P<space>\s+)"
     r"|(?P<sup>[⁰¹²³⁴-⁹⁺⁻ᵀⁿ]+)|(?P<sub>[₀-₉]+)"
+    r"|(?P<tilde>ã|[^\W\d_]\u0303)"
+    r"|(?P<sum>[Σ∏Π∫](?=_|\s[^\W\d_]|\s?[(‖]))"
     r"|(?P<word>[A-Za-z]{2,})"
     r"|(?P<letter>[^\W\d_])"
     r"|(?P<other>.)"
 )
-_INDEX = re.compile(rf"\d+|{'|'.join(INDICES)}|.")
+_INDEX = re.compile(rf"\d+|{'|'.join(NAMES + PAIRS)}|.")
 
 
 def is_formula(code: str) -> bool:
     """Whether a piece of code in a page on mathematics is a formula, and not a name or a program."""
-    if re.fullmatch(r"C[1-6]|\d[\d.,e-]*", code) or re.search(
-        r"[\"`=]$|\[\d+\]|\.[A-Za-z_*/]", code
-    ):
+    if re.search(r"^C\d(\.|$)|^E\.|[\"`=]$|\[\d+\]|\.[A-Za-z_*/]|\d-\d", code):
         return False
-    bare = re.sub(rf"[_^](?:\{{[^}}]*\}}|{'|'.join(INDICES)}|\w)", " ", code)
+    bare = re.sub(rf"[_^](?:\{{[^}}]*\}}|{'|'.join(NAMES + PAIRS)}|\w)", " ", code)
     words = set(re.findall(r"[A-Za-z]{2,}", bare)) - FUNCTIONS
-    if any(len(word) > 2 and word != "radius" for word in words) or not re.search(
-        r"[^\W\d_]", code
-    ):
+    if any(len(word) > 2 for word in words) or not re.search(r"[^\W_]", code):
         return False
-    return not words or bool(re.search(r"[^\x00-\x7f]|[_^=]", code))
+    return not words or bool(re.search(r"[^\x00-\x7f]|[_^=(\d]", code))
 
 
-def mathml(text: str, *, display: bool = False) -> str:
-    """A formula as MathML; lines of a displayed one, with a number such as ``(3)`` at the end, are rows."""
-    if not display:
-        return _math(_row(text))
+def mathml(text: str) -> str:
+    """A formula as MathML; a long one in parts, between which a line may be broken."""
+    parts = _parts(text) if len(text) > UNBROKEN else [text]
+    return "<wbr>".join(_math(_row(part)) for part in parts)
+
+
+def displayed(text: str) -> str:
+    """The lines of a displayed formula, some with a number such as ``(3)`` at the end, as rows."""
     lines = [line for line in text.splitlines() if line.strip()]
     indent = min(len(line) - len(line.lstrip()) for line in lines)
     rows = []
     for line in lines:
         body, number = re.fullmatch(r"(.*?)(?:\s{2,}\((\d+)\))?", line[indent:].rstrip()).groups()  # type: ignore[union-attr]
-        shift = '<mspace width="2em"></mspace>' if body.startswith(" ") else ""
+        formulas = "".join(
+            '<span class="whole">'
+            + "".join(_math(_row(part, display=True), display=True) for part in _parts(whole))
+            + "</span>"
+            for whole in _parts(body.strip(), r"\s{2,}")
+        )
+        kind = "formula continued" if body.startswith(" ") else "formula"
         label = f'<span class="number">({number})</span>' if number else ""
-        formula = shift + _row(body.strip(), display=True)
-        rows.append(f'<div class="formula">{_math(formula, display=True)}{label}</div>')
+        rows.append(f'<div class="{kind}">{formulas}{label}</div>')
     return "".join(rows)
+
+
+def _parts(text: str, before: str = rf"(?<=\s)(?=[{RELATIONS}])") -> list[str]:
+    """A formula cut at all matches of a pattern that are outside of brackets."""
+    cuts = [0]
+    for match in re.finditer(before, text):
+        outer = text[: match.start()]
+        if sum(map(outer.count, OPENING)) == sum(map(outer.count, CLOSING)) and outer.strip():
+            cuts.append(match.end())
+    return [text[a:b].strip() for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
 def _math(body: str, display: bool = False) -> str:
@@ -100,9 +129,8 @@ class _Reader:
 
     def __init__(self, text: str, display: bool) -> None:
         self.text, self.display, self.place = text, display, 0
-        self.before = (
-            ""  # the kind of the token before: a sign after an operator belongs to a number
-        )
+        self.operand = False
+        """Whether an operand ends here: a sign after it is an operator, a function needs a space."""
 
     def atoms(self, until: str = "") -> Iterator[str]:
         """The parts of the formula, each with its indices, up to a closing bracket."""
@@ -110,34 +138,29 @@ class _Reader:
             part, name = self.atom()
             yield self.scripted(part, name)
             if name in FUNCTIONS and not self.peek("("):
-                yield '<mspace width="0.17em"></mspace>'
-
-    def next(self) -> tuple[str, str]:
-        found = TOKEN.match(self.text, self.place)
-        assert found is not None  # the last alternative is any character
-        self.place = found.end()
-        return str(found.lastgroup), found[0]
+                yield SPACE
 
     def peek(self, characters: str) -> bool:
         return self.place < len(self.text) and self.text[self.place] in characters
 
-    def bracketed(self, close: str) -> str:
+    def inside(self, close: str) -> str:
         """What stands up to the closing bracket, which is skipped."""
+        self.operand = False
         inside = "".join(self.atoms(until=close))
         self.place += 1
+        self.operand = True
         return f"<mrow>{inside}</mrow>"
 
     def atom(self) -> tuple[str, str]:
         """The next part as MathML, and its text where indices may stand beneath it."""
-        if self.place == len(self.text):  # after a root sign
+        found = TOKEN.match(self.text, self.place)
+        if found is None:  # after a root sign at the end
             return "", ""
-        kind, token = self.next()
-        before, self.before = self.before, kind
+        self.place = found.end()
+        kind, token = str(found.lastgroup), found[0]
+        before, self.operand = self.operand, self.operand if kind == "space" else kind != "other"
         match kind:
-            case "gap":
-                return '<mspace width="1.6em"></mspace>', ""
             case "space":
-                self.before = before
                 return "", ""
             case "matrix":
                 return _matrix(token), ""
@@ -148,46 +171,62 @@ class _Reader:
             case "sup" | "sub":  # with nothing before it
                 signs = SUPERSCRIPTS if kind == "sup" else SUBSCRIPTS
                 return _identifier("".join(signs[sign] for sign in token)), ""
+            case "tilde":
+                letter = _identifier(unicodedata.normalize("NFD", token)[0])
+                tilde = _operator("~", stretchy="false")
+                return f'<mover accent="true">{letter}{tilde}</mover>', ""
+            case "sum":
+                self.operand = False
+                return _operator(SUMS[token], lspace="0.17em" if before else "0"), token
             case "letter" if token == "½" and self.display:
                 return "<mfrac><mn>1</mn><mn>2</mn></mfrac>", ""
             case "letter":
-                return _identifier(token) if token not in LIMITS else _operator(token), token
+                return _identifier(token), ""
             case "word":
-                return self.word(token)
-        return self.sign(token, before)
+                return self.word(token, before)
+        return self.sign(token, before), ""
 
-    def word(self, token: str) -> tuple[str, str]:
-        if token in FUNCTIONS or token == "radius":
-            return f'<mrow><mspace width="0.17em"></mspace><mi>{token}</mi></mrow>', token
+    def word(self, token: str, after_operand: bool) -> tuple[str, str]:
+        if token in FUNCTIONS:
+            self.operand = False
+            return f"<mrow>{SPACE * after_operand}<mi>{token}</mi></mrow>", token
         if token in WORDS:
-            return f"<mtext>&#160;{token}&#160;</mtext>", ""
+            words = [token]
+            while (more := re.match(r" ([a-z]+)", self.text[self.place :])) and more[1] in WORDS:
+                words.append(more[1])
+                self.place += more.end()
+            left, right = "\u2002" * after_operand, "\u2002" * self.peek(" ")
+            return f"<mtext>{left}{'&#160;'.join(words)}{right}</mtext>", ""
         self.place -= len(token) - 1  # a product of letters
         return _identifier(token[0]), ""
 
-    def sign(self, token: str, before: str) -> tuple[str, str]:
+    def sign(self, token: str, after_operand: bool) -> str:
         if token == "√":
             if self.peek("("):
                 self.place += 1
-                return f"<msqrt>{self.bracketed(')')}</msqrt>", ""
-            return f"<msqrt>{self.scripted(*self.atom())}</msqrt>", ""
-        if token in LIMITS:
-            return _operator({"Σ": "∑", "Π": "∏"}.get(token, token)), token
+                root = self.inside(")")
+            else:
+                root = self.scripted(*self.atom())
+            return f"<msqrt{'' if 'sup>' in root else LOW}>{root}</msqrt>"
         if token in OPENING:
-            return _operator(token, stretchy="false", form="prefix"), ""
-        if token in CLOSING:
-            self.before = "letter"
-            return _operator(token, stretchy="false", form="postfix"), ""
-        if token in TIGHT:
-            self.before = "letter"
-            return _operator(token, stretchy="false", lspace="0", rspace="0"), ""
+            close = CLOSING[OPENING.index(token)]
+            if close not in self.text[self.place :]:
+                return _operator(token, stretchy="false")
+            inside = self.inside(close)
+            # Only around a sum with its index beneath do brackets grow.
+            grow = {} if "munder" in inside else {"stretchy": "false"}
+            return f"<mrow>{_operator(token, **grow)}{inside}{_operator(close, **grow)}</mrow>"
+        if token in CLOSING or token in TIGHT:
+            self.operand = True
+            spaced = token == ":" and self.text[: self.place - 1].endswith(" ")
+            return _operator(token, stretchy="false", **({} if spaced else CLOSE))
         if token in "…⋯∎∇∂∞":
-            self.before = "letter"
-            return _identifier(token), ""
-        if token in "−-±∓" and before in ("", "other", "gap"):
-            return _operator(
-                "−" if token == "-" else token, form="prefix", lspace="0", rspace="0"
-            ), ""
-        return _operator("−" if token == "-" else token), ""
+            self.operand = True
+            return _identifier(token)
+        sign = "−" if token == "-" else token
+        return _operator(
+            sign, **({"form": "prefix"} | CLOSE if token in SIGNS and not after_operand else {})
+        )
 
     def scripted(self, base: str, name: str) -> str:
         """A part with the indices and exponents that follow it."""
@@ -203,34 +242,39 @@ class _Reader:
                 self.place += 1
                 base, below = _with_scripts(base, below, _operator("∗"), False), ""
             elif self.peek(PRIMES):
-                self.place += 1
-                base, below = (
-                    _with_scripts(
-                        base,
-                        below,
-                        _operator("′" if self.text[self.place - 1] != "″" else "″"),
-                        False,
-                    ),
-                    "",
-                )
+                # The glyph is raised by itself; as an exponent it would be too high and too small.
+                base = _with_scripts(base, below, "", False)
+                base, below = f"<mrow>{base}{_operator(self.primes(), **CLOSE)}</mrow>", ""
             elif self.peek("".join(SUPERSCRIPTS)) and not above:
-                above = "".join(_script_sign(SUPERSCRIPTS[sign]) for sign in self.next()[1])
+                above = "".join(_script_sign(SUPERSCRIPTS[sign]) for sign in self.run(SUPERSCRIPTS))
             elif self.peek("".join(SUBSCRIPTS)) and not below:
-                below = "".join(_script_sign(SUBSCRIPTS[sign]) for sign in self.next()[1])
+                below = "".join(_script_sign(SUBSCRIPTS[sign]) for sign in self.run(SUBSCRIPTS))
             else:
                 break
         return _with_scripts(base, below, above, self.display and name in LIMITS)
+
+    def run(self, signs: Iterable[str]) -> str:
+        """The longest piece from here on that consists of the given signs."""
+        start, among = self.place, "".join(signs)
+        while self.peek(among):
+            self.place += 1
+        return self.text[start : self.place]
+
+    def primes(self) -> str:
+        return self.run(PRIMES).replace("″", "′′").replace("'", "′").replace("′′", "″")
 
     def script(self) -> str:
         """What stands after ``_`` or ``^``: a group in braces, a word, a number or one sign."""
         if self.peek("{"):
             self.place += 1
-            return self.bracketed("}")
+            return self.inside("}")
         found = _INDEX.match(self.text, self.place)
         if found is None:
             return ""
         self.place = found.end()
         token = found[0]
+        if token in PAIRS:
+            return "".join(map(_identifier, token))
         return f"<mn>{token}</mn>" if token.isdigit() else _script_sign(token)
 
 

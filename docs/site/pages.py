@@ -2,11 +2,12 @@
 
 import ast
 import re
+from html import escape
 from pathlib import Path
 
 import yaml
 from docutils import nodes
-from formulas import is_formula, mathml
+from formulas import displayed, is_formula, mathml
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
@@ -15,6 +16,8 @@ from dmf_sharpness.figures.captions import caption
 ROOT = Path(__file__).parents[2]
 PROGRAMS = frozenset({"api", "configuration", "tables", "adding_a_claim", "cluster", "changelog"})
 """Pages about programs; on the others code such as ``λ_max`` is a formula."""
+WIDE = frozenset({"claims", "configuration", "related", "tables"})
+"""Pages of wide tables, which take the place of the contents at the right."""
 PLACES = {
     "../config/README.md": "configuration.md",
     "../CHANGELOG.md": "changelog.md",
@@ -43,7 +46,8 @@ def claim_rows() -> list[dict[str, str]]:
                 {
                     "id": name[1],
                     "origin": origin,
-                    "line": line,
+                    "sentence": cells[0].removeprefix(name[0]).strip().replace(r"\|", "|"),
+                    "rest": "| " + " | ".join(cells[1:]) + " |",
                     "value": cells[1],
                     "n": cells[3],
                     "problems": cells[4],
@@ -64,24 +68,44 @@ def gallery() -> str:
         first = paper & set(re.findall(r"\b(?:C[1-6]|E)(?:\.[a-z_]+)?\b", text))
         sections["The paper's claims" if first else "Ours"].append(
             f"({name})=\n### {name.replace('_', ' ')}\n\n"
-            f"![{re.split(r'[.:] ', text, maxsplit=1)[0]}](../figures/{name}.png)\n\n"
-            f"{linked(text, {row['id'] for row in rows})}\n\n"
+            f"```{{image}} ../figures/{name}.png\n"
+            f":alt: {re.split(r'[.:] ', text, maxsplit=1)[0]}\n"
+            f":width: {_pixels(ROOT / f'figures/{name}.png') // 2}px\n```\n\n"
+            f"{linked(as_code(text), {row['id'] for row in rows})}\n\n"
             f"Redraw it: `snakemake -f figures/{name}.png`\n"
         )
     return "\n".join(f"## {title}\n\n" + "\n".join(parts) for title, parts in sections.items())
 
 
+def _pixels(image: Path) -> int:
+    """The width of a PNG, which its header has in four bytes."""
+    return int.from_bytes(image.read_bytes()[16:20], "big")
+
+
 def linked(text: str, ids: set[str]) -> str:
-    """A caption in Markdown, where names of claims lead to their rows and formulas are code."""
+    """A caption, where names of claims lead to their rows."""
+    names = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
+    return re.sub(rf"(?<![\w`.])({names})(?![\w.]*\w)", r'<a href="claims.html#\1">\1</a>', text)
+
+
+def as_code(text: str) -> str:
+    """A plain text in Markdown, with its formulas as code."""
     text = text.replace("*", r"\*")
     sign = r"[\w.{}^'′‖⟨⟩|√₀-₉⁰¹²³⁴-⁹ᵀ⁻−/()∇∂]"
     text = re.sub(
-        rf"(?<![\w./]){sign}*(?:[ληδβσμρκã‖][^\s,;.]*|[a-zA-Z]_[\w{{}}]+){sign}*",
+        rf"(?<![\w./]){sign}*(?:[ληδβσμρκγΣã‖][^\s,;.]*|[a-zA-Z][_^][\w{{}}]+|[A-Z]ᵀ){sign}*",
         lambda found: _as_code(found[0]),
         text,
     )
-    names = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
-    return re.sub(rf"(?<![\w`.])({names})(?![\w.]*\w)", r'<a href="claims.html#\1">\1</a>', text)
+    # What an operator joins with a formula belongs to it.
+    operand, operator = r"[|(]?(?:[\d.e-]*\d|\w)", "[=<>≤≥≠+−]"
+    before = ""
+    while text != before:
+        before = text
+        text = re.sub(rf"`([^`]+)` ({operator}) `([^`]+)`", r"`\1 \2 \3`", text)
+        text = re.sub(rf"`([^`]+)` ({operator}) ({operand})(?![\w`])", r"`\1 \2 \3`", text)
+        text = re.sub(rf"(?<![\w`.])({operand}) ({operator}) `([^`]+)`", r"`\1 \2 \3`", text)
+    return text
 
 
 def _as_code(found: str) -> str:
@@ -101,9 +125,13 @@ def claims() -> str:
     head = "| claim | measured | tolerance | n | problems | control | verdict | figure |\n"
     head += "| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |\n"
     parts = []
+
+    def sentence(row: dict[str, str]) -> str:
+        return as_code(row["sentence"]).replace("|", r"\|")
+
     for origin, title in (("paper", "Of the paper"), ("ours", "Ours")):
         lines = [
-            re.sub(r"^\| \*\*([\w.]+)\*\*", r'| <span id="\1"></span>**\1**', row["line"])
+            f'| <span id="{row["id"]}"></span>**{row["id"]}** {sentence(row)} {row["rest"]}'
             for row in claim_rows()
             if row["origin"] == origin
         ]
@@ -154,27 +182,49 @@ def fill(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = source[0].strip().rpartition("\n\n")[0] + "\n\n" + make()
     for there, here in PLACES.items():
         source[0] = source[0].replace(f"]({there}", f"]({here}")
+    # On GitHub a page is named by its file, here by its title.
+    source[0] = re.sub(r"\[(\w+\.md)\]\(\1\)", r"[](\1)", source[0])
+    if name in WIDE:
+        source[0] = "---\nhide-toc: true\n---\n\n" + source[0]
 
 
-def typeset(app: Sphinx, tree: nodes.document, name: str) -> None:
+def typeset(app: Sphinx, tree: nodes.document) -> None:
     """Turn formulas in code, and indented blocks, into MathML."""
+    name = app.env.docname
     if name in PROGRAMS:
         return
     for block in list(tree.findall(nodes.literal_block)):
         # Indented and not fenced; what a tutorial prints looks alike.
         if block.get("language") == "none" and not name.startswith("tutorials/"):
-            block.replace_self(_raw(mathml(block.astext(), display=True), "div"))
+            block.replace_self(_raw(f'<div class="mathematics">{displayed(block.astext())}</div>'))
     for code in list(tree.findall(nodes.literal)):
         if is_formula(code.astext()):
-            code.replace_self(_raw(mathml(code.astext()), "span"))
+            left, right = _taken(code, -1, r"[(\[“]+$"), _taken(code, 1, r"^[,.;:)\]?!’”]+")
+            parts = f"{left}{mathml(code.astext())}{right}".replace("<wbr>", "</span><wbr><span>")
+            code.replace_self(_raw(f'<span class="mathematics"><span>{parts}</span></span>'))
 
 
-def _raw(html: str, around: str) -> nodes.raw:
-    return nodes.raw("", f'<{around} class="mathematics">{html}</{around}>', format="html")
+def _taken(code: nodes.literal, step: int, pattern: str) -> str:
+    """Signs beside a formula, taken out of the text: a line must not break between the two."""
+    siblings = code.parent.children
+    place = siblings.index(code) + step
+    if not 0 <= place < len(siblings) or not isinstance(siblings[place], nodes.Text):
+        return ""
+    text = siblings[place].astext()
+    found = re.search(pattern, text)
+    if found is None:
+        return ""
+    siblings[place].parent.replace(siblings[place], nodes.Text(re.sub(pattern, "", text)))
+    return escape(found[0])
+
+
+def _raw(html: str) -> nodes.raw:
+    return nodes.raw("", html, format="html")
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register with Sphinx."""
     app.connect("source-read", fill)
-    app.connect("doctree-resolved", typeset)
+    # Before Sphinx collects the headings, at priority 500: the contents have the formulas, too.
+    app.connect("doctree-read", typeset, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
