@@ -36,10 +36,24 @@ def script():
         ("mean_i x_i² < 2", "mean<sub>i</sub> x<sub>i</sub>² &lt; 2"),
         ("at 3.7e-15 and 1e+03", "at 3.7&#8239;·&#8239;10<sup>−15</sup> and 10<sup>3</sup>"),
         ("C1.bottleneck_exact, flat_many", "C1.bottleneck_exact, flat_many"),
+        ("W_{i+1}ᵀW_i − Σ_i ‖M‖_*", "W<sub>i+1</sub>ᵀW<sub>i</sub> − Σ<sub>i</sub> ‖M‖<sub>*</sub>"),
+        ("W_iW_iᵀ, σ_{k+1}", "W<sub>i</sub>W<sub>i</sub>ᵀ, σ<sub>k+1</sub>"),
     ],
 )  # fmt: skip
 def test_formulas_are_set(script, text, html):
     assert script.typeset(text) == html
+
+
+@pytest.mark.parametrize(
+    ("value", "tolerance", "share"),
+    [
+        (2e-15, 1e-12, "0.2 %"), (0.0, 1e-12, "0 %"), (1e-80, 1e-50, "&lt; 0.01 %"),
+        (-1.0, 1e-12, "none"), (0.0, 0.0, "–"), (None, 1.0, "–"), (3.0, 2.0, "1.5 · 10<sup>2</sup> %"),
+    ],
+)  # fmt: skip
+def test_the_share_of_the_tolerance_is_said(script, value, tolerance, share):
+    said = script._share(script.used({"value": value, "tolerance": tolerance}))
+    assert said.replace("&#8239;", " ") == share
 
 
 def test_names_of_claims_lead_to_their_rows(script):

@@ -162,10 +162,11 @@ def test_the_ledger_is_json_with_the_promised_keys():
         "experiment",
         "verdict",
         "artifacts",
+        "sample",
     }
     for row in again:
         assert set(row) == keys | {"control"}
-        assert set(row["control"]) == {"description", "value", "share", "n", "verdict"}
+        assert set(row["control"]) == {"description", "value", "share", "n", "verdict", "sample"}
         assert row["origin"] in {"paper", "ours"}
         assert row["verdict"] in {"holds", "fails"}
 

@@ -19,7 +19,11 @@ ROW = {
     "id": "C1.sharpness", "origin": "paper", "claim": "It is so.", "statistic": "largest difference ≤ x",
     "value": 1e-15, "tolerance": 1e-12, "n": 21, "experiment": "matrix", "verdict": "holds",
     "problems": 2,
-    "control": {"description": "the wrong formula", "value": 0.6, "share": 1.0, "n": 3, "verdict": "fails"},
+    "control": {
+        "description": "the wrong formula", "value": 0.6, "share": 1.0, "n": 3, "verdict": "fails",
+        "sample": "0.5 0.6 inf",
+    },
+    "sample": "-1e-16 0 1e-15 nan",
     "artifacts": {"results/sharpness/matrix.parquet": "ab12"}, "lineage": "lineage:0",
 }  # fmt: skip
 README = """\
@@ -77,6 +81,12 @@ CORRUPT = {
     "null for a control": json.dumps(changed("control", value=None)).encode(),
     "another verdict": json.dumps(changed("verdict", value="stands")).encode(),
     "another verdict of a control": json.dumps(changed("control", "verdict", value=True)).encode(),
+    "no sample": json.dumps(without("sample")).encode(),
+    "a list for a sample": json.dumps(changed("sample", value=[1, 2])).encode(),
+    "a sample with words": json.dumps(changed("sample", value="1 two 3")).encode(),
+    "a sample with an open end": json.dumps(changed("sample", value="1 2 ")).encode(),
+    "markup in a sample": json.dumps(changed("control", "sample", value="1<br>")).encode(),
+    "too large a sample": json.dumps(changed("sample", value=" ".join(101 * ["0"]))).encode(),
     "null for a tolerance": json.dumps(changed("tolerance", value=None)).encode(),
 }
 

@@ -33,7 +33,8 @@ ANIMATION = "figures/escape.gif"
 # that has the content of last time for old, however new it is. A folder has no content to compare.
 OLDEST = ".snakemake/oldest"
 
-# The stage scripts, and the page that one of them fills in.
+# The stage scripts, and the parts of the page that one of them fills in.
+PAGE_PARTS = [f"render_report.{suffix}" for suffix in ("html", "css", "js")]
 STAGES = (
     "generate_minimizers",
     "evaluate_sharpness",
@@ -47,7 +48,7 @@ STAGES = (
     "render_report",
     "check_verdict",
 )
-SCRIPT_FILES = [*(f"{stage}.py" for stage in STAGES), "render_report.html"]
+SCRIPT_FILES = [*(f"{stage}.py" for stage in STAGES), *PAGE_PARTS]
 
 # On a full disk Snakemake cannot even log what went wrong; a whole run writes half of this.
 LEAST_FREE_BYTES = 50e6

@@ -14,9 +14,11 @@ from dmf_sharpness.artifacts import lineage
 from dmf_sharpness.artifacts.headers import read_header
 from dmf_sharpness.artifacts.provenance import machine, rule_times, shortened, versions
 from dmf_sharpness.artifacts.store import ArtifactError, file_digest, write_text
+from dmf_sharpness.claims.claim import SAMPLE_SIZE
 from dmf_sharpness.claims.ledger import format_number, read_ledger, summary
 from dmf_sharpness.experiments.experiment import Experiment, load_experiment
 from dmf_sharpness.figures.captions import caption, figures_of
+from dmf_sharpness.figures.strip_plot import strip_plot
 
 import jinja2
 import yaml
@@ -48,8 +50,12 @@ def typeset(text: str) -> Markup:
     """``λ_max``, ``‖M‖^{1−1/L}`` and ``1e-12`` in HTML as one writes them."""
     html = str(escape(text))
     # One letter with an index, or mean_i: names such as flat_many stay.
-    index = r"(?<![A-Za-z0-9_.])(mean|max|[A-Za-zλ])_([A-Za-z0-9]+)"
-    html = re.sub(index, r"\1<sub>\2</sub>", html)
+    index = (
+        r"(?:(?<![A-Za-z0-9_.])|(?<=_[a-z])(?=[A-Z]))(mean|max|[A-Za-zΑ-ω])"
+        r"_(?:\{([^}]*)\}|([A-Z]|[a-z0-9]+))"
+    )
+    html = re.sub(index, r"\1<sub>\2\3</sub>", html)
+    html = re.sub(r"‖_([*F])(?![A-Za-z])", r"‖<sub>\1</sub>", html)
     html = re.sub(r"\^\{([^}]*)\}", r"<sup>\1</sup>", html)
     return Markup(re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)", _power_of_ten, html))
 
@@ -58,6 +64,33 @@ def _power_of_ten(number: re.Match[str]) -> str:
     factor, sign, exponent = number.groups()
     lead = "" if factor == "1" else f"{factor}&#8239;·&#8239;"
     return f"{lead}10<sup>{'−' if sign == '-' else ''}{exponent}</sup>"
+
+
+def used(row: Row) -> float | None:
+    """The share of the tolerance that a row's number takes; none without a number, or at the tolerance 0."""
+    measured = row["value"] is not None and row["tolerance"] > 0
+    return row["value"] / row["tolerance"] if measured else None
+
+
+def _share(part: float | None) -> Markup:
+    if part is None:
+        return Markup("–")
+    if part < 0:
+        return Markup("none")
+    small = 0 < part < 1e-4
+    return Markup("&lt; 0.01 %") if small else typeset(f"{format_number(100 * part)} %")
+
+
+def _sections(rows: list[Row]) -> list[tuple[str, list[tuple[str, str, list[Row]]]]]:
+    """The paper's claims and what we added, each by the claims of the abstract that they belong to."""
+    papers = [row for row in rows if row["origin"] == "paper"]
+    ours = [row for row in rows if row["origin"] != "paper"]
+    titled = {"What the paper claims": papers, "What we added": ours}
+    return [
+        (title, [(name, GROUPS.get(name, ""), list(group)) for name, group in groupby(of, _family)])
+        for title, of in titled.items()
+        if of
+    ]
 
 
 def _linked(text: str, ids: Sequence[str]) -> Markup:
@@ -174,12 +207,22 @@ def page(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = lambda value: typeset(format_number(value))
-    environment.filters["typeset"] = typeset
-    environment.filters["shortened"] = shortened
-    # A line may end after a comma.
-    environment.filters["breakable"] = lambda text: Markup(str(escape(text)).replace(",", ",<wbr>"))
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    environment.filters |= {
+        "number": lambda value: typeset(re.sub("^-", "−", format_number(value))),
+        "typeset": typeset,
+        "shortened": shortened,
+        "used": used,
+        "share": _share,
+        "strip_plot": lambda row: Markup(strip_plot(row)),
+        # A line may end after a comma.
+        "breakable": lambda text: Markup(str(escape(text)).replace(",", ",<wbr>")),
+    }
+    template, style, script = (
+        Path(__file__).with_suffix(suffix).read_text(encoding="utf-8")
+        for suffix in (".html", ".css", ".js")
+    )
+    sections = _sections(rows)
+    ordered = [row["id"] for _, groups in sections for _, _, group in groups for row in group]
     return environment.from_string(template).render(
         lineage=mark,
         summary=summary(rows),
@@ -188,9 +231,13 @@ def page(
         count=len(rows),
         figures_of=figures_of,
         drawn=[path.stem for path in figures],
-        groups=[
-            (name, GROUPS.get(name, ""), list(members)) for name, members in groupby(rows, _family)
-        ],
+        style=Markup(style),
+        script=Markup(script),
+        sections=sections,
+        orders={name: i for i, name in enumerate(ordered)},
+        families=[(name, GROUPS.get(name, "")) for name in sorted({_family(row) for row in rows})],
+        sampled=sorted({name for row in rows for name in row["experiment"].split(", ")}),
+        sample_size=SAMPLE_SIZE,
         figures=[_figure(path, rows) for path in figures],
         config=yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None, width=100),
         experiments=[_experiment(experiment) for experiment in experiments],

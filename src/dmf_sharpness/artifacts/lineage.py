@@ -146,7 +146,7 @@ def stage_sources(rule: str, scripts: Path, detail: str = "") -> tuple[Path, ...
         case "render_figure":
             return script, PACKAGE / "figures" / f"{detail}.py"
         case "render_report":
-            return script, script.with_suffix(".html")
+            return script, *(script.with_suffix(suffix) for suffix in (".html", ".css", ".js"))
     return (script,)
 
 

@@ -13,7 +13,7 @@ with ``@judged_from("sharpness")``, which names the table. Nothing else has to b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,9 @@ Origin = Literal["paper", "ours", "extension"]
 
 CONTROL_SHARE = 0.9
 """A control fails if at least this share of its sample exceeds the tolerance."""
+
+SAMPLE_SIZE = 100
+"""The ledger keeps at most so many numbers of a sample, for the report to draw."""
 
 PROBLEM = ("experiment", "network", "problem")
 """These columns identify the problem of a row: a target, or data, together with the widths of a network."""
@@ -45,6 +48,7 @@ class Control:
         share: The share of the numbers that exceed the tolerance.
         n: The sample size.
         verdict: ``fails`` if ``share`` is at least :data:`CONTROL_SHARE`, as it must be.
+        sample: The numbers, see :func:`sample_text`.
     """
 
     description: str
@@ -52,6 +56,7 @@ class Control:
     share: float
     n: int
     verdict: Verdict
+    sample: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Claim:
         verdict: ``holds`` or ``fails``.
         control: The negative control, whose verdict must be ``fails``.
         artifacts: The files that the sample was read from.
+        sample: The numbers themselves, see :func:`sample_text`.
     """
 
     id: str
@@ -86,6 +92,7 @@ class Claim:
     verdict: Verdict
     control: Control
     artifacts: tuple[str, ...] = ()
+    sample: str = ""
 
     @property
     def stands(self) -> bool:
@@ -150,6 +157,7 @@ def judged(
         verdict=verdict_on(values, tolerance),
         control=control_on(control, control_values, tolerance),
         artifacts=artifacts_of(rows),
+        sample=sample_text(values),
     )
 
 
@@ -163,12 +171,29 @@ def control_on(description: str, values: pd.Series, tolerance: float) -> Control
         share=share,
         n=len(values),
         verdict="fails" if share >= CONTROL_SHARE else "holds",
+        sample=sample_text(values),
     )
 
 
 def verdict_on(values: pd.Series, tolerance: float) -> Verdict:
     """``holds`` if there is a value, none is NaN, and the largest is at most the tolerance."""
     return "holds" if len(values) and bool((values <= tolerance).all()) else "fails"
+
+
+def sample_text(values: Iterable[float]) -> str:
+    """The numbers of a sample in ascending order, to three digits, NaN last, with spaces between them.
+
+    Of more than :data:`SAMPLE_SIZE` numbers it has those at so many evenly spaced ranks. Each of them stands
+    for equally many, and the smallest and the largest are among them.
+
+    >>> sample_text([2, float("nan"), 1 / 3, float("inf"), -1])
+    '-1 0.333 2 inf nan'
+    """
+    ordered = sorted(map(float, values), key=lambda value: (math.isnan(value), value))
+    if len(ordered) > SAMPLE_SIZE:
+        last = len(ordered) - 1
+        ordered = [ordered[round(i * last / (SAMPLE_SIZE - 1))] for i in range(SAMPLE_SIZE)]
+    return " ".join(f"{value + 0.0:.3g}" for value in ordered)  # no −0
 
 
 def experiments_of(rows: pd.DataFrame) -> str:
