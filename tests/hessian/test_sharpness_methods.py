@@ -18,7 +18,7 @@ from dmf_sharpness.minimizers.targets import (
     matrix_with_singular_values,
     orthogonal_matrix,
 )
-from dmf_sharpness.network.chain import chain, compressed
+from dmf_sharpness.network.chain import chain, leading_triplets
 from dmf_sharpness.network.curvature import (
     apply_curvature,
     curvature_matrix,
@@ -239,11 +239,15 @@ def test_top_pairs_of_a_network_too_large_for_a_matrix():
     torch.testing.assert_close(vectors @ vectors.mT, torch.eye(4).double(), rtol=0, atol=1e-9)
 
 
-def test_compressed_is_the_svd():
-    P, Q = gaussian_matrix(9, 3, 0), gaussian_matrix(7, 3, 1)
-    U, values, V = compressed(P, Q)
+@pytest.mark.parametrize("columns", [3, 8, 12])
+def test_leading_triplets_are_those_of_the_svd(columns):
+    P, Q = gaussian_matrix(9, columns, 0), gaussian_matrix(7, columns, 1)
+    U, values, V = leading_triplets(P, Q, len)
     torch.testing.assert_close((U * values) @ V.mT, P @ Q.mT)
-    assert len(compressed(P, Q, cutoff=2.0)[1]) == 1
+    torch.testing.assert_close(U.mT @ U, torch.eye(len(values), dtype=torch.float64))
+    first, again, _ = leading_triplets(P, Q, lambda values: int((values > values[1]).sum()))
+    torch.testing.assert_close(first, U[:, :1])
+    torch.testing.assert_close(again, values)
 
 
 @pytest.mark.parametrize("method", ["auto", *METHODS])

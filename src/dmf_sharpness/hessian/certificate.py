@@ -17,7 +17,7 @@ from torch import Tensor
 from dmf_sharpness.network.chain import (
     Chain,
     chain,
-    compressed,
+    leading_triplets,
     pull_back_norm,
     push_left,
     push_right,
@@ -112,10 +112,10 @@ def eigenmatrix_residual(
     return _ratio(norm(defects), value * norm(X))
 
 
-SWEPT_COLUMNS, TAIL = 256, 1e-2
+SWEPT_COLUMNS, TAIL = 64, 0.1
 """The part of a low-rank defect that is multiplied by the layers; the rest is only bounded.
 
-Up to 256 singular directions of the defect are always multiplied by the layers. More of them are,
+Up to 64 singular directions of the defect are always multiplied by the layers. More of them are,
 as long as the remaining ones have a norm above this fraction of the whole.
 """
 
@@ -155,14 +155,21 @@ def image_low_rank(layers: Chain, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]
 def defect_low_rank(
     layers: Chain, P: Tensor, Q: Tensor, value: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular value decomposition of the defect ``2 J Jᵀ Y − λ Y`` for ``Y = P Qᵀ``.
+    """The singular values of the defect ``2 J Jᵀ Y − λ Y`` for ``Y = P Qᵀ``, and its leading vectors.
 
     Returns:
-        Left singular vectors ``(d_L, r)``, singular values ``(r,)`` and right singular vectors
-        ``(d_0, r)``.
+        Left singular vectors ``(d_L, c)``, all singular values ``(r,)`` and right singular vectors
+        ``(d_0, c)``. With the ``c`` directions all but a small part of the defect is known.
     """
     left, right = image_low_rank(layers, P, Q)
-    return compressed(torch.cat([2 * left, -value * P], 1), torch.cat([right, Q], 1))
+    left, right = torch.cat([2 * left, -value * P], 1), torch.cat([right, Q], 1)
+    return leading_triplets(left, right, _swept_count)
+
+
+def _swept_count(singular_values: Tensor) -> int:
+    """How many singular directions of a defect are multiplied by the layers."""
+    tail = singular_values.square().flip(0).cumsum(0).flip(0).sqrt()
+    return max(min(SWEPT_COLUMNS, len(tail)), int((tail > TAIL * tail[0]).sum()))
 
 
 def low_rank_residual(
@@ -192,10 +199,9 @@ def low_rank_residual(
         return 0.0
     # The small singular values of the defect are bounded together instead of multiplied by the
     # layers: no unit matrix has a larger image ‖Jᵀ Z‖ than the top eigenmatrix P Qᵀ / ‖P Qᵀ‖.
-    tail = singular_values.square().flip(0).cumsum(0).flip(0).sqrt()
-    kept = max(min(SWEPT_COLUMNS, len(tail)), int((tail > TAIL * tail[0]).sum()))
-    dropped = tail[kept] if kept < len(tail) else torch.zeros_like(tail[0])
-    swept = pull_back_norm(layers, U[:, :kept] * singular_values[:kept], V[:, :kept])
+    kept = U.shape[1]
+    dropped = torch.linalg.vector_norm(singular_values[kept:])
+    swept = pull_back_norm(layers, U * singular_values[:kept], V)
     return _ratio(swept + dropped * norm / _norm(P, Q), value * norm)
 
 

@@ -77,7 +77,7 @@ class LowRankPair:
         Q: Right singular vectors, shape ``(d_0, k)``.
         defect: ``‖2JJᵀY − λY‖ / λ``, an upper bound on the residual in parameter space.
         steps: The number of steps of the iteration.
-        defect_parts: The singular value decomposition of ``2JJᵀY − λY``, for the certificate.
+        defect_parts: The singular values of ``2JJᵀY − λY`` with the leading vectors, for the certificate.
         bases: ``U``, ``Z`` and ``V`` at the end, from which the search for the second eigenvalue starts.
     """
 

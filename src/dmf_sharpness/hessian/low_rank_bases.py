@@ -22,14 +22,14 @@ For so few columns a product takes about the time that reading the layer from me
 """
 START_STEPS = 2
 """The number of steps of subspace iteration that improve the random start."""
-LEAST_GROWTH, LEAST_GROWTH_HUGE, MOST_GROWTH = 4, 16, 32
+LEAST_GROWTH, LEAST_GROWTH_HUGE, MOST_GROWTH = 4, 32, 32
 """The least number of new directions per step, the same for huge layers, and the largest number.
 
 A huge layer is read from memory in every step, so fewer steps with more directions take less time.
 """
 HUGE_LAYER = 2**21
 """A layer with more entries than this does not stay in the processor's cache."""
-SWEPT, COMBINED = 32, 16
+SWEPT, COMBINED = 32, 8
 """The number of columns of the image that are computed exactly, and of random combinations of the rest."""
 
 

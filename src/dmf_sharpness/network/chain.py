@@ -7,7 +7,7 @@ operations per layer of width ``d``. Input data appear as one more layer in fron
 ``S``, which is not trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,19 +95,34 @@ def pull_back_norm(layers: Chain, P: Tensor, Q: Tensor) -> Tensor:
     return total.clamp(min=0).sqrt()
 
 
-def compressed(P: Tensor, Q: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular value decomposition ``U diag(σ) Vᵀ`` of ``P Qᵀ``, by two thin QR factorizations.
+def leading_triplets(
+    P: Tensor, Q: Tensor, count: Callable[[Tensor], int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All singular values of ``P Qᵀ``, and the leading singular vectors, by two QR factorizations.
+
+    The orthogonal factors are not formed: they are only multiplied by the few vectors that are wanted.
 
     Args:
         P: Shape ``(m, k)``.
         Q: Shape ``(n, k)``.
-        cutoff: Singular values up to this fraction of the largest one are left out.
+        count: How many singular vectors are wanted, given the singular values.
 
     Returns:
-        ``U``, shape ``(m, r)``; the singular values, descending, shape ``(r,)``; ``V``, shape ``(n, r)``.
+        ``U``, shape ``(m, c)``; the singular values, descending, shape ``(r,)``; ``V``, shape ``(n, c)``.
     """
-    Q_left, R_left = torch.linalg.qr(P)
-    Q_right, R_right = torch.linalg.qr(Q)
+    sides = [torch.geqrf(side) for side in (P, Q)]
+    R_left, R_right = (packed[: packed.shape[1]].triu() for packed, _ in sides)
     U, values, Vt = torch.linalg.svd(R_left @ R_right.mT, full_matrices=False)
-    kept = max(1, int((values > cutoff * values[0]).sum()))
-    return Q_left @ U[:, :kept], values[:kept], Q_right @ Vt[:kept].mT
+    c = count(values)
+    left, right = (
+        _rotated(packed, reflectors, small[:, :c])
+        for (packed, reflectors), small in zip(sides, (U, Vt.mT), strict=True)
+    )
+    return left, values, right
+
+
+def _rotated(packed: Tensor, reflectors: Tensor, small: Tensor) -> Tensor:
+    """The orthogonal factor of a QR factorization, as :func:`torch.geqrf` returns it, times ``small``."""
+    padded = small.new_zeros(len(packed), small.shape[1])
+    padded[: len(small)] = small
+    return torch.ormqr(packed[:, : len(reflectors)], reflectors, padded)
