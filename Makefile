@@ -12,7 +12,7 @@ endif
 .DEFAULT_GOAL := help
 CONFIG ?= config/full.yaml
 
-.PHONY: help replicate figures report readme plan compare reference check-reproducible bench validate docs test test-lowest test-wheel fuzz mutants check
+.PHONY: help replicate figures report readme plan compare reference check-reproducible bench bench-small validate docs test test-lowest test-wheel fuzz mutants check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
@@ -47,13 +47,22 @@ reference: replicate ## Replace the reference run by the run in this folder, for
 check-reproducible: .venv/ready ## 1 core, 2 cores, Slurm if there is one: the same results? FULL=1 for all experiments
 	@$(BIN)/python tools/check_reproducible.py $(if $(FULL),config,tests/workflow/smoke)
 
-bench: .venv/bench ## Time the pipeline, and the engine beside other tools (BENCH=--billion for a billion parameters)
+bench: .venv/bench ## Time the pipeline, and the engine beside other tools; a line of benchmarks/history.jsonl (BENCH=--billion for a billion parameters)
 	@$(BIN)/python benchmarks/pipeline.py --speedup
 	@$(BIN)/python benchmarks/points.py
 	@$(BIN)/python benchmarks/sharpness.py results/benchmark.parquet $(BENCH)
 	@$(BIN)/python workflow/scripts/render_figure.py benchmark figures/benchmark --benchmark results/benchmark.parquet
 	@cat results/benchmark.md
+	@$(BIN)/python benchmarks/history.py results/benchmark.parquet --keep
+	@$(BIN)/python benchmarks/scaling.py results/scaling.parquet
+	@$(BIN)/python workflow/scripts/render_figure.py benchmark_scaling figures/benchmark_scaling --benchmark results/scaling.parquet
+	@cat results/scaling.md
 	@test ! -f results/claims.json || $(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
+
+bench-small: .venv/ready ## A minute of the benchmark: a warning where the engine lost a fifth of its lead since the last make bench
+	@$(BIN)/python benchmarks/sharpness.py results/benchmark_small.parquet --problems small square --tools "autograd + eigsh" \
+	  --repeats 3 --budget 3 --limit 20
+	@$(BIN)/python benchmarks/history.py results/benchmark_small.parquet
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[bench]' \

@@ -1,14 +1,19 @@
-"""The benchmark as Markdown, and where it goes in the README."""
+"""The benchmarks: their tables, the turns of the tools, growing networks, and the history."""
 
+import json
 import os
 import time
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from dmf_sharpness.artifacts.store import write_table
+from dmf_sharpness.errors import UserError
+from dmf_sharpness.figures.benchmark_scaling import slopes
 from dmf_sharpness.figures.benchmark_tables import to_markdown, to_short_markdown
 
 NAN = float("nan")
@@ -95,3 +100,56 @@ def test_a_comparison_a_batch_and_a_small_billion(benchmarks):
     assert row["status"] == "ok"
     assert row["residual"] <= benchmark.BILLION_TOLERANCE
     assert row["memory"] > 1
+
+
+def test_a_family_grows_until_it_takes_too_long(benchmarks, monkeypatch):
+    scaling = benchmarks("scaling")
+    monkeypatch.setitem(scaling.FAMILIES, "tiny", ((4, 8), lambda n: (n, n, n)))
+    monkeypatch.setattr(scaling, "METHODS", ("auto", "lanczos"))
+    rows = scaling.grow("tiny", ["dense autograd Hessian"], 3600, 1)
+    assert len(rows) == 2 * 4
+    assert {row["status"] for row in rows} == {"ok"}
+    assert all(row["memory"] >= 0 for row in rows)
+    assert [row["tool"] for row in rows if "certificate" not in row] == [
+        "dense autograd Hessian"
+    ] * 2
+    # With no time at all, no tool gets a second network.
+    rows = scaling.grow("tiny", ["dense autograd Hessian"], 1e-9, 1)
+    assert {row["size"] for row in rows} == {4}
+
+
+def test_slopes_are_those_of_power_laws():
+    size = 2.0 ** np.arange(5)
+    line = {"family": "square", "tool": "dmf_sharpness: auto", "status": "ok", "size": size}
+    line |= {"seconds": 1e-3 * size**3, "memory": 1e7 * size**2, "certificate": 1e-4 * size**3}
+    late = {"tool": "slow", "seconds": np.where(size < 8, 1.0, np.nan), "certificate": np.nan}
+    table = pd.concat([pd.DataFrame(line), pd.DataFrame(line | late)])
+    ours, slow = slopes(table[table.seconds.notna()]).splitlines()[2:]
+    assert ours == "| square | closed form, auto | 16 | 4.1 s | width^3.0 | width^2.0 | 10% |"
+    assert slow == "| square | slow | 4 | 1 s | width^0.0 | width^2.0 | – |"
+
+
+def test_a_history_warns_of_ratios_that_fell(benchmarks, tmp_path, capsys, monkeypatch):
+    history = benchmarks("history")
+    path, kept = tmp_path / "table.parquet", tmp_path / "history.jsonl"
+    write_table(path, "benchmark", TABLE, {"experiment": "benchmark"})
+
+    def ran(*options):
+        monkeypatch.setattr("sys.argv", ["history", str(path), "--history", str(kept), *options])
+        history.main()
+        return capsys.readouterr().out
+
+    assert "no ratio has fallen" in ran("--keep")
+    assert "no ratio has fallen" in ran("--keep")
+    first, again = (json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines())
+    assert first == again
+    assert first["ratios"]
+    faster = {
+        w: {tool: 1.3 * x for tool, x in ratios.items()} for w, ratios in first["ratios"].items()
+    }
+    kept.write_text(json.dumps(first | {"ratios": faster}) + "\n", encoding="utf-8")
+    count = sum(map(len, faster.values()))
+    assert ran().count("warning: ") == count
+    kept.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match="expected a JSON object in each line"):
+        history.read_history(kept)

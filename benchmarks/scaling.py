@@ -1,0 +1,146 @@
+"""Time and memory of one sharpness against width and depth, for each method and for other tools."""
+
+import math
+import resource
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from dmf_sharpness import cli
+from dmf_sharpness.artifacts.store import write_table, write_text
+from dmf_sharpness.figures.benchmark_scaling import slopes
+from dmf_sharpness.figures.benchmark_tables import OURS
+from dmf_sharpness.hessian.certificate import eigenmatrix_residual, low_rank_residual
+from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix
+from dmf_sharpness.hessian.result import Sharpness
+from dmf_sharpness.hessian.sharpness import sharpness
+from peers import LARGEST_DENSE, PEERS
+from sharpness import count, problem
+from turns import in_turn
+
+import pandas as pd
+import psutil
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-10
+FAMILIES: dict[str, tuple[Sequence[int], Callable[[int], tuple[int, ...]]]] = {
+    "square, depth 4": ((8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096), lambda n: (n,) * 5),
+    "ends of 10, depth 4": (
+        (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+        lambda n: (10, n, n, n, 10),
+    ),
+    "width 64": ((2, 3, 4, 6, 8, 12, 16, 24, 32), lambda n: (64,) * (n + 1)),
+}
+"""The sizes of each family, widths or depths, and the widths of its networks."""
+METHODS = ("auto", "dense", "lanczos", "low-rank")
+"""Ours that are timed; ``auto`` on one thread, too."""
+LARGEST_ORDER = 4096
+"""The dense eigenproblem is tried up to this ``d_0 d_L``."""
+
+
+def solve_ours(widths: tuple[int, ...], method: Any, threads: int) -> dict[str, Any]:
+    """The sharpness by one of the methods, with the memory it took and the time of its certificate."""
+    torch.set_num_threads(threads)
+    factors = problem(widths)
+    before = psutil.Process().memory_info().rss
+    found = sharpness(factors, method=method)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    began = perf_counter()
+    certify(factors, found)
+    return {
+        "method": found.method,
+        "memory": max(0, peak - before),
+        "certificate": perf_counter() - began,
+    }
+
+
+def certify(factors: list[Tensor], found: Sharpness) -> float:
+    """The residual of an iterative result once more."""
+    matrix, value = found._eigenmatrix, float(found.value)
+    if isinstance(matrix, ThinEigenmatrix):
+        return low_rank_residual(factors, matrix.P, matrix.Q, value)
+    return eigenmatrix_residual(factors, found.eigenmatrix, value)
+
+
+def solve_peer(widths: tuple[int, ...], tool: str) -> dict[str, Any]:
+    """The sharpness by another tool, with the memory it took."""
+    factors = problem(widths)
+    before = psutil.Process().memory_info().rss
+    PEERS[tool](factors, TOLERANCE, None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"method": tool, "memory": max(0, peak - before)}
+
+
+def solvers(widths: tuple[int, ...], tools: Sequence[str]) -> dict[str, Callable[[], Any]]:
+    """What can be tried on a network: our methods, ``auto`` on one thread, the tools."""
+    threads = torch.get_num_threads()
+    order = widths[0] * widths[-1]
+    ours = [
+        method
+        for method in METHODS
+        if (method != "dense" or order <= LARGEST_ORDER) and (method != "low-rank" or order > 256)
+    ]
+    found: dict[str, Callable[[], Any]] = {
+        f"{OURS}: {method}": partial(solve_ours, widths, method, threads) for method in ours
+    }
+    found[f"{OURS}: auto, one thread"] = partial(solve_ours, widths, "auto", 1)
+    for tool in tools:
+        if tool != "dense autograd Hessian" or count(widths) <= LARGEST_DENSE:
+            found[tool] = partial(solve_peer, widths, tool)
+    return found
+
+
+def grow(family: str, tools: Sequence[str], longest: float, repeats: int) -> list[dict[str, Any]]:
+    """Rows of one family: each solver goes on to larger sizes until one takes longer than ``longest``."""
+    sizes, shape = FAMILIES[family]
+    stopped: set[str] = set()
+    rows = []
+    for size in sizes:
+        widths = shape(size)
+        tried = {n: s for n, s in solvers(widths, tools).items() if n not in stopped}
+        for name, result in in_turn(tried, repeats, longest, 3 * longest).items():
+            seconds = result.get("seconds", math.nan)
+            if result["status"] != "ok" or seconds > longest:
+                stopped.add(name)
+            parameters = count(widths)
+            rows.append(
+                {"family": family, "size": size, "parameters": parameters, "tool": name} | result
+            )
+            cli.log.info("%s, %d, %s: %s %.3g s", family, size, name, result["status"], seconds)
+        if stopped >= set(tried):
+            break
+    return rows
+
+
+def main() -> None:
+    """Write OUTPUT and, beside it, the slopes as Markdown."""
+    parser = cli.parser(
+        __doc__, output="where to write the table (Parquet); NAME.md goes beside it"
+    )
+    parser.add_argument("--families", nargs="*", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--tools", nargs="*", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--repeats", type=cli.positive_integer, default=3)
+    parser.add_argument(
+        "--longest",
+        type=cli.positive_number,
+        default=10.0,
+        help="seconds after which a tool gets no larger network",
+    )
+    args = parser.parse_args()
+    rows = [
+        row
+        for family in args.families
+        for row in grow(family, args.tools, args.longest, args.repeats)
+    ]
+    columns = ["family", "size", "parameters", "tool", "method", "status", "seconds"]
+    columns += ["cpu_seconds", "repeats", "memory", "certificate"]
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    header = {"experiment": "scaling", "tolerance": TOLERANCE, "threads": torch.get_num_threads()}
+    write_table(args.output, "benchmark", table, header)
+    write_text(args.output.with_suffix(".md"), slopes(table))
+
+
+if __name__ == "__main__":
+    cli.run(main)
