@@ -17,6 +17,8 @@ FITTED = 3
 """The slope of a line is that of the largest networks, of this number of sizes."""
 MARKERS = "os^vDP<>X*"
 """Each tool has one of these markers."""
+DEPTHS = (2, 4, 8, 16, 32)
+"""The depths that are named on the axis."""
 LEAST_MEMORY = 1e6
 """Bytes below which the memory of a computation cannot be told from that of the process."""
 
@@ -28,7 +30,7 @@ def draw(tables: Tables) -> Figure:
     families = list(dict.fromkeys(table.family))
     tools = _tools(table)
     colours = style.tool_colours(len(tools))
-    figure = style.new_figure(len(families), 2, wide=True, ratio=0.62)
+    figure = style.new_figure(2, len(families), wide=True, ratio=1.0)
     panels = figure.subplots(
         2, len(families), sharex="col", sharey="row", height_ratios=(3, 2), squeeze=False
     )
@@ -42,17 +44,21 @@ def draw(tables: Tables) -> Figure:
                 "markersize": 3,
                 "linewidth": 1.4 if ours else 0.7,
                 "linestyle": "--" if "one thread" in tool else "-",
-                "label": _label(tool) if column is panels.T[0] else None,
             }
             column[0].plot(part["size"], part.seconds, **look)
             seen = part[part.memory >= LEAST_MEMORY]
-            column[1].plot(seen["size"], seen.memory / 1e6, **look | {"label": None})
+            column[1].plot(seen["size"], seen.memory / 1e6, **look)
+            if family == families[0]:
+                panels[0, 0].plot([], [], label=_label(tool), **look)
         column[0].set(xscale="log", yscale="log", title=family)
         column[1].set(
             xscale="log", yscale="log", xlabel="depth" if family.startswith("width") else "width"
         )
         for axes in column:
             style.decades(axes)
+        if family.startswith("width"):  # few decades
+            column[1].set_xticks(DEPTHS, map(str, DEPTHS))
+            column[1].set_xticks([], minor=True)
     panels[0, 0].set_ylabel("seconds (median)")
     panels[1, 0].set_ylabel("memory, MB")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper")
