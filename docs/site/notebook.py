@@ -10,7 +10,8 @@ from typing import Any
 def bash(line: str, cell: str) -> None:
     """Run a cell and print what it wrote to its standard output, or fail as it did."""
     done = subprocess.run(["bash", "-e", "-c", cell], capture_output=True, text=True)
-    print(done.stdout.strip())
+    if done.stdout:
+        print(done.stdout.strip())
     if done.returncode:
         raise RuntimeError(done.stderr)
 

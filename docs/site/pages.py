@@ -4,6 +4,7 @@ import ast
 import re
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import yaml
 from docutils import nodes
@@ -98,12 +99,12 @@ def as_code(text: str) -> str:
         text,
     )
     # What an operator joins with a formula belongs to it.
-    operand, operator = r"[|(]?(?:[\d.e-]*\d|\w)", "[=<>≤≥≠+−]"
+    operand, operator = r"[|(]?(?:[\d.e/-]*\d|\w)", "[=<>≤≥≠+−]"
     before = ""
     while text != before:
         before = text
         text = re.sub(rf"`([^`]+)` ({operator}) `([^`]+)`", r"`\1 \2 \3`", text)
-        text = re.sub(rf"`([^`]+)` ({operator}) ({operand})(?![\w`])", r"`\1 \2 \3`", text)
+        text = re.sub(rf"`([^`]+)` ({operator}) ({operand})(?![\w`/])", r"`\1 \2 \3`", text)
         text = re.sub(rf"(?<![\w`.])({operand}) ({operator}) `([^`]+)`", r"`\1 \2 \3`", text)
     return text
 
@@ -222,9 +223,25 @@ def _raw(html: str) -> nodes.raw:
     return nodes.raw("", html, format="html")
 
 
+def lead_to_pages(
+    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Make links of the pages that a docstring names."""
+    lines[:] = [re.sub(r"``docs/(\w+)\.md``", r":doc:`\1`", line) for line in lines]
+
+
+def plain_types(*described: Any) -> tuple[str, str] | None:
+    """Write ``ArrayLike`` as it stands in the code, and not as the union that NumPy makes of it."""
+    *_, arguments, result = described
+    union = r"~?[\w.]*_Buffer \|.*?bytes \| str\]"
+    return arguments and (re.sub(union, "~numpy.typing.ArrayLike", arguments), result)
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register with Sphinx."""
     app.connect("source-read", fill)
+    app.connect("autodoc-process-docstring", lead_to_pages)
+    app.connect("autodoc-process-signature", plain_types)
     # Before Sphinx collects the headings, at priority 500: the contents have the formulas, too.
     app.connect("doctree-read", typeset, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

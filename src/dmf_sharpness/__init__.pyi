@@ -31,6 +31,7 @@ from .network.factors import end_to_end as end_to_end
 from .network.factors import left_factors as left_factors
 from .network.factors import right_factors as right_factors
 from .network.linear_model import LinearModel as LinearModel
+from .network.problem import Problem as Problem
 from .network.reading import from_module as from_module
 from .network.starts import standard_start as standard_start
 from .network.trace import trace_flat_ratio as trace_flat_ratio

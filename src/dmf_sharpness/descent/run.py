@@ -97,9 +97,15 @@ class DescentRun:
         factors: The last iterates, each ``(B, d_i, d_{i-1})``; huge or NaN if the run has diverged.
         loss: ``(B,)``, the loss of ``factors``.
         steps: ``(B,)``, the number of steps taken.
-        outcome: ``(B,)``, integer codes of :class:`Outcome`.
+        outcome: ``(B,)``, 0 at the last step, 1 converged, 2 diverged: see :class:`Outcome`.
         trajectory: The observations, or None if none were asked for.
         engine: The engine that was used, ``compiled`` or ``torch``.
+
+    >>> starts = [torch.full((2, 1, 1), w, dtype=torch.float64) for w in (2.0, 0.4)]
+    >>> target = torch.ones(1, 1, dtype=torch.float64)
+    >>> run = gradient_descent(starts, target, step_size=[0.1, 0.6], steps=500)
+    >>> run.outcome, run.steps  # converged, and diverged
+    (tensor([1, 2]), tensor([100,   5]))
     """
 
     factors: list[Tensor]

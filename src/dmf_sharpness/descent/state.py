@@ -28,6 +28,14 @@ class Minibatch:
         outputs: ``Y``, shape ``(d_L, n)``.
         size: The number of columns per step, from 1 to ``n``.
         seed: Seed of the draws.
+
+    >>> from dmf_sharpness import Minibatch, gradient_descent
+    >>> X, Y = torch.eye(2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
+    >>> one = Minibatch(X, Y, size=1, seed=0)
+    >>> start = [torch.ones(1, 2, 2, dtype=torch.float64), torch.ones(1, 1, 2, dtype=torch.float64)]
+    >>> run = gradient_descent(start, Y, step_size=0.05, steps=1000, minibatch=one)
+    >>> round(float(run.loss), 6)
+    0.0
     """
 
     inputs: Tensor

@@ -32,6 +32,11 @@ class LayerCurvature:
         sharpness: The largest eigenvalue, ``2 ‖L_i‖₂² ‖V_i‖₂²``.
         trace: ``2 ‖L_i‖_F² ‖V_i‖_F²``.
         frobenius_norm: ``2 ‖L_iᵀL_i‖_F ‖V_iV_iᵀ‖_F``.
+
+    >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
+    >>> last = layer_curvature([W, W, 2 * W])[-1]
+    >>> last.layer, last.names, last.sharpness, last.trace
+    (3, ('W_3',), 32.0, 68.0)
     """
 
     layer: int

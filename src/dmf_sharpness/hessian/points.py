@@ -37,6 +37,12 @@ class PointSharpness:
             may still be computed one by one.
         largest: The largest eigenvalues, descending, each as often as its multiplicity, ``(…, count)``.
         lowest: The smallest eigenvalue, a float or ``(…)``; None if it was not asked for.
+
+    >>> from dmf_sharpness import sharpness_at
+    >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
+    >>> s = sharpness_at([W, W], torch.eye(2, dtype=torch.float64))
+    >>> round(s.value, 6), round(s.gradient_norm, 6), s.method
+    (22.0, 16.970563, 'dense')
     """
 
     value: float | Tensor

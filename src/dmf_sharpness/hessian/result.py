@@ -38,6 +38,14 @@ class Sharpness:
         loss: The loss in words, ``sum of squares`` unless a model was given with another one.
         misfit: The most by which the residual of the fit may change the value, relative to it; None if no
             targets of a model were given, so that the residual was taken to be zero.
+
+    >>> from dmf_sharpness import sharpness
+    >>> W = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
+    >>> s = sharpness([W, W])
+    >>> round(s.value, 6), s.converged, round(s.stability_limit, 6)
+    (16.0, True, 0.125)
+    >>> [tuple(U.shape) for U in s.eigenvector]
+    [(2, 2), (2, 2)]
     """
 
     value: float | Tensor
@@ -131,7 +139,7 @@ class Sharpness:
 
     @property
     def stability_limit(self) -> float | Tensor:
-        """``2/λ_max``: gradient descent leaves the minimizer at larger step sizes; ``inf`` if it is zero."""
+        """The step size ``2/λ_max``, beyond which gradient descent leaves; ``inf`` if ``λ_max = 0``."""
         value = torch.as_tensor(self.value, dtype=torch.float64)
         return plain(2 / value)
 

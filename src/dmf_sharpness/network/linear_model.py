@@ -48,6 +48,14 @@ class LinearModel:
             ``(d_0 + 1, r)`` for a network with biases. Constants of the loss such as ½ are part of both.
         fitted: Whether targets were given. If not, ``T`` is what the network computes.
         loss: The loss in words, such as ``sum of squares`` or ``½ mean of squares``.
+
+    >>> from dmf_sharpness import from_module
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)).double()
+    >>> model = from_module(net, inputs=torch.eye(3, dtype=torch.float64))
+    >>> [tuple(W.shape) for W in model.factors], [tuple(b.shape) for b in model.biases]
+    ([(2, 3), (1, 2)], [(2,), (1,)])
+    >>> model.loss, model.fitted, tuple(model.problem.input_root.shape)
+    ('sum of squares', False, (4, 3))
     """
 
     factors: list[Tensor]

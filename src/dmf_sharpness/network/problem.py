@@ -16,6 +16,11 @@ class Problem:
             ``r = d_0``.
         input_root: ``S``, shape ``(d_0, r)``, a root of the input Gram matrix ``S Sᵀ``. In matrix
             factorization it is the identity, written as None.
+
+    >>> import torch
+    >>> problem = Problem(torch.ones(2, 3), input_root=torch.ones(4, 3))
+    >>> problem.input_gram.shape
+    torch.Size([4, 4])
     """
 
     target: Tensor
