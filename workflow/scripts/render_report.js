@@ -5,6 +5,7 @@ const table = document.querySelector("#ledger");
 const body = table.tBodies[0];
 const controls = document.querySelector(".controls");
 const shown = document.querySelector(".shown");
+const showAll = shown.querySelector("#show-all");
 const inOrder = [...body.rows];
 const rows = inOrder.filter((row) => row.dataset.family);
 // The words of a row, without those in its plot.
@@ -39,7 +40,12 @@ function filter() {
   }
   const count = rows.filter((row) => !row.hidden).length;
   shown.querySelector("output").textContent = `${count} of ${rows.length} rows`;
-  shown.querySelector("[type=reset]").hidden = count === rows.length;
+  showAll.hidden = count === rows.length;
+}
+
+function clear() {
+  controls.reset();
+  filter();
 }
 
 // Sorting: a number that there is none of comes last, and equal rows stay in the order of the claims.
@@ -81,8 +87,7 @@ unfold.addEventListener("click", () => {
 function reveal() {
   const row = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (row?.hidden) {
-    controls.reset();
-    filter();
+    clear();
     row.scrollIntoView();
   }
 }
@@ -138,8 +143,7 @@ table.tHead.querySelector("[data-sort=order]").setAttribute("aria-sort", "ascend
 figures.forEach(makeLarge);
 controls.addEventListener("input", filter);
 controls.addEventListener("submit", (event) => event.preventDefault());
-// The controls are empty only after this event.
-controls.addEventListener("reset", () => setTimeout(filter));
+showAll.addEventListener("click", clear);
 addEventListener("hashchange", reveal);
 controls.hidden = shown.hidden = false;
 filter();
