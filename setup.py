@@ -12,7 +12,8 @@ from setuptools import Extension, setup
 # dmf_sharpness.compiled.lanes computes the same digest of the same files in the same order, to find
 # out whether the library was built from the sources beside it.
 SOURCES = [
-    f"src/dmf_sharpness/compiled/{name}" for name in ("_kernels.c", "_lanes.h", "_top_pairs.c")
+    f"src/dmf_sharpness/compiled/{name}"
+    for name in ("_kernels.c", "_lanes.h", "_tiles.h", "_top_pairs.c")
 ]
 DIGEST = hashlib.sha256(b"".join(Path(source).read_bytes() for source in SOURCES)).hexdigest()
 

@@ -12,32 +12,35 @@ from tests.mutants.runs import survives
 
 # The functions of the package that call each file's code.
 ADVANCE, PAIRS = "descent/compiled_engine.py:advance", "hessian/batched_compiled.py:lanczos"
-CALLERS = {"_lanes.h": {ADVANCE, PAIRS}, "_kernels.c": {ADVANCE}, "_top_pairs.c": {PAIRS}}
+CALLERS = {"_tiles.h": {ADVANCE, PAIRS}, "_kernels.c": {ADVANCE}, "_top_pairs.c": {PAIRS}}
 # A text that stands once in the file, and what replaces it.
 KERNELS = {
-    "_lanes.h": [
-        ("sum[i][j] = A[i * a_row] * B[j * b_column]", "sum[i][j] = A[i * a_row] + B[j * b_column]"),
+    "_tiles.h": [
+        ("sum[i][j] = AT(A, i * a_row) * b;", "sum[i][j] = AT(A, i * a_row) + b;"),
         ("for (int64_t k = 1; k < depth; k++)", "for (int64_t k = 2; k < depth; k++)"),
-        ("lanes a = A[i * a_row + k * a_inner]", "lanes a = A[i * a_row + k]"),
-        ("*c += sum[i][j];", "*c = sum[i][j];"),
-        ("lanes step = -*u->eta * sum[i][j];", "lanes step = *u->eta * sum[i][j];"),
-        ("*c = select_lanes(*u->live, *c + step, *c);", "*c = *c + step;"),
-        ("*v = select_lanes(*u->live, moved, *v);", "*v = moved;"),
-        ("lanes moved = u->momentum * *v + step;", "lanes moved = u->momentum * *v - step;"),
+        ("AT(A, i * a_row + k * a_inner)", "AT(A, i * a_row + k)"),
+        ("kind == ADD ? *c + sum[i][j] : sum[i][j]", "sum[i][j]"),
+        ("VECTOR step = -eta * sum[i][j];", "VECTOR step = eta * sum[i][j];"),
+        ("*c = NAMED(chosen)(live, *c + step, *c);", "*c = *c + step;"),
+        ("*v = NAMED(chosen)(live, moved, *v);", "*v = moved;"),
+        ("VECTOR moved = u->momentum * *v + step;", "VECTOR moved = u->momentum * *v - step;"),
         ("? u->momentum * moved + step : moved;", "? u->momentum * moved : moved;"),
         ("kind == NESTEROV ? u", "kind != NESTEROV ? u"),
-        ("*c = select_lanes(*u->live, *c + change, *c);", "*c = *c + change;"),
-        ("(columns + TILE - 1) / TILE, j", "(columns + TILE) / TILE, j"),
+        ("*c = NAMED(chosen)(live, *c + change, *c);", "*c = *c + change;"),
+        ("(columns + TILE_COLUMNS - 1) / TILE_COLUMNS;", "(columns + TILE_COLUMNS) / TILE_COLUMNS;"),
         ("columns / tiles + (t < columns % tiles)", "columns / tiles + (t <= columns % tiles)"),
-        ("(rows + TILE - 1) / TILE, i", "(rows + TILE) / TILE, i"),
+        ("(rows + TILE_ROWS - 1) / TILE_ROWS;", "(rows + TILE_ROWS) / TILE_ROWS;"),
         ("rows / strips + (t < rows % strips)", "rows / strips + (t <= rows % strips)"),
-        ("lanes *v = u->velocity + offset + i * c_row + j;", "lanes *v = u->velocity + i * c_row + j;"),
-        ("kind, u, offset + i * columns)", "kind, u, offset + i)"),
-        ("case 3: STRIP(3); break;", "case 3: STRIP(2); break;"),
-        ("case 4: ONE(4); break;", "case 4: ONE(3); break;"),
+        ("&AT(u->velocity, offset + i * c_row + j)", "&AT(u->velocity, i * c_row + j)"),
+        ("offset + i * columns)", "offset + i)"),
+        ("part < PARTS; part++", "part < 1; part++"),
+        ("(const double *)B + j * b_column", "(const double *)B + j"),
+        ("default: STRIP(3); break;", "default: STRIP(2); break;"),
+        ("default: ONE(4); break;", "default: ONE(3); break;"),
     ],
     "_kernels.c": [
-        ("P[i] -= T[i];", "P[i] += T[i];"),
+        ("P[i] -= T[i];\n        sum", "P[i] += T[i];\n        sum"),
+        ("P[i] -= T[i];\n}", "P[i] += T[i];\n}"),
         ("sum += P[i] * P[i];", "sum += P[i];"),
         ("P[i] += P[i];", "P[i] += 0;"),
         ("lanes grown = growth * *loss;", "lanes grown = growth + *loss;"),
@@ -47,10 +50,9 @@ KERNELS = {
         ("distance += d * d;", "distance = d * d;"),
         ("along += directions[p * n + i] * (w[i] - reference[i]);", "along += directions[p * n + i] * w[i];"),
         ("directions[p * n + i] *", "directions[i] *"),
-        ("if (i > 0 || p->input_root) {", "if (i > 0) {"),
-        ("int64_t m = rows, n = inner, depth = r, a_row = r, b_column = r;",
-         "int64_t m = rows, n = inner, depth = 1, a_row = r, b_column = r;"),
-        ("else if (p->nesterov)", "else if (!p->nesterov)"),
+        ("else if (p->input_root)", "else if (!p->input_root)"),
+        ("B = &one, shared = 1;", "B = &one;"),
+        ("else if (!p->nesterov)", "else if (p->nesterov)"),
         ("(k * p->blocks + b) * (2 + P);", "(k * p->blocks) * (2 + P);"),
         ("(k * p->blocks + b) * N;", "(k + b) * N;"),
         ("copy[i] = W[i];", "copy[i] = W[0];"),
@@ -86,7 +88,7 @@ KERNELS = {
         ("if (weight)", "if (!weight)"),
         ("data[chosen[k] * rows + i]", "data[chosen[0] * rows + i]"),
         ("out[i * m + k] =", "out[k * rows + i] ="),
-        ("evaluate(&here, W, outputs, 0,", "evaluate(p, W, outputs, 0,"),
+        ("forward(&here, W, signals", "forward(p, W, signals"),
         ("step_back(&here, W, signal, spare, u);", "step_back(p, W, signal, spare, u);"),
         ("p->drawn + (step - p->first_step) * p->drawn_columns;", "p->drawn;"),
         ("*next = spare[i % 2];", "*next = spare[0];"),
@@ -145,12 +147,12 @@ KERNELS = {
 }  # fmt: skip
 
 
-SOURCES = ("_kernels.c", "_top_pairs.c")
+SOURCES, HEADERS = ("_kernels.c", "_top_pairs.c"), ("_lanes.h", "_tiles.h")
 
 
 def built(folder, whole, name, was="", becomes=""):
     """The kernels with one replacement; objects that it leaves as they are come from ``whole``."""
-    for source in (*SOURCES, "_lanes.h"):
+    for source in (*SOURCES, *HEADERS):
         text = (PACKAGE / "compiled" / source).read_text(encoding="utf-8")
         if source == name:
             if was and text.count(was) != 1:
@@ -162,7 +164,7 @@ def built(folder, whole, name, was="", becomes=""):
     objects = []
     for source in SOURCES:
         there = (whole / source).with_suffix(".o")
-        if name in (source, "_lanes.h") or not there.exists():
+        if name in (source, *HEADERS) or not there.exists():
             there = (folder / source).with_suffix(".o")
             _called([*command, "-c", folder / source, "-o", there])
         objects.append(there)
@@ -185,7 +187,7 @@ def outcomes(files, tests, budget, count, seed):
     """
     found = []
     with tempfile.TemporaryDirectory() as whole:
-        built(Path(whole), Path(whole), "_lanes.h")
+        built(Path(whole), Path(whole), HEADERS[0])
         for name in files:
             replacements = KERNELS[name]
             if 0 < count < len(replacements):

@@ -15,28 +15,15 @@
 #endif
 const char *source_digest(void) { return DMF_SOURCES; }
 
-/* The update W ← W − η A B of plain gradient descent, and below the same with the two kinds of
- * momentum. */
-CLONES static void descend_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
-                                 int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
-                                 int64_t b_column, lanes *W, const update *u, int64_t offset)
-{
-    product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, W, DESCEND, u, offset);
-}
-
-CLONES static void momentum_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
-                                  int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
-                                  int64_t b_column, lanes *W, const update *u, int64_t offset)
-{
-    product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, W, MOMENTUM, u, offset);
-}
-
-CLONES static void nesterov_along(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
-                                  int64_t a_row, int64_t a_inner, const lanes *B, int64_t b_inner,
-                                  int64_t b_column, lanes *W, const update *u, int64_t offset)
-{
-    product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, W, NESTEROV, u, offset);
-}
+/* A product with data, which all lanes share. */
+DEFINE_PRODUCT(multiply_by_data, 1, STORE)
+/* The update W ← W − η A B of plain gradient descent, and the same with the two kinds of momentum. */
+DEFINE_PRODUCT(descend_along, 0, DESCEND)
+DEFINE_PRODUCT(descend_along_data, 1, DESCEND)
+DEFINE_PRODUCT(momentum_along, 0, MOMENTUM)
+DEFINE_PRODUCT(momentum_along_data, 1, MOMENTUM)
+DEFINE_PRODUCT(nesterov_along, 0, NESTEROV)
+DEFINE_PRODUCT(nesterov_along_data, 1, NESTEROV)
 
 /* P ← P − T, the residual, and its sum of squares, the loss. */
 CLONES static void subtract_target(int64_t n, lanes *P, const lanes *T, lanes *loss)
@@ -104,7 +91,7 @@ typedef struct {
     int64_t depth;            /* L */
     const int64_t *widths;    /* d_0 … d_L */
     int64_t columns;          /* r */
-    const double *input_root; /* (d_0, r, 8), or NULL for the identity (r = d_0) */
+    const double *input_root; /* (d_0, r), or NULL for the identity (r = d_0) */
     int64_t parameters;       /* N */
     double *weights;          /* (b, N, 8), updated */
     double *velocity;         /* (b, N, 8), updated; NULL without momentum */
@@ -158,37 +145,64 @@ int64_t scratch_size(const problem *p)
     int64_t total, spare;
     sizes_of(p, &total, &spare);
     const int64_t part = (p->widths[0] + p->widths[p->depth]) * p->drawn_columns;
-    return (total + 2 * spare + part) * LANES + LANES;
+    return (total + 2 * spare) * LANES + part + LANES;
 }
 
-/* The forward pass: the signals W_i ⋯ W_1 S, the last one replaced by the residual times the
- * weights, and the loss. */
-static void evaluate(const problem *p, const lanes *W, const lanes *T, const lanes *weight,
-                     lanes *signals, const lanes **signal, lanes *loss)
+/* The forward pass: the signals W_i ⋯ W_1 S. The last one is always a copy, which the residual will
+ * replace. */
+static void forward(const problem *p, const lanes *W, lanes *signals, const lanes **signal)
 {
     const int64_t *d = p->widths;
     const int64_t r = p->columns, last = p->depth - 1;
     lanes *next = signals;
     const lanes *layer = W;
     for (int64_t i = 0; i <= last; i++) {
-        if (i > 0 || p->input_root) {
-            const lanes *below = i > 0 ? signal[i - 1] : (const lanes *)p->input_root;
-            multiply(d[i + 1], r, d[i], layer, d[i], 1, below, r, 1, next);
-            signal[i] = next;
-        } else if (i < last) {
-            signal[i] = W; /* without input data the first signal is W_1 */
-        } else {
+        signal[i] = next;
+        if (i > 0)
+            multiply(d[i + 1], r, d[i], layer, d[i], 1, signal[i - 1], r, 1, next);
+        else if (p->input_root)
+            multiply_by_data(d[1], r, d[0], layer, d[0], 1, p->input_root, r, 1, next, 0, 0);
+        else if (last > 0)
+            signal[0] = W; /* without input data the first signal is W_1 */
+        else
             for (int64_t n = 0; n < d[1] * r; n++)
                 next[n] = W[n];
-            signal[i] = next;
-        }
         next += d[i + 1] * r;
         layer += d[i + 1] * d[i];
     }
+}
+
+/* The signals, the last one replaced by the residual times the weights, and the loss. */
+static void evaluate(const problem *p, const lanes *W, const lanes *T, const lanes *weight,
+                     lanes *signals, const lanes **signal, lanes *loss)
+{
+    const int64_t n = p->widths[p->depth] * p->columns;
+    forward(p, W, signals, signal);
+    lanes *residual = (lanes *)signal[p->depth - 1];
     if (weight)
-        subtract_weighted(d[p->depth] * r, (lanes *)signal[last], T, weight, loss);
+        subtract_weighted(n, residual, T, weight, loss);
     else
-        subtract_target(d[p->depth] * r, (lanes *)signal[last], T, loss);
+        subtract_target(n, residual, T, loss);
+}
+
+/* The update W ← W − η A Bᵀ, A of r columns, by the method of the call. If B is NULL, the identity
+ * takes its place. */
+static void update_along(const problem *p, int64_t rows, int64_t columns, int64_t r, const lanes *A,
+                         const void *B, int shared, lanes *W, const update *u, int64_t offset)
+{
+    static const double one = 1;
+    if (!B) { /* the entries of A in a column, times one */
+        B = &one, shared = 1;
+        rows *= columns, columns = r = 1;
+    }
+#define UPDATE(name) name(rows, columns, r, A, r, 1, B, 1, r, W, u, offset)
+    if (!u->velocity)
+        shared ? UPDATE(descend_along_data) : UPDATE(descend_along);
+    else if (!p->nesterov)
+        shared ? UPDATE(momentum_along_data) : UPDATE(momentum_along);
+    else
+        shared ? UPDATE(nesterov_along_data) : UPDATE(nesterov_along);
+#undef UPDATE
 }
 
 /* The backward pass: one step of all live runs of a block, from the signals and the residual of
@@ -206,44 +220,42 @@ static void step_back(const problem *p, lanes *W, const lanes **signal, lanes *s
         lanes *layer = W + offset, *next = spare[i % 2];
         if (i > 0) /* before W_i is updated */
             multiply(inner, r, rows, layer, 1, inner, back, r, 1, next);
-        const lanes one = {1, 1, 1, 1, 1, 1, 1, 1};
-        const lanes *A = back, *B = i > 0 ? signal[i - 1] : (const lanes *)p->input_root;
-        int64_t m = rows, n = inner, depth = r, a_row = r, b_column = r;
-        if (!B) { /* without input data the gradient of W_1 is back itself */
-            m = rows * inner, n = depth = a_row = 1, b_column = 0;
-            B = &one;
-        }
-        if (!u->velocity)
-            descend_along(m, n, depth, A, a_row, 1, B, 1, b_column, layer, u, offset);
-        else if (p->nesterov)
-            nesterov_along(m, n, depth, A, a_row, 1, B, 1, b_column, layer, u, offset);
+        if (i > 0)
+            update_along(p, rows, inner, r, back, signal[i - 1], 0, layer, u, offset);
         else
-            momentum_along(m, n, depth, A, a_row, 1, B, 1, b_column, layer, u, offset);
+            update_along(p, rows, inner, r, back, p->input_root, 1, layer, u, offset);
         back = next;
     }
 }
 
-/* The chosen rows of a matrix (n, rows), as the columns of a matrix (rows, m) in every lane. */
-static void gather(int64_t m, const int64_t *chosen, int64_t rows, const double *data, lanes *out)
+/* The chosen rows of a matrix (n, rows), as the columns of a matrix (rows, m). */
+static void gather(int64_t m, const int64_t *chosen, int64_t rows, const double *data, double *out)
 {
-    const lanes zero = {0};
     for (int64_t k = 0; k < m; k++)
         for (int64_t i = 0; i < rows; i++)
-            out[i * m + k] = zero + data[chosen[k] * rows + i];
+            out[i * m + k] = data[chosen[k] * rows + i];
+}
+
+/* P ← P − T with a T that all lanes share. */
+CLONES static void subtract_data(int64_t n, lanes *P, const double *T)
+{
+    for (int64_t i = 0; i < n; i++)
+        P[i] -= T[i];
 }
 
 /* One step of all live runs of a block on a part of the data. */
 static void step_on_part(const problem *p, const int64_t *chosen, lanes *W, lanes *signals,
-                         const lanes **signal, lanes *spare[2], lanes *part, update *u)
+                         const lanes **signal, lanes *spare[2], double *part, update *u)
 {
-    const int64_t m = p->drawn_columns;
-    lanes *outputs = part + p->widths[0] * m, ignored;
+    const int64_t m = p->drawn_columns, d_out = p->widths[p->depth];
+    double *outputs = part + p->widths[0] * m;
     gather(m, chosen, p->widths[0], p->inputs, part);
-    gather(m, chosen, p->widths[p->depth], p->outputs, outputs);
+    gather(m, chosen, d_out, p->outputs, outputs);
     problem here = *p;
     here.columns = m;
-    here.input_root = (const double *)part;
-    evaluate(&here, W, outputs, 0, signals, signal, &ignored);
+    here.input_root = part;
+    forward(&here, W, signals, signal);
+    subtract_data(d_out * m, (lanes *)signal[p->depth - 1], outputs);
     step_back(&here, W, signal, spare, u);
 }
 
@@ -279,7 +291,7 @@ int descend(const problem *p, int64_t from, int64_t to, double *scratch)
     int64_t total, one;
     sizes_of(p, &total, &one);
     lanes *spare[2] = {signals + total, signals + total + one};
-    lanes *part = signals + total + 2 * one;
+    double *part = (double *)(signals + total + 2 * one);
 
     for (int64_t b = from; b < to; b++) {
         lanes *W = (lanes *)p->weights + b * N;

@@ -68,11 +68,13 @@ int64_t top_pairs_scratch(int64_t depth, const int64_t *widths)
     return (lay_out(depth, widths, 0, &w) + 1) * LANES;
 }
 
+DEFINE_PRODUCT(add_product, 0, ADD)
+
 /* C ← C + A B. */
-CLONES static void multiply_add(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
-                                const lanes *B, lanes *C)
+static void multiply_add(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
+                         const lanes *B, lanes *C)
 {
-    product(rows, columns, depth, A, depth, 1, B, columns, 1, C, ADD, 0, 0);
+    add_product(rows, columns, depth, A, depth, 1, B, columns, 1, C, 0, 0);
 }
 
 /* The Gram matrices of all intermediate factors, except those that are the identity. */

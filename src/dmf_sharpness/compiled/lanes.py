@@ -25,7 +25,7 @@ from torch import Tensor
 
 LANES = 8
 """The number of problems in one vector, the same as ``LANES`` in ``_lanes.h``."""
-SOURCES = ("_kernels.c", "_lanes.h", "_top_pairs.c")
+SOURCES = ("_kernels.c", "_lanes.h", "_tiles.h", "_top_pairs.c")
 """The source files of the kernels, in the order in which ``setup.py`` computes their digest."""
 CACHE_LINE = 64
 """The alignment in bytes that the compiled code needs for its vectors."""

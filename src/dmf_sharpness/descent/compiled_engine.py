@@ -13,7 +13,6 @@ from dmf_sharpness.compiled.lanes import (
     address,
     aligned,
     available,
-    broadcast,
     loaded_library,
     packed,
     shared,
@@ -89,7 +88,7 @@ def advance(
     times = (
         range(0) if observe_every is None else observation_steps(first, steps, final, observe_every)
     )
-    root = None if method.input_root is None else broadcast(method.input_root)
+    root = None if method.input_root is None else aligned(sizes[0], r).copy_(method.input_root)
     w, loss = packed(runs.w), aligned(blocks, 1, LANES)
     velocity = None if runs.velocity is None else packed(runs.velocity)
     target, eta, limit, floor = map(packed, (runs.target, runs.eta, runs.limit, runs.floor))
@@ -99,7 +98,7 @@ def advance(
         depth=depth,
         widths=address(shape, depth + 1, dtype=torch.int64),
         columns=r,
-        input_root=None if root is None else address(root, sizes[0], r, LANES),
+        input_root=None if root is None else address(root, sizes[0], r),
         parameters=N,
         weights=address(w, blocks, N, LANES),
         velocity=None if velocity is None else address(velocity, blocks, N, LANES),
