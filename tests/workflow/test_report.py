@@ -100,7 +100,12 @@ def test_the_report_is_whole_and_readable(opened, size, scheme):
 
 def test_the_ledger_is_filtered(opened):
     page = opened()
+    # The claims of the paper come first, the others are folded.
+    papers = numbers(page, "origin").count("paper")
+    assert len(shown(page)) == papers
+    page.get_by_role("button", name="Show them").click()
     rows = shown(page)
+    assert len(rows) == page.locator("tr[id]").count() > papers
     page.select_option("[name=family]", "C2")
     assert shown(page) == [name for name in rows if name.split(".")[0] == "C2"]
     assert page.locator("output").text_content() == f"{len(shown(page))} of {len(rows)} rows"
@@ -126,6 +131,7 @@ def test_the_ledger_is_filtered(opened):
 @pytest.mark.parametrize("key", ["used", "n", "problems", "verdict"])
 def test_the_ledger_is_sorted(opened, key):
     page = opened()
+    page.get_by_role("button", name="Show all").click()
     rows = shown(page)
     button = page.locator(f"th[data-sort={key}] button")
     for sign in (-1, 1):
@@ -180,7 +186,10 @@ def test_figures_are_enlarged(opened):
 
 def test_on_paper_every_row_and_figure_is_there_and_no_control(opened):
     page = opened(color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
     rows = shown(page)
+    assert len(rows) == page.locator("tr[id]").count()
+    page.emulate_media(media="screen", color_scheme="dark")
     page.fill("[name=text]", "no such word")
     page.locator("th[data-sort=n] button").click()
     page.emulate_media(media="print", color_scheme="dark")

@@ -28,22 +28,41 @@ function matches(row) {
   );
 }
 
+// The claims of the paper come first. What was added to them is folded until one asks for rows, but for
+// rows that fail.
+let folded = true;
+
+function isSeen(row) {
+  return !row.hidden && !row.classList.contains("folded");
+}
+
 function filter() {
-  for (const row of rows) row.hidden = !matches(row);
-  // A heading is shown with the first of its rows.
+  const asked = table.classList.contains("flat") || [...controls.elements].some((control) => control.value);
+  for (const row of rows) {
+    const first = row.dataset.origin === "paper" || row.dataset.verdict !== "0";
+    row.hidden = !matches(row);
+    row.classList.toggle("folded", folded && !asked && !first);
+  }
+  // A heading is shown with the first of its rows, that of a section also above folded rows.
   let section, group;
   for (const row of inOrder) {
-    if (row.classList.contains("section")) [section, group] = [row, null];
-    if (row.classList.contains("group")) group = row;
-    if (!row.dataset.family) row.hidden = true;
-    else if (!row.hidden) section.hidden = group.hidden = false;
+    if (row.dataset.family) {
+      if (!row.hidden) section.hidden = group.hidden = false;
+      if (isSeen(row)) group.classList.remove("folded");
+    } else {
+      if (row.classList.contains("section")) [section, group] = [row, null];
+      else group = row;
+      row.hidden = true;
+      group?.classList.add("folded");
+    }
   }
-  const count = rows.filter((row) => !row.hidden).length;
+  const count = rows.filter(isSeen).length;
   shown.querySelector("output").textContent = `${count} of ${rows.length} rows`;
   showAll.hidden = count === rows.length;
 }
 
 function clear() {
+  folded = false;
   controls.reset();
   filter();
 }
@@ -60,6 +79,7 @@ function sort(header, descending) {
   const asClaimed = key === "order" && !descending;
   table.classList.toggle("flat", !asClaimed);
   body.append(...(asClaimed ? inOrder : [...rows].sort(byNumber)));
+  filter();
 }
 
 function makeSortable(header) {
@@ -86,7 +106,7 @@ unfold.addEventListener("click", () => {
 // A link to a row that is filtered out shows it again.
 function reveal() {
   const row = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (row?.hidden) {
+  if (row && !isSeen(row)) {
     clear();
     row.scrollIntoView();
   }
@@ -144,6 +164,7 @@ figures.forEach(makeLarge);
 controls.addEventListener("input", filter);
 controls.addEventListener("submit", (event) => event.preventDefault());
 showAll.addEventListener("click", clear);
+body.querySelector(".unfold-rows")?.addEventListener("click", clear);
 addEventListener("hashchange", reveal);
 controls.hidden = shown.hidden = false;
 filter();

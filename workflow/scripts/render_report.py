@@ -93,6 +93,17 @@ def _sections(rows: list[Row]) -> list[tuple[str, list[tuple[str, str, list[Row]
     ]
 
 
+def _tallies(rows: list[Row]) -> list[tuple[str, int, int]]:
+    """How many claims hold, of how many: those of the paper, and those that we added."""
+    titled = {"claims of the paper": True, "claims that we added": False}
+    found = []
+    for title, of_paper in titled.items():
+        verdicts = [row["verdict"] for row in rows if (row["origin"] == "paper") == of_paper]
+        if verdicts:
+            found.append((title, verdicts.count("holds"), len(verdicts)))
+    return found
+
+
 def _linked(text: str, ids: Sequence[str]) -> Markup:
     """A caption as HTML, where the name of a claim leads to its row."""
     names = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
@@ -226,7 +237,7 @@ def page(
     return environment.from_string(template).render(
         lineage=mark,
         summary=summary(rows),
-        holding=sum(row["verdict"] == "holds" for row in rows),
+        tallies=_tallies(rows),
         controls=sum(row["control"]["verdict"] == "fails" for row in rows),
         count=len(rows),
         figures_of=figures_of,
