@@ -30,6 +30,7 @@ napoleon_use_ivar = True
 napoleon_numpy_docstring = False
 
 html_theme = "furo"
+pygments_dark_style = "monokai"
 html_title = "dmf-sharpness"
 html_show_sourcelink = False
 html_show_sphinx = False

@@ -92,9 +92,9 @@ def linked(text: str, ids: set[str]) -> str:
 def as_code(text: str) -> str:
     """A plain text in Markdown, with its formulas as code."""
     text = text.replace("*", r"\*")
-    sign = r"[\w.{}^'′‖⟨⟩|√₀-₉⁰¹²³⁴-⁹ᵀ⁻−/()∇∂]"
+    sign = r"[\w.:{}^'′‖⟨⟩|√₀-₉⁰¹²³⁴-⁹ᵀ⁻−/()∇∂]"
     text = re.sub(
-        rf"(?<![\w./]){sign}*(?:[ληδβσμρκγΣã‖][^\s,;.]*|[a-zA-Z][_^][\w{{}}]+|[A-Z]ᵀ){sign}*",
+        rf"(?<![\w./]){sign}*(?:[ληδβσμρκγΣã‖][^\s,;.]*|[a-zA-Z][_^][\w{{}}]+|[A-Z]ᵀ|[a-z]²){sign}*",
         lambda found: _as_code(found[0]),
         text,
     )
@@ -103,7 +103,7 @@ def as_code(text: str) -> str:
     before = ""
     while text != before:
         before = text
-        text = re.sub(rf"`([^`]+)` ({operator}) `([^`]+)`", r"`\1 \2 \3`", text)
+        text = re.sub(rf"`([^`]+)` ({operator} )?`([^`]+)`", r"`\1 \2\3`", text)
         text = re.sub(rf"`([^`]+)` ({operator}) ({operand})(?![\w`/])", r"`\1 \2 \3`", text)
         text = re.sub(rf"(?<![\w`.])({operand}) ({operator}) `([^`]+)`", r"`\1 \2 \3`", text)
     return text
@@ -215,7 +215,7 @@ def _taken(code: nodes.literal, step: int, pattern: str) -> str:
     found = re.search(pattern, text)
     if found is None:
         return ""
-    siblings[place].parent.replace(siblings[place], nodes.Text(re.sub(pattern, "", text)))
+    code.parent[place] = nodes.Text(re.sub(pattern, "", text))  # not replace(): texts may be equal
     return escape(found[0])
 
 

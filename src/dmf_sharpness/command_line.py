@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,7 +175,9 @@ def _pickle(file: Path) -> Mapping[str, Tensor] | list[Tensor]:
     import torch
 
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        # A pickle that torch.save has not written is warned of before it is refused.
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
     # A damaged pickle may raise anything. What an honest one with other objects in it raises takes

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -101,6 +103,13 @@ class Evil:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
     torch.save(Evil(tmp_path / "made"), tmp_path / "w.pt")
     assert "which are not loaded" in refused(capsys, tmp_path / "w.pt")
+    assert not (tmp_path / "made").exists()
+    # A pickle that torch.save has not written: the refusal is all that is said.
+    (tmp_path / "w.pt").write_bytes(pickle.dumps(Evil(tmp_path / "made"), protocol=4))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert "which are not loaded" in refused(capsys, tmp_path / "w.pt")
+    assert warned == []
     assert not (tmp_path / "made").exists()
     torch.save(network(2, 2), tmp_path / "module.pt")
     assert "torch.save(model.state_dict(), …)" in refused(capsys, tmp_path / "module.pt")

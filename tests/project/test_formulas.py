@@ -4,6 +4,7 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -90,3 +91,30 @@ def test_every_indented_block_of_the_pages_is_set():
     for path in sorted(DOCS.glob("*.md")):
         for block in re.findall(r"(?:\n    [^ -].*)+", path.read_text(encoding="utf-8")):
             ET.fromstring(f"<p>{displayed(block)}</p>".replace("&#160;", " "))
+
+
+def test_punctuation_stays_with_its_formula():
+    pages, nodes = pytest.importorskip("pages"), pytest.importorskip("docutils.nodes")
+    # Equal texts after a name and after a formula: each comma stays where it was.
+    code = [nodes.literal("", text) for text in ("C1.data", "H", "H²")]
+    line = nodes.paragraph("", "", code[0], nodes.Text(", "), code[1], nodes.Text(", "), code[2])
+    line += nodes.Text(").")
+    tree = nodes.section("", line)
+    pages.typeset(SimpleNamespace(env=SimpleNamespace(docname="derivation")), tree)
+    shown = re.sub(r"<(?!/?literal)[^>]*>", "", "".join(str(part) for part in line.children))
+    assert shown == "<literal>C1.data</literal>, H, H2)."
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("With q = σ_{k+1}/σ_k behind", "With `q = σ_{k+1}/σ_k` behind"),
+        ("λ_max ≤ 2 Σ p_i², p_i = ‖L_i‖‖R_i‖.", "`λ_max ≤ 2 Σ p_i²`, `p_i = ‖L_i‖‖R_i‖`."),
+        ("changes by |1 − ηλ_max| per step", "changes by `|1 − ηλ_max|` per step"),
+        ("‖T − W_{L:1}S‖², no minimizer", "`‖T − W_{L:1}S‖²`, no minimizer"),
+        ("(C6.law, at δ = 1e-3: what", "(C6.law, at `δ = 1e-3`: what"),
+        ("see tests/studies/test_valley.py, 2 * 3", r"see tests/studies/test_valley.py, 2 \* 3"),
+    ],
+)  # fmt: skip
+def test_formulas_of_a_plain_text_are_found(text, wanted):
+    assert pytest.importorskip("pages").as_code(text) == wanted
