@@ -1,4 +1,4 @@
-"""Build of the compiled kernels for gradient descent and batched sharpness.
+"""Build of the compiled kernels for gradient descent and the sharpness of small networks.
 
 All other metadata is in pyproject.toml. The kernels are optional: without a C compiler the package
 still installs, and computes with PyTorch instead.
@@ -13,7 +13,15 @@ from setuptools import Extension, setup
 # out whether the library was built from the sources beside it.
 SOURCES = [
     f"src/dmf_sharpness/compiled/{name}"
-    for name in ("_kernels.c", "_lanes.h", "_tiles.h", "_top_pairs.c")
+    for name in (
+        "_kernels.c",
+        "_lanes.h",
+        "_tiles.h",
+        "_top_pairs.c",
+        "_clones.h",
+        "_rows.h",
+        "_single.c",
+    )
 ]
 DIGEST = hashlib.sha256(b"".join(Path(source).read_bytes() for source in SOURCES)).hexdigest()
 

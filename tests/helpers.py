@@ -8,6 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dmf_sharpness.compiled import lanes
 from dmf_sharpness.minimizers.basic import random_minimizer
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.scaling import times_power
@@ -24,6 +25,9 @@ NETWORKS = [
     (1, 4, 4, 1),
     (1, *[3] * 14, 1),
 ]
+
+COMPILED = ["compiled"] if lanes.available() else []
+"""The methods of ``sharpness`` that need a compiler."""
 
 
 @st.composite

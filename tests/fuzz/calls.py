@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from dmf_sharpness.compiled import lanes
 from dmf_sharpness.descent.state import Minibatch
 from dmf_sharpness.network.problem import Problem
 from tests.fuzz.changes import MEASURES, NUMERIC, dressed, extreme, spoiled
@@ -94,7 +95,9 @@ def problems(draw, batched=True, least=1):
 
 def fitting_methods(factors):
     """Methods of ``sharpness`` that take factors of these shapes."""
-    found = ["auto", "dense", "batched", "lanczos", "low-rank"]
+    # Not when this module is imported: the kernels may be replaced until then.
+    found = ["compiled"] if lanes.available() else []
+    found += ["auto", "dense", "batched", "lanczos", "low-rank"]
     found += ["scalar"] if factors[0].shape[-1] == factors[-1].shape[-2] == 1 else []
     return found + ([f"depth-{len(factors)}"] if len(factors) <= 2 else [])
 
@@ -283,11 +286,12 @@ def of_descent(draw, widest=4, deepest=4, batches=(1, 2, 5, 8, 9, 17, 70)):
 
 @st.composite
 def of_stacks(draw):
-    """Stacks for the compiled kernels of batched sharpness."""
+    """Single networks and stacks for the compiled kernels of sharpness."""
     widths = draw(networks(least=1, most=8, widest=12))
+    batch = draw(st.sampled_from([(), (), (1,), (3,), (9,), (17,)]))
     found = {
-        "factors": draw(chains(widths, (draw(st.sampled_from([1, 3, 9, 17])),))),
-        "method": "batched",
+        "factors": draw(chains(widths, batch)),
+        "method": "batched" if batch else draw(st.sampled_from(["auto", "compiled"])),
     }
     if draw(st.booleans()):
         (found["input_root"],) = matrices(draw(seeds), (widths[0], widths[0]))

@@ -15,7 +15,7 @@ from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.chain import chain
 from dmf_sharpness.network.factors import end_to_end, flatten, unflatten
 from dmf_sharpness.oracles import dense_hessian
-from tests.helpers import random_point
+from tests.helpers import COMPILED, random_point
 
 SHAPES = [(4, 5, 6, 3), (3, 5, 6, 4), (2, 4, 3, 5, 2), (5, 4), (6, 3, 6), (1, 4, 4, 1)]
 DATA = [False, True]
@@ -122,6 +122,7 @@ def test_the_residual_of_a_batch_of_directions():
         ((1, 3, 3, 1), "scalar"),
         ((4, 3), "depth-1"),
         ((4, 6, 5), "depth-2"),
+        *[((4, 5, 5, 4), method) for method in COMPILED],
         ((4, 5, 5, 4), "dense"),
         ((4, 5, 5, 4), "batched"),
         ((4, 60, 60, 4), "lanczos"),

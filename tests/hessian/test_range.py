@@ -15,10 +15,10 @@ from dmf_sharpness.minimizers.targets import gaussian_matrix, regression
 from dmf_sharpness.network.factors import end_to_end, flatten
 from dmf_sharpness.network.scaling import times_power
 from tests.exact import exact_sharpness, relative_error
-from tests.helpers import networks, random_point, random_problem, times
+from tests.helpers import COMPILED, networks, random_point, random_problem, times
 
 TINY, HUGE = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
-ITERATIVE = ["dense", "batched", "lanczos", "low-rank"]
+ITERATIVE = [*COMPILED, "dense", "batched", "lanczos", "low-rank"]
 ROUTES = [
     ("scalar", (1, 4, 3, 1)),
     ("depth-1", (4, 3)),

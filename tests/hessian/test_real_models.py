@@ -9,7 +9,7 @@ import dmf_sharpness as dmf
 from dmf_sharpness.hessian.result import Sharpness
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.factors import flatten
-from tests.helpers import random_point
+from tests.helpers import COMPILED, random_point
 
 X = gaussian_matrix(6, 9, 1)
 DATA = {"no data": {}, "a Gram matrix": {"input_gram": X @ X.mT}, "a root": {"input_root": X}}
@@ -17,6 +17,7 @@ ROUTES = {
     "scalar": (1, 3, 1),
     "depth-1": (3, 2),
     "depth-2": (3, 4, 2),
+    **dict.fromkeys(COMPILED, (6, 9, 8, 7)),
     "dense": (6, 9, 8, 7),
     "batched": (6, 9, 8, 7),
     "lanczos": (6, 9, 8, 7),

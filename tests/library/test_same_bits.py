@@ -14,7 +14,7 @@ from dmf_sharpness.minimizers.targets import (
     orthogonal_matrix,
 )
 from dmf_sharpness.network.problem import Problem
-from tests.helpers import random_point
+from tests.helpers import COMPILED, random_point
 
 
 def everything(factors, **how):
@@ -68,7 +68,7 @@ CALLS = {
     },
     **{
         f"sharpness by {method}": lambda method=method: everything(SMALL, method=method)
-        for method in ("dense", "batched")
+        for method in (*COMPILED, "dense", "batched")
     },
     "sharpness of a batch": lambda: everything(BATCH),
     "sharpness of a batch by lanczos": lambda: everything(BATCH, method="lanczos"),

@@ -12,7 +12,14 @@ from tests.mutants.runs import survives
 
 # The functions of the package that call each file's code.
 ADVANCE, PAIRS = "descent/compiled_engine.py:advance", "hessian/batched_compiled.py:lanczos"
-CALLERS = {"_tiles.h": {ADVANCE, PAIRS}, "_kernels.c": {ADVANCE}, "_top_pairs.c": {PAIRS}}
+SINGLE = "hessian/single_compiled.py:_solved"
+CALLERS = {
+    "_tiles.h": {ADVANCE, PAIRS},
+    "_kernels.c": {ADVANCE},
+    "_top_pairs.c": {PAIRS},
+    "_rows.h": {SINGLE},
+    "_single.c": {SINGLE},
+}
 # A text that stands once in the file, and what replaces it.
 KERNELS = {
     "_tiles.h": [
@@ -144,10 +151,43 @@ KERNELS = {
         ("[b * n + i] = w.krylov[i];", "[i] = w.krylov[i];"),
         ("(const lanes *)p->weights + b * p->parameters", "(const lanes *)p->weights"),
     ],
+    "_rows.h": [
+        ("sum[i][j] += a * b[j];", "sum[i][j] = a * b[j];"),
+        ("sum[i][j] = add ? *(group *)(C + i * c_stride + j * GROUP) : (group){0};",
+         "sum[i][j] = (group){0};"),
+        ("case 5: ROWS(5); break;", "case 5: ROWS(4); break;"),
+        ("A.at += height * A.row;", "A.at += height;"),
+        ("if (j < stride)", "if (j > stride)"),
+        ("*(const group *)(part + k * stride + n * GROUP);", "*(const group *)(part + k * stride);"),
+        ("sums[0] += *(const group *)(x + i)", "sums[1] -= *(const group *)(x + i)"),
+        ("(sums[0] + sums[1]) + (sums[2] + sums[3])", "(sums[0] + sums[1]) + sums[2]"),
+        ("from->at[j * from->stride + i];", "from->at[j * from->stride];"),
+        ("combine_groups(1, n, count, k + i,", "combine_groups(1, n, 1, k + i,"),
+    ],
+    "_single.c": [
+        ("return sum <= 1 ? 0 : 0.5 * log2(sum);", "return sum <= 1 ? 0 : 50 * log2(sum);"),
+        ("return bits < p->safe_bits;", "return 1;"),
+        ("else if (i == 1 && !p->input_root)", "else if (i == 1)"),
+        ("minus = -1;", "minus = 1;"),
+        ("rest <= p->fit * whole;", "rest >= p->fit * whole;"),
+        ("if (i > 0 || p->input_root)\n            multiply_transposed(w, &at->R, &at->R, &at->B);",
+         "if (i > 0)\n            multiply_transposed(w, &at->R, &at->R, &at->B);"),
+        ("bend = u * (bend - 2 * slope * slope) * inverse;", "bend = u * bend * inverse;"),
+        ("x += ROUNDING * size;", "x -= size;"),
+        ("s[j] = -beta[j - 1] * s[j - 1] / pivot[j];", "s[j] = beta[j - 1] * s[j - 1] / pivot[j];"),
+        ("-inner_product(n, w->krylov + k * n, next);", "inner_product(n, w->krylov + k * n, next);"),
+        ("j == order || beta", "beta"),
+        ("fabs(s[j - 1]) <= p->tolerance * theta", "fabs(s[j - 1]) <= 1e6 * p->tolerance * theta"),
+        ("*p->value = 2 * inner_product", "*p->value = inner_product"),
+        ("pull_back(p, w, defect) / (value * norm)", "pull_back(p, w, defect) / value"),
+        ("largest < 0 && i", "largest > 0 && i"),
+        ("state = state * 6364136223846793005u + 1442695040888963407u;", "state = 0;"),
+    ],
 }  # fmt: skip
 
 
-SOURCES, HEADERS = ("_kernels.c", "_top_pairs.c"), ("_lanes.h", "_tiles.h")
+SOURCES = ("_kernels.c", "_top_pairs.c", "_single.c")
+HEADERS = ("_lanes.h", "_tiles.h", "_rows.h", "_clones.h")
 
 
 def built(folder, whole, name, was="", becomes=""):

@@ -11,21 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "_clones.h"
+
 #define LANES 8
 typedef double lanes __attribute__((vector_size(8 * LANES)));
 typedef int64_t mask __attribute__((vector_size(8 * LANES)));
-
-/* A function with this attribute is compiled once for each kind of processor, and the loader picks
- * the version that the machine can run. It does so before a sanitizer is initialized, and therefore
- * a build with sanitizers defines DMF_NO_CLONES. */
-#if !defined(DMF_NO_CLONES) && defined(__x86_64__) && defined(__linux__) \
-    && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
-#define DMF_CLONES
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 /* The uses of a finished entry of a product: store it, add it, or update a parameter with it. */
 enum { STORE, ADD, DESCEND, MOMENTUM, NESTEROV };

@@ -25,7 +25,15 @@ from torch import Tensor
 
 LANES = 8
 """The number of problems in one vector, the same as ``LANES`` in ``_lanes.h``."""
-SOURCES = ("_kernels.c", "_lanes.h", "_tiles.h", "_top_pairs.c")
+SOURCES = (
+    "_kernels.c",
+    "_lanes.h",
+    "_tiles.h",
+    "_top_pairs.c",
+    "_clones.h",
+    "_rows.h",
+    "_single.c",
+)
 """The source files of the kernels, in the order in which ``setup.py`` computes their digest."""
 CACHE_LINE = 64
 """The alignment in bytes that the compiled code needs for its vectors."""
@@ -108,6 +116,8 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.top_pairs.restype = None
     loaded.top_pairs_scratch.argtypes = (Integer, Address)
     loaded.top_pairs_scratch.restype = Integer
+    loaded.single_top_pair.argtypes = (Address,)
+    loaded.single_top_pair.restype = ctypes.c_int
     loaded.source_digest.argtypes = ()
     loaded.source_digest.restype = ctypes.c_char_p
     return loaded

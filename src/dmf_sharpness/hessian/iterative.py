@@ -1,7 +1,7 @@
 """The results of the methods that solve one minimizer at a time: ``lanczos`` and ``low-rank``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -107,10 +107,15 @@ def _second_of_low_rank(layers: Chain, pair: LowRankPair) -> Tensor:
     return pair.P.new_tensor(second)
 
 
-def one_by_one(factors: Factors, root: Tensor | None, method: str, tolerance: float) -> Sharpness:
-    """The result for a batch of large minimizers, each solved by the iteration for a single one."""
+def one_by_one(
+    factors: Factors,
+    root: Tensor | None,
+    method: str,
+    tolerance: float,
+    solve: Callable[[Factors, Tensor | None, float], Sharpness],
+) -> Sharpness:
+    """The result for a batch of minimizers, each solved by the function for a single one."""
     batch = factors[0].shape[:-2]
-    solve = lanczos if method == "lanczos" else low_rank
     flat = [W.flatten(0, -3) for W in factors]
     results = [solve([W[b] for W in flat], root, tolerance) for b in range(len(flat[0]))]
 

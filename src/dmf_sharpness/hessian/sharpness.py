@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_choice, checked_number
+from dmf_sharpness.compiled.lanes import available
 from dmf_sharpness.hessian import closed_forms
 from dmf_sharpness.hessian.batched import batched_top_pair
 from dmf_sharpness.hessian.closed_forms import TopPair
@@ -41,6 +42,7 @@ from dmf_sharpness.hessian.observed import (
     observed_sharpness,
 )
 from dmf_sharpness.hessian.result import Sharpness
+from dmf_sharpness.hessian.single_compiled import at_once, compiled_sharpness, suits_compiled
 from dmf_sharpness.network.curvature import checked_root
 from dmf_sharpness.network.factors import Factors, measured_factors, widths
 from dmf_sharpness.network.linear_model import LinearModel
@@ -49,7 +51,17 @@ from dmf_sharpness.network.observation import checked_observation
 from dmf_sharpness.network.reading import Model, ModelOptions, as_model, is_model
 from dmf_sharpness.network.scaling import Scaled, at_safe_scale, plain, times_power
 
-Method = Literal["auto", "scalar", "depth-1", "depth-2", "dense", "batched", "lanczos", "low-rank"]
+Method = Literal[
+    "auto",
+    "scalar",
+    "depth-1",
+    "depth-2",
+    "compiled",
+    "dense",
+    "batched",
+    "lanczos",
+    "low-rank",
+]
 """The names of the methods in the table above; ``auto`` chooses one of the others."""
 
 DENSE_ORDER = 256
@@ -171,6 +183,15 @@ def sharpness(
         >>> round(sharpness(layer, inputs=samples).value, 12)
         12.0
     """
+    if (
+        input_gram is input_root is observed is measurements is None
+        and not options
+        and isinstance(method, str)
+        and method == "auto"
+    ):
+        found = at_once(factors, target, tolerance, rtol, TOLERANCE)
+        if found is not None:
+            return found
     rtol = checked_number(rtol, "rtol", least=0)
     if options or is_model(factors):
         refuse_beside_model(
@@ -226,16 +247,38 @@ def _solved(
     if chosen in _DIRECT:
         top = _solver(chosen, factors)(factors, root)
         return direct_result(factors, root, top, chosen, limit)
+    solve = {"compiled": _compiled, "lanczos": lanczos, "low-rank": low_rank}[chosen]
     if factors[0].shape[:-2]:
-        return one_by_one(factors, root, chosen, limit)
-    if chosen == "lanczos":
-        return lanczos(factors, root, limit)
-    result = low_rank(factors, root, limit)
-    if method == "auto" and not result.converged and _whole_bytes(factors) <= LARGEST_WHOLE:
+        return one_by_one(factors, root, chosen, limit, solve)
+    result = solve(factors, root, limit)
+    wide = method == "auto" and chosen == "low-rank"
+    if wide and not result.converged and _whole_bytes(factors) <= LARGEST_WHOLE:
         # The eigenmatrix needs too many columns. Lanczos with whole matrices continues from it.
         start = None if math.isnan(cast(float, result.value)) else result.eigenmatrix
         return lanczos(factors, root, limit, start)
     return result
+
+
+def _compiled(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpness:
+    """The result of the compiled call for a single minimizer; where it finds none, of another method.
+
+    Raises:
+        ValueError: The kernels cannot be used, or the factors are not on the CPU.
+    """
+    if not (available() and factors[0].is_cpu):
+        raise ValueError(
+            "method: expected kernels that were built and factors on the CPU for 'compiled', got none"
+        )
+    result = compiled_sharpness(factors, root, tolerance)
+    if result is not None:
+        return result
+    if _fits_dense(factors):
+        return direct_result(factors, root, closed_forms.dense(factors, root), "dense", tolerance)
+    return lanczos(factors, root, tolerance)
+
+
+def _fits_dense(factors: Factors) -> bool:
+    return factors[0].shape[-1] * factors[-1].shape[-2] <= DENSE_ORDER
 
 
 def _scaled_back(solved: Sharpness, scaled: Scaled) -> Sharpness:
@@ -273,9 +316,12 @@ def _choose(factors: Factors, tolerance: float | None) -> Method:
         return "depth-1"
     if d_0 * d_L == 1:
         return "scalar"
+    single = factors[0].ndim == 2 and factors[0].is_cpu and available()
+    if single and suits_compiled(sizes):
+        return "compiled"
     if len(factors) == 2 and max(d_0, d_L) <= LARGEST_SPLIT:
         return "depth-2"
-    if d_0 * d_L <= DENSE_ORDER:
+    if _fits_dense(factors):
         count = factors[0].shape[:-2].numel()
         return "batched" if count >= BATCH_SIZE and d_0 * d_L >= 16 else "dense"
     tight = tolerance is not None and tolerance < LOW_RANK_LIMIT

@@ -1,0 +1,148 @@
+"""The compiled call for a single minimizer, against LAPACK, and against PyTorch where it declines."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dmf_sharpness as dmf
+from dmf_sharpness.hessian import sharpness as module
+from dmf_sharpness.hessian import single_compiled
+from dmf_sharpness.hessian.certificate import direction_residual
+from dmf_sharpness.hessian.closed_forms import dense
+from dmf_sharpness.minimizers.targets import gaussian_matrix, orthogonal_matrix
+from dmf_sharpness.network.curvature import parameter_direction
+from dmf_sharpness.network.factors import end_to_end
+from tests.helpers import COMPILED, networks, random_point
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="the kernels were not compiled")
+F = torch.full((3, 3), 0.5, dtype=torch.float64)
+
+
+@given(networks(), st.integers(0, 99), st.booleans())
+def test_it_agrees_with_lapack(widths, seed, data):
+    factors = random_point(widths, seed)
+    root = gaussian_matrix(widths[0], widths[0], seed) if data else None
+    s = dmf.sharpness(factors, input_root=root, method="compiled")
+    exact = dense(factors, root)
+    assert s.value == pytest.approx(float(exact.value), rel=1e-13)
+    assert s.residual < 1e-12
+    assert s.gap == pytest.approx(float(exact.value - exact.second), abs=1e-12 * s.value)
+
+
+@given(networks(), st.integers(0, 99))
+def test_the_certificate_is_the_residual_of_the_eigenvector_by_pytorch(widths, seed):
+    """At a tolerance so coarse that the residual is not rounding."""
+    factors = random_point(widths, seed)
+    wide = [gaussian_matrix(20, widths[-1], seed), gaussian_matrix(widths[0], 20, seed + 1)]
+    factors = [wide[1], *factors, wide[0]]
+    s = dmf.sharpness(factors, method="compiled", tolerance=1e-2)
+    U = parameter_direction(factors, s.eigenmatrix)
+    expected = direction_residual(factors, U, torch.tensor(s.value, dtype=torch.float64))
+    assert s.residual == pytest.approx(float(expected), rel=1e-6, abs=1e-14)
+
+
+@pytest.mark.parametrize("size", [2, 7, 30])
+def test_multiple_eigenvalues_and_zeros(size):
+    rotations = [orthogonal_matrix(size, k) for k in range(3)]
+    s = dmf.sharpness(rotations)
+    assert (s.method, s.converged) == ("compiled", True)
+    assert s.value == pytest.approx(6.0, rel=1e-14)
+    zeros = [torch.zeros(size, size, dtype=torch.float64)] * 3
+    assert (dmf.sharpness(zeros).value, dmf.sharpness(zeros).converged) == (0.0, True)
+    thin = [torch.outer(W[0], W[1]) for W in rotations]
+    assert dmf.sharpness(thin).value == pytest.approx(float(dense(thin, None).value), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"factors": [F, F, F.float()]},
+        {"factors": [F, F, torch.full((3, 3), torch.nan, dtype=torch.float64)]},
+        {"factors": [F, F, torch.full((3, 3), torch.inf, dtype=torch.float64)]},
+        {"factors": [F, F[:2], F]},
+        {"factors": [F, F[:0], F[:, :0]]},
+        {"factors": [F, F.to_sparse(), F]},
+        {"factors": [F, F.to("meta"), F]},
+        {"factors": [F, F[0], F]},
+        {"factors": [F, F, 3]},
+        {"factors": []},
+        {"factors": {}},
+        {"factors": [F, F, F], "target": F},
+        {"factors": [F, F, F], "target": F[:2]},
+        {"factors": [F, F, F], "target": F.float()},
+        {"factors": [F, F, F], "target": torch.full((3, 3), torch.nan, dtype=torch.float64)},
+        {"factors": [F, F, F], "tolerance": 0.0},
+        {"factors": [F, F, F], "tolerance": math.nan},
+        {"factors": [F, F, F], "tolerance": "small"},
+        {"factors": [F, F, F], "rtol": -1.0},
+        {"factors": [F, F, F], "rtol": math.inf},
+        {"factors": [F, F, F], "method": 3},
+    ],
+)
+def test_errors_are_those_of_the_checks_in_python(arguments, monkeypatch):
+    with pytest.raises((TypeError, ValueError)) as found:
+        dmf.sharpness(**arguments)
+    for place in (module, single_compiled):
+        monkeypatch.setattr(place, "available", lambda: False)
+    with pytest.raises((TypeError, ValueError)) as expected:
+        dmf.sharpness(**arguments)
+    assert (found.type, str(found.value)) == (expected.type, str(expected.value))
+
+
+def test_inside_a_transform_it_is_refused():
+    with pytest.raises(TypeError, match="expected a dense tensor"):
+        torch.func.vmap(lambda W: dmf.sharpness([W, W, W]))(F[None])
+
+
+@pytest.mark.parametrize("widths", [(10, 10, 10, 10), (4, 6, 5), (1, 3, 3, 1)])
+def test_a_target_that_is_fitted(widths):
+    factors = random_point(widths, 3)
+    M = end_to_end(factors)
+    alone, fitted = dmf.sharpness(factors), dmf.sharpness(factors, target=M)
+    assert (alone.value, alone.method) == (fitted.value, fitted.method)
+    assert alone.method == ("scalar" if widths[0] == 1 else "compiled")
+    off = M * (1 + 1e-9)
+    with pytest.raises(ValueError, match="target: expected factors whose product fits it"):
+        dmf.sharpness(factors, target=off)
+    assert dmf.sharpness(factors, target=off, rtol=1e-8).value == alone.value
+
+
+def test_strides_signs_and_parameters():
+    factors = random_point((5, 7, 6, 4), 1)
+    value = dmf.sharpness(factors).value
+    views = [
+        [W.mT.contiguous().mT for W in factors],
+        [torch._neg_view(-W) for W in factors],
+        [torch.nn.Parameter(W) for W in factors],
+        torch.nn.ParameterList(factors),
+    ]
+    for view in views:
+        s = dmf.sharpness(view)
+        assert s.method == "compiled"
+        assert s.value == pytest.approx(value, rel=1e-14)
+        assert not s.eigenvector[0].requires_grad
+
+
+def test_close_eigenvalues_are_passed_on_or_found():
+    """The gap is 1e-9 of the value, which takes more steps than the call has."""
+    Q = [orthogonal_matrix(40, k) for k in range(4)]
+    D = torch.diag(torch.linspace(1, 1 - 1e-9, 40, dtype=torch.float64))
+    s = dmf.sharpness([Q[1] @ D @ Q[0].mT, Q[2] @ D @ Q[1].mT, Q[3] @ D @ Q[2].mT])
+    assert s.converged
+    assert s.value == pytest.approx(6.0, rel=1e-9)
+
+
+def test_a_batch_is_solved_one_by_one_on_request():
+    factors = [torch.stack([W, 2 * W]) for W in random_point((4, 5, 5, 3), 2)]
+    s = dmf.sharpness(factors, method="compiled")
+    assert s.method == "compiled"
+    torch.testing.assert_close(s.value, dense(factors, None).value, rtol=1e-13, atol=0)
+
+
+def test_without_kernels_it_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(module, "available", lambda: False)
+    with pytest.raises(ValueError, match="method: expected kernels that were built"):
+        dmf.sharpness(random_point((4, 5, 5, 3), 2), method="compiled")
