@@ -1,10 +1,11 @@
 """Independent Hessians, with which the exact expression for the sharpness is compared.
 
 Nothing in this module uses the derivation of that expression. The loss is written directly in terms
-of the data, ``‖Y − W_L ⋯ W_1 X‖_F²`` with the raw inputs and outputs; automatic differentiation
-gives its Hessian, and LAPACK or ARPACK the eigenvalues. A second oracle does without derivatives and
-without rounding: it takes differences of values of the loss, in rational arithmetic. This module
-imports nothing from the package, and no module that computes the exact expression imports it.
+of the data, ``‖Y − W_L ⋯ W_1 X‖_F²`` with the raw inputs and outputs, or with these after a rotation
+of the samples; automatic differentiation gives its Hessian, and LAPACK or ARPACK the eigenvalues. A
+second oracle does without derivatives and without rounding: it takes differences of values of the
+loss, in rational arithmetic. This module imports nothing from the package, and no module that
+computes the exact expression imports it.
 """
 
 import math
@@ -76,7 +77,9 @@ def dense_hessians(
 ) -> Iterator[Tensor]:
     """The Hessians :func:`dense_hessian` of a batch, one after the other.
 
-    Small ones are computed together, which takes a fraction of the time.
+    Small ones are computed together, which takes a fraction of the time. More samples than inputs are
+    rotated first: if ``Xᵀ = QR`` with orthonormal columns of ``Q``, then ``‖Y − W X‖²`` is
+    ``‖YQ − W Rᵀ‖²`` and a number that does not depend on ``W``. So few samples have the same Hessian.
 
     Args:
         factors: ``W_i`` of shape ``(B, d_i, d_{i-1})``.
@@ -90,6 +93,9 @@ def dense_hessians(
     """
     widths = [factors[0].shape[-1], *(W.shape[-2] for W in factors)]
     parameters = torch.cat([W.flatten(1) for W in factors], 1)
+    if inputs is not None and inputs.shape[1] > inputs.shape[0]:
+        Q, R = torch.linalg.qr(inputs.mT)
+        targets, inputs = targets @ Q, R.mT
     targets = targets.expand(len(parameters), *targets.shape[-2:])
 
     def one(vector: Tensor, target: Tensor) -> Tensor:
