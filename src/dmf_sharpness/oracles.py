@@ -26,12 +26,16 @@ HESSIANS_TOGETHER = 2**20
 def _loss_of_vector(
     widths: Sequence[int], target: Tensor, inputs: Tensor | None
 ) -> Callable[[Tensor], Tensor]:
-    """The loss as a function of all parameters in one vector: layer by layer, each row by row."""
+    """The loss as a function of all parameters in one vector: layer by layer, each row by row.
+
+    Vectors ``(B, N)`` have the sum of their losses, whose gradient holds the gradients of all of them.
+    """
 
     def loss(parameters: Tensor) -> Tensor:
         signal, position = inputs, 0
         for d_in, d_out in pairwise(widths):
-            W = parameters[position : position + d_in * d_out].reshape(d_out, d_in)
+            layer = parameters[..., position : position + d_in * d_out]
+            W = layer.reshape(*layer.shape[:-1], d_out, d_in)
             signal = W if signal is None else W @ signal
             position += d_in * d_out
         assert signal is not None
@@ -46,7 +50,7 @@ def dense_hessian(
     inputs: Tensor | None = None,
     chunk_size: int | None = None,
 ) -> Tensor:
-    """The Hessian of ``‖Y − W_L ⋯ W_1 X‖_F²`` by forward-over-reverse automatic differentiation.
+    """The Hessian of ``‖Y − W_L ⋯ W_1 X‖_F²`` by automatic differentiation, twice backward.
 
     Args:
         factors: ``W_i`` of shape ``(d_i, d_{i-1})``.
@@ -98,17 +102,11 @@ def dense_hessians(
         targets, inputs = targets @ Q, R.mT
     targets = targets.expand(len(parameters), *targets.shape[-2:])
 
-    def one(vector: Tensor, target: Tensor) -> Tensor:
-        return _hessian(_loss_of_vector(widths, target, inputs), vector, chunk_size)
-
     together = max(1, HESSIANS_TOGETHER // parameters.shape[1] ** 2)
     for part, goals in zip(
         torch.split(parameters, together), torch.split(targets, together), strict=True
     ):
-        if len(part) == 1:
-            yield one(part[0], goals[0])
-        else:
-            yield from torch.func.vmap(one)(part, goals)
+        yield from _hessian(_loss_of_vector(widths, goals, inputs), part, chunk_size)
 
 
 def dense_observed_hessian(factors: Sequence[Tensor], loss: Callable[[Tensor], Tensor]) -> Tensor:
@@ -139,14 +137,18 @@ def dense_observed_hessian(factors: Sequence[Tensor], loss: Callable[[Tensor], T
 def _hessian(
     loss: Callable[[Tensor], Tensor], parameters: Tensor, chunk_size: int | None
 ) -> Tensor:
-    gradient = torch.func.grad(loss)
-
-    def column(direction: Tensor) -> Tensor:
-        product: Tensor = torch.func.jvp(gradient, (parameters,), (direction,))[1]
-        return product
-
-    basis = torch.eye(len(parameters), dtype=parameters.dtype, device=parameters.device)
-    hessian: Tensor = torch.func.vmap(column, chunk_size=chunk_size)(basis)
+    """The Hessians ``(…, N, N)`` of a sum of losses, one for each vector of parameters ``(…, N)``."""
+    order = parameters.shape[-1]
+    point = parameters.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(point), point, create_graph=True)
+    columns: list[Tensor] = []
+    identity = torch.eye(order, dtype=point.dtype, device=point.device)
+    for basis in torch.split(identity, chunk_size or order):
+        directions = basis.expand(*point.shape[:-1], *basis.shape).movedim(-2, 0)
+        columns += torch.autograd.grad(
+            gradient, point, directions, retain_graph=True, is_grads_batched=True
+        )
+    hessian = torch.cat(columns).movedim(0, -1)
     return 0.5 * (hessian + hessian.mT)
 
 

@@ -22,8 +22,6 @@ LIBRARIES = (
     "jsonschema", "lazy_loader", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf",
     "pandas", "pyarrow.parquet", "safetensors.torch", "scipy.linalg", "scipy.optimize",
     "scipy.sparse.linalg", "seaborn", "sklearn.datasets", "threadpoolctl", "torch",
-    # PyTorch itself imports these two late, at the first derivative of a derivative.
-    "torch._decomp.decompositions_for_jvp", "torch._dynamo",
     "tueplots.bundles", "yaml",
 )  # fmt: skip
 """Modules that take long to import and that several jobs need."""

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,13 @@ def _sources_of(folder: Path) -> dict[Path, bytes]:
 
 # The sources of the package at the start of this process, before most of them were imported.
 _AT_START = _sources_of(PACKAGE)
+# The file of each module and package, by its dotted name inside of our package. Names are looked up here and
+# not on the disk, because every job looks up hundreds of them.
+_PLACES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in _AT_START
+    if path.suffix == ".py"
+}
 
 
 def _bytes_at_start(source: Path) -> bytes:
@@ -76,17 +83,16 @@ if _SCRIPT.suffix == ".py" and _SCRIPT.is_file():
     _bytes_at_start(_SCRIPT)
 
 
-def _module_files(name: str) -> Iterator[Path]:
+@cache
+def _module_files(name: str) -> tuple[Path, ...]:
     """The files of a dotted name in our package and of the packages above it; none for another name."""
-    first, *parts = name.split(".")
+    if name == PACKAGE.name:
+        return (PACKAGE / "__init__.py",)
+    first, _, inside = name.partition(".")
     if first != PACKAGE.name:
-        return
-    place = PACKAGE
-    yield place / "__init__.py"
-    for part in parts:
-        place = place / part
-        yield place / "__init__.py"
-        yield place.with_suffix(".py")
+        return ()
+    above, place = name.rpartition(".")[0], _PLACES.get(inside)
+    return _module_files(above) + (() if place is None else (place,))
 
 
 @cache
@@ -96,7 +102,7 @@ def _imported(source: Path) -> frozenset[Path]:
     for module, listed in _IMPORT.findall(_bytes_at_start(source).decode()):
         names.add(module)
         names.update(f"{module}.{name}" for name in re.findall(r"\w+", listed))
-    return frozenset(path for name in names for path in _module_files(name) if path in _AT_START)
+    return frozenset(path for name in names for path in _module_files(name))
 
 
 @cache
