@@ -77,7 +77,7 @@ docs: .venv/ready ## The site: tutorials, results, mathematics and the library, 
 	@echo "site:     build/site/index.html"
 
 test: .venv/ready ## Run the test suite, on two cores; WORKERS=... for another number
-	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile
+	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 # Each of these two runs with the lowest versions that pyproject.toml allows, and what the other leaves out.
 test-lowest: .venv/ready .venv/lowest ## Run the pipeline's unit tests with the lowest versions of all packages

@@ -28,6 +28,24 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("default")
 
 
+LONGEST = (
+    "workflow/test_histories.py", "workflow/test_killed.py", "workflow/test_slurm.py",
+    "workflow/test_readme.py", "workflow/test_places.py", "workflow/test_languages.py",
+    "workflow/test_forkserver.py", "compiled/test_sanitizers.py", "workflow/",
+)  # fmt: skip
+"""Files that come first, in this order: if they came last, one worker would be left alone with them."""
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; `make test` hands out files in this order."""
+
+    def place(item):
+        name = item.nodeid.removeprefix("tests/")
+        return next((k for k, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
+
+    items.sort(key=place)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
     """Where the library is installed without the pipeline, a test that needs the pipeline is skipped."""

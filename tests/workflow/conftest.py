@@ -33,7 +33,7 @@ def run_in(folder: Path, project: Path | None = None) -> Run:
 def make_project(folder: Path) -> Path:
     """A copy of the workflow with the smoke configuration."""
     for name in ("workflow", "tools", "benchmarks", "profiles", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # with the compiled modules, which spare time
     shutil.copy(ROOT / "Snakefile", folder)
     shutil.copytree(SMOKE, folder / "config")
     return folder
