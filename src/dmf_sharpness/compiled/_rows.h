@@ -184,6 +184,14 @@ static void copy_in(const double *from, matrix *to)
     }
 }
 
+/* The same in the other direction. */
+static void copy_out(const matrix *from, double *to)
+{
+    for (int64_t i = 0; i < from->rows; i++)
+        for (int64_t j = 0; j < from->columns; j++)
+            to[i * from->columns + j] = from->at[i * from->stride + j];
+}
+
 /* The transposed of a matrix of the caller. */
 static void transpose_in(const double *from, matrix *to)
 {

@@ -1,9 +1,10 @@
 /* The largest eigenpair of Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i) for a single minimizer, with its
  * certificate, in one call.
  *
- * It is found by a Lanczos iteration with full reorthogonalization, which costs little beside the
- * products for matrices of this size, and keeps the top Ritz pair accurate to rounding. The
- * certificate is the residual in parameter space, as in hessian/certificate.py. */
+ * It is found by a Lanczos iteration. Small Krylov vectors are reorthogonalized, which keeps the top
+ * Ritz pair accurate to rounding. Large ones are not, as in _top_pairs.c: reading all of them in every
+ * step would take longer than the products. The certificate is the residual in parameter space, as in
+ * hessian/certificate.py. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +14,13 @@
 /* The largest number of steps before a restart with the Ritz vector, and the number of such runs. */
 #define LONGEST_RUN 128
 #define RUNS 4
-/* The number of steps between two checks of convergence, and before the first one. */
+/* The number of steps between two checks of convergence, which is also that before the first one; the
+ * products of large matrices take longer than a check. */
 #define CHECK_EVERY 4
-#define FIRST_CHECK 8
+#define CHECK_EVERY_LARGE 2
+/* Up to this order the Krylov vectors stay in the cache, and every one of them is made orthogonal to
+ * all others. */
+#define REORTHOGONALIZED 512
 /* The largest number of steps of Laguerre's method. It converges cubically, mostly in about six. */
 #define LAGUERRE_STEPS 100
 /* A number below this fraction of the whole is rounding. */
@@ -50,9 +55,12 @@ typedef struct {
     matrix tangent; /* the derivative of W_i ⋯ W_1 S along Jᵀ Y, shape (d_i, d_0) */
 } layer;
 
-/* The scratch memory. */
+/* The operator Y ↦ Σ_i A_i Y B_i, with its scratch memory. An A_i or a B_i at NULL is the identity. */
 typedef struct {
+    int64_t depth;
     layer *layers;
+    const double *known; /* a unit eigenmatrix that is subtracted, or NULL */
+    double known_value;  /* its eigenvalue */
     matrix half, image; /* shape (d_L, d_0) */
     matrix across;      /* shape (d_0, d_L) */
     matrix grams[2];    /* shape (d_L, d_L) */
@@ -68,32 +76,44 @@ static matrix placed(double *start, int64_t *used, int64_t rows, int64_t columns
     return made;
 }
 
+/* Put what the iteration needs into the memory from ``start`` on; returns how many numbers it takes. */
+static int64_t lay_out_lanczos(double *start, int64_t rows, int64_t columns, int64_t widest,
+                               workspace *w)
+{
+    int64_t used = 0;
+    w->half = placed(start, &used, rows, columns);
+    w->image = placed(start, &used, rows, columns);
+    w->strip = placed(start, &used, widest, TILE_GROUPS * GROUP).at;
+    w->krylov = placed(start, &used, (LONGEST_RUN + 1) * rows, columns).at;
+    return used;
+}
+
 /* Put all matrices into the memory from ``start`` on; returns how many numbers they take. */
 static int64_t lay_out(const single *p, double *start, workspace *w)
 {
     const int64_t *d = p->widths, L = p->depth;
     int64_t used = 0, widest = d[0];
+    w->depth = L;
+    w->known = 0;
     for (int64_t i = 1; i <= L; i++) {
         layer at = {
             .V = placed(start, &used, d[i], d[L]),
             .R = placed(start, &used, d[i - 1], d[0]),
-            .A = placed(start, &used, d[L], d[L]),
-            .B = placed(start, &used, d[0], d[0]),
             .X = placed(start, &used, d[i - 1], d[L]),
             .tangent = placed(start, &used, d[i], d[0]),
         };
+        if (i < L)
+            at.A = placed(start, &used, d[L], d[L]);
+        if (i > 1 || p->input_root)
+            at.B = placed(start, &used, d[0], d[0]);
         if (start)
             w->layers[i - 1] = at;
         widest = d[i] > widest ? d[i] : widest;
     }
-    w->half = placed(start, &used, d[L], d[0]);
-    w->image = placed(start, &used, d[L], d[0]);
     w->across = placed(start, &used, d[0], d[L]);
     for (int k = 0; k < 2; k++)
         w->grams[k] = placed(start, &used, d[L], d[L]);
-    w->strip = placed(start, &used, widest, TILE_GROUPS * GROUP).at;
-    w->krylov = placed(start, &used, (LONGEST_RUN + 1) * d[L], d[0]).at;
-    return used;
+    return used + lay_out_lanczos(start ? start + used : 0, d[L], d[0], widest, w);
 }
 
 /* C = Xᵀ Y. */
@@ -168,27 +188,27 @@ static int fitted(const single *p, workspace *w)
     return whole > 0x1p-400 && whole < 0x1p400 && rest <= p->fit * whole;
 }
 
-static void make_grams(const single *p, workspace *w)
+static void make_grams(workspace *w)
 {
-    for (int64_t i = 0; i < p->depth; i++) {
+    for (int64_t i = 0; i < w->depth; i++) {
         layer *at = &w->layers[i];
-        if (i < p->depth - 1)
+        if (at->A.at)
             multiply_transposed(w, &at->V, &at->V, &at->A);
-        if (i > 0 || p->input_root)
+        if (at->B.at)
             multiply_transposed(w, &at->R, &at->R, &at->B);
     }
 }
 
-/* y ← Σ_i (L_iL_iᵀ) x (R_iᵀR_i), which is one half of the operator. */
-static void apply(const single *p, workspace *w, double *x, double *y)
+/* y ← Σ_i A_i x B_i, without the known eigenpair. */
+static void apply(workspace *w, double *x, double *y)
 {
     matrix from = w->half, to = w->half, *half = &w->half;
     const int64_t n = half->rows * half->stride;
     from.at = x;
     to.at = y;
-    for (int64_t i = 0; i < p->depth; i++) {
+    for (int64_t i = 0; i < w->depth; i++) {
         const layer *at = &w->layers[i];
-        const int left = i < p->depth - 1, right = i > 0 || p->input_root, add = i > 0;
+        const int left = at->A.at != 0, right = at->B.at != 0, add = i > 0;
         if (left)
             multiply_rows(plain(at->A.at, at->A.stride), &from, right ? half : &to, !right && add,
                           w->strip);
@@ -196,6 +216,10 @@ static void apply(const single *p, workspace *w, double *x, double *y)
             multiply_rows(plain(left ? half->at : x, half->stride), &at->B, &to, add, w->strip);
         if (!left && !right)
             memcpy(y, x, n * sizeof(double)); /* a single layer */
+    }
+    if (w->known) {
+        const double part = -w->known_value * inner_product(n, w->known, x);
+        combine_rows(n, 1, w->known, &part, y, 1);
     }
 }
 
@@ -256,29 +280,34 @@ static void tridiagonal_vector(int64_t m, const double *alpha, const double *bet
 
 /* One run of the Lanczos iteration, which replaces the first Krylov vector by the top Ritz vector.
  * Returns whether it has converged. */
-static int lanczos(const single *p, workspace *w)
+static int lanczos(workspace *w, double tolerance)
 {
     const int64_t n = w->half.rows * w->half.stride, order = w->half.rows * w->half.columns;
     double alpha[LONGEST_RUN], beta[LONGEST_RUN], s[LONGEST_RUN], overlap[LONGEST_RUN];
+    const int64_t check_every = order <= REORTHOGONALIZED ? CHECK_EVERY : CHECK_EVERY_LARGE;
     int settled = 0;
     int64_t j = 0;
     while (!settled && j < LONGEST_RUN) {
         double *v = w->krylov + j * n, *next = v + n;
-        apply(p, w, v, next);
+        apply(w, v, next);
         alpha[j] = inner_product(n, v, next);
+        if (!isfinite(alpha[j]))
+            return 0;
         const double recent[2] = {j > 0 ? -beta[j - 1] : -alpha[j], -alpha[j]};
         combine_rows(n, j > 0 ? 2 : 1, j > 0 ? v - n : v, recent, next, 1);
-        for (int64_t k = 0; k <= j; k++)
-            overlap[k] = -inner_product(n, w->krylov + k * n, next);
-        combine_rows(n, j + 1, w->krylov, overlap, next, 1);
+        if (order <= REORTHOGONALIZED) {
+            for (int64_t k = 0; k <= j; k++)
+                overlap[k] = -inner_product(n, w->krylov + k * n, next);
+            combine_rows(n, j + 1, w->krylov, overlap, next, 1);
+        }
         beta[j] = sqrt(inner_product(n, next, next));
         j++;
         /* The Krylov space has ended if it is the whole space, or if what is left is rounding. */
         const int ended = j == order || beta[j - 1] <= ROUNDING * alpha[0];
-        if (ended || j == LONGEST_RUN || (j >= FIRST_CHECK && j % CHECK_EVERY == 0)) {
+        if (ended || j == LONGEST_RUN || j % check_every == 0) {
             const double theta = largest_of_tridiagonal(j, alpha, beta);
             tridiagonal_vector(j, alpha, beta, theta, s);
-            settled = ended || beta[j - 1] * fabs(s[j - 1]) <= p->tolerance * theta;
+            settled = ended || beta[j - 1] * fabs(s[j - 1]) <= tolerance * theta;
         }
         if (!settled)
             scale_rows(n, 1 / beta[j - 1], next);
@@ -286,6 +315,18 @@ static int lanczos(const single *p, workspace *w)
     combine_rows(n, j, w->krylov, s, w->half.at, 0);
     memcpy(w->krylov, w->half.at, n * sizeof(double));
     scale_rows(n, 1 / sqrt(inner_product(n, w->krylov, w->krylov)), w->krylov);
+    return settled;
+}
+
+/* All runs of the iteration from the first Krylov vector, which the top Ritz vector replaces, and its
+ * Rayleigh quotient. Returns whether it has converged. */
+static int iterate(workspace *w, double tolerance, double *value)
+{
+    int settled = 0;
+    for (int run = 0; run < RUNS && !settled; run++)
+        settled = lanczos(w, tolerance);
+    apply(w, w->krylov, w->image.at);
+    *value = inner_product(w->half.rows * w->half.stride, w->krylov, w->image.at);
     return settled;
 }
 
@@ -370,14 +411,12 @@ static double certificate(const single *p, workspace *w, const matrix *Y, double
 /* Write Y or −Y, such that the entry of largest magnitude is positive. */
 static void write_signed(const matrix *Y, double *out)
 {
+    const int64_t n = Y->rows * Y->columns;
     double largest = 0;
-    for (int64_t i = 0; i < Y->rows; i++)
-        for (int64_t j = 0; j < Y->columns; j++) {
-            const double entry = Y->at[i * Y->stride + j];
-            out[i * Y->columns + j] = entry;
-            largest = fabs(entry) > fabs(largest) ? entry : largest;
-        }
-    for (int64_t i = 0; largest < 0 && i < Y->rows * Y->columns; i++)
+    copy_out(Y, out);
+    for (int64_t i = 0; i < n; i++)
+        largest = fabs(out[i]) > fabs(largest) ? out[i] : largest;
+    for (int64_t i = 0; largest < 0 && i < n; i++)
         out[i] = -out[i];
 }
 
@@ -386,18 +425,13 @@ static int solve(const single *p, workspace *w)
     multiply_layers(p, w);
     if (!fitted(p, w))
         return NOT_FITTED;
-    make_grams(p, w);
+    make_grams(w);
     start_vector(w);
-    int settled = 0;
-    for (int run = 0; run < RUNS && !settled; run++)
-        settled = lanczos(p, w);
-    if (!settled)
+    if (!iterate(w, p->tolerance, p->value))
         return UNSETTLED;
     matrix Y = w->half;
     Y.at = w->krylov;
-    const int64_t n = Y.rows * Y.stride;
-    apply(p, w, Y.at, w->image.at);
-    *p->value = 2 * inner_product(n, Y.at, w->image.at);
+    *p->value *= 2; /* the operator has a factor of 2 before the sum */
     if (!(*p->value >= p->smallest))
         return OUT_OF_RANGE;
     *p->residual = certificate(p, w, &Y, *p->value);
@@ -418,6 +452,48 @@ int single_top_pair(const single *p)
     if (w.layers && start) {
         lay_out(p, start, &w);
         result = solve(p, &w);
+    }
+    free(start);
+    free(w.layers);
+    return result;
+}
+
+/* The largest eigenpair of Z ↦ Σ_i A_i Z B_i for stacks of symmetric matrices A_i (rows, rows) and
+ * B_i (columns, columns), from the matrix Z, which it replaces. The pair of a unit matrix ``known`` and
+ * its eigenvalue is subtracted, unless it is NULL. Returns whether the pair was found. */
+int stacked_top_pair(int64_t depth, int64_t rows, int64_t columns, const double *A, const double *B,
+                     const double *known, double known_value, double tolerance, double *Z,
+                     double *value)
+{
+    workspace w;
+    const int64_t widest = rows > columns ? rows : columns;
+    const int64_t operators = depth * (rows * padded(rows) + columns * padded(columns));
+    const int64_t iteration = lay_out_lanczos(0, rows, columns, widest, &w);
+    const int64_t whole = operators + iteration + rows * padded(columns);
+    double *start = aligned_alloc(64, (whole * sizeof(double) + 63) / 64 * 64);
+    w.layers = malloc(depth * sizeof(layer));
+    w.depth = depth;
+    int result = NO_MEMORY;
+    if (start && w.layers) {
+        int64_t used = lay_out_lanczos(start, rows, columns, widest, &w);
+        for (int64_t i = 0; i < depth; i++) {
+            layer *at = &w.layers[i];
+            at->A = placed(start, &used, rows, rows);
+            at->B = placed(start, &used, columns, columns);
+            copy_in(A + i * rows * rows, &at->A);
+            copy_in(B + i * columns * columns, &at->B);
+        }
+        matrix copy = placed(start, &used, rows, columns);
+        if (known)
+            copy_in(known, &copy);
+        w.known = known ? copy.at : 0;
+        w.known_value = known_value;
+        matrix first = w.half;
+        first.at = w.krylov;
+        copy_in(Z, &first);
+        scale_rows(first.rows * first.stride, 1 / norm_of(&first), first.at);
+        result = iterate(&w, tolerance, value) ? SOLVED : UNSETTLED;
+        copy_out(&first, Z);
     }
     free(start);
     free(w.layers);

@@ -118,6 +118,14 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.top_pairs_scratch.restype = Integer
     loaded.single_top_pair.argtypes = (Address,)
     loaded.single_top_pair.restype = ctypes.c_int
+    loaded.stacked_top_pair.argtypes = (
+        *(Integer,) * 3,
+        *(Address,) * 3,
+        ctypes.c_double,
+        ctypes.c_double,
+        *(Address,) * 2,
+    )
+    loaded.stacked_top_pair.restype = ctypes.c_int
     loaded.source_digest.argtypes = ()
     loaded.source_digest.restype = ctypes.c_char_p
     return loaded

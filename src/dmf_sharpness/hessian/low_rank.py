@@ -43,6 +43,7 @@ from dmf_sharpness.hessian.low_rank_bases import (
     tails,
 )
 from dmf_sharpness.hessian.operator import stacked_operator
+from dmf_sharpness.hessian.single_compiled import stacked_pair
 from dmf_sharpness.network.chain import Chain
 from dmf_sharpness.network.randomness import gaussian
 
@@ -52,7 +53,7 @@ MOST_STEPS = 80
 """The largest number of steps."""
 KRYLOV = 6
 """The number of Krylov vectors for the small eigenproblem; few suffice, because its start is good."""
-FINE_KRYLOV, POLISH = 12, 1e-2
+FINE_KRYLOV, POLISH = 12, 1e-4
 """The number of Krylov vectors in the last solution of the small problem, and its tolerance.
 
 The tolerance is this fraction of the tolerance of the whole.
@@ -99,10 +100,16 @@ def _ritz(
     krylov: int = KRYLOV,
 ) -> tuple[float, Tensor]:
     """The largest Ritz pair ``λ``, ``Z`` within two bases; a ``known`` pair is subtracted first."""
-    within = stacked_operator(left.grams, right.grams.flip(0))
+    lefts, rights = left.grams, right.grams.flip(0)
+    if known is not None:
+        known = known[0], _padded(known[1], left.size, right.size)
+    found = stacked_pair(lefts, rights, start, tolerance, known)
+    if found is not None:
+        return found
+    within = stacked_operator(lefts, rights)
     if known is None:
         return top_eigenvector(within, start, tolerance, krylov)
-    value, first = known[0], _padded(known[1], left.size, right.size)
+    value, first = known
 
     def without_known(Z: Tensor) -> Tensor:
         return within(Z) - value * (first * Z).sum() * first

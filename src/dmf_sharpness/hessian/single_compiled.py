@@ -33,6 +33,7 @@ LARGEST_ORDER = 9216
 """Up to this ``d_0 d_L`` one compiled call on one thread is faster than products by PyTorch."""
 LARGEST_WIDTH = 512
 """The same for the widths of hidden layers."""
+CONTIGUOUS = torch.contiguous_format
 KINDS = (Tensor, torch.nn.Parameter)
 """The types whose memory is read without a look at what a subclass makes of it."""
 
@@ -123,6 +124,41 @@ def _solved(
         _first=Y.new_tensor(value.value),
         _second=partial(closed_forms.second_eigenvalue, factors, input_root),
     )
+
+
+def stacked_pair(
+    lefts: Tensor,
+    rights: Tensor,
+    start: Tensor,
+    tolerance: float,
+    known: tuple[float, Tensor] | None,
+) -> tuple[float, Tensor] | None:
+    """The largest eigenvalue of ``Y ↦ 2 Σ_i A_i Y B_i``, and its unit eigenmatrix; None if not found.
+
+    Args:
+        lefts: ``A_i``, shape ``(L, m, m)``.
+        rights: ``B_i``, shape ``(L, n, n)``.
+        start: The first Krylov vector, shape ``(m, n)``.
+        tolerance: The relative residual at which the iteration stops.
+        known: An eigenvalue and its unit eigenmatrix ``(m, n)`` that are subtracted first, or None.
+    """
+    if not (start.is_cpu and available()):
+        return None
+    A, B, Y = lefts.contiguous(), rights.contiguous(), start.clone(memory_format=CONTIGUOUS)
+    first = None if known is None else known[1].contiguous()
+    value = ctypes.c_double()
+    status = loaded_library().stacked_top_pair(
+        len(A),
+        *Y.shape,
+        A.data_ptr(),
+        B.data_ptr(),
+        None if first is None else first.data_ptr(),
+        0.0 if known is None else known[0] / 2,
+        tolerance,
+        Y.data_ptr(),
+        ctypes.addressof(value),
+    )
+    return (2 * value.value, Y) if status == SOLVED else None
 
 
 def suits_compiled(sizes: Sequence[int]) -> bool:
