@@ -33,8 +33,9 @@ FAULTS = [
             "    const int64_t last_step = p->first_step + p->steps;\n",
         ),
         "_single.c": (
-            "    workspace w;\n",
-            "    workspace w;\n    volatile int64_t most = INT64_MAX;\n    most += p->depth;\n",
+            "    if (!in_range(p))\n",
+            "    volatile int64_t most = INT64_MAX;\n    most += p->depth;\n"
+            "    if (!in_range(p))\n",
         ),
     },
 ]

@@ -291,7 +291,7 @@ def of_stacks(draw):
     batch = draw(st.sampled_from([(), (), (1,), (3,), (9,), (17,)]))
     found = {
         "factors": draw(chains(widths, batch)),
-        "method": "batched" if batch else draw(st.sampled_from(["auto", "compiled"])),
+        "method": "batched" if batch else draw(st.sampled_from(["auto", "compiled", "low-rank"])),
     }
     if draw(st.booleans()):
         (found["input_root"],) = matrices(draw(seeds), (widths[0], widths[0]))

@@ -46,7 +46,7 @@ def test_bases_that_are_full_are_compressed_and_it_still_converges(monkeypatch):
 
 def test_auto_forms_no_whole_matrices_of_huge_networks(monkeypatch):
     """What has missed its tolerance is told, not computed again in memory that is not there."""
-    factors = random_point((100, 100, 100), 3)
+    factors = random_point((130, 130, 130), 3)
     factors = [*factors, factors[0]]
     assert dmf.sharpness(factors, tolerance=1e-300).method == "lanczos"
     module = importlib.import_module("dmf_sharpness.hessian.sharpness")
@@ -91,7 +91,7 @@ def test_norm_of_what_is_pulled_back():
 
 
 def test_auto_goes_on_with_whole_matrices_where_the_columns_do_not_suffice(monkeypatch):
-    factors = random_point((100, 100, 100, 100), 5)
+    factors = random_point((130, 130, 130, 130), 5)
     module = importlib.import_module("dmf_sharpness.hessian.iterative")
     cut_short = partial(low_rank.largest_curvature, most_steps=2)
     monkeypatch.setattr(module, "largest_curvature", cut_short)

@@ -13,7 +13,7 @@ from dmf_sharpness.hessian import single_compiled
 from dmf_sharpness.hessian.certificate import direction_residual
 from dmf_sharpness.hessian.closed_forms import dense
 from dmf_sharpness.minimizers.targets import gaussian_matrix, orthogonal_matrix
-from dmf_sharpness.network.curvature import parameter_direction
+from dmf_sharpness.network.curvature import kronecker_sum, parameter_direction
 from dmf_sharpness.network.factors import end_to_end
 from tests.helpers import COMPILED, networks, random_point
 
@@ -146,3 +146,22 @@ def test_without_kernels_it_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(module, "available", lambda: False)
     with pytest.raises(ValueError, match="method: expected kernels that were built"):
         dmf.sharpness(random_point((4, 5, 5, 3), 2), method="compiled")
+
+
+@given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99), st.booleans())
+def test_a_stack_of_small_matrices(layers, rows, columns, seed, deflated):
+    """The eigenproblem within the bases of the low-rank method, against LAPACK."""
+    grams = [
+        torch.stack([gaussian_matrix(n, n, [seed, n, i]) for i in range(layers)])
+        for n in (rows, columns)
+    ]
+    A, B = (gram @ gram.mT for gram in grams)
+    values, vectors = torch.linalg.eigh(kronecker_sum(list(A), list(B)))
+    first = vectors[:, -1].reshape(columns, rows).mT
+    known = (float(values[-1]), first) if deflated else None
+    start = gaussian_matrix(rows, columns, seed)
+    value, Y = single_compiled.stacked_pair(A, B, start, 1e-12, known)
+    wanted = values[-1] if not deflated else (values[-2] if len(values) > 1 else torch.zeros(()))
+    assert value == pytest.approx(float(wanted), rel=1e-12, abs=1e-12 * float(values[-1]))
+    assert float(torch.linalg.matrix_norm(Y)) == pytest.approx(1, rel=1e-12)
+    torch.testing.assert_close(start, gaussian_matrix(rows, columns, seed))

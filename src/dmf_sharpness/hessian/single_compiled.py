@@ -29,7 +29,7 @@ ROUNDING_LEVEL = 1e-14
 """The relative residual of the eigenpair that counts as rounding."""
 
 
-LARGEST_ORDER = 9216
+LARGEST_ORDER = 128**2
 """Up to this ``d_0 d_L`` one compiled call on one thread is faster than products by PyTorch."""
 LARGEST_WIDTH = 512
 """The same for the widths of hidden layers."""
