@@ -18,17 +18,17 @@ help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 20
 
 replicate: .venv/ready ## Run the whole pipeline; fails if a claim of the paper fails
-	@$(BIN)/snakemake --quiet rules
+	@$(BIN)/snakemake --quiet rules host
 	@cat results/verdict.txt
 	@echo "claims:   results/claims.md"
 	@echo "figures:  figures/"
 	@echo "report:   results/report.html"
 
 figures: .venv/ready ## Redraw the figures from cached artifacts
-	@$(BIN)/snakemake figures --quiet rules
+	@$(BIN)/snakemake figures --quiet rules host
 
 report: .venv/ready ## Write results/report.html, one file to send: claims, figures, sources, run times
-	@$(BIN)/snakemake results/report.html --quiet rules
+	@$(BIN)/snakemake results/report.html --quiet rules host
 	@echo "report:   results/report.html"
 
 readme: replicate ## Put the measured tables into the README and the page on the landing law

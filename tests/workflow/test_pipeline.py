@@ -211,3 +211,21 @@ def test_a_failed_stage_keeps_what_was_there(replica):
     script.write_text(text)
     run_in(replica)("snakemake", "results/escape/matrix.parquet")
     assert output.read_bytes() == before
+
+
+def test_with_quiet_rules_a_line_tells_the_progress_and_errors_are_shown(replica):
+    run = run_in(replica)
+    (replica / "figures/flatness.png").unlink()
+    done = run("snakemake", "--quiet", "rules", "host")
+    lines = [line for line in done.stderr.splitlines() if "jobs done" in line]
+    assert lines[0].startswith("0 of 4 jobs done, ")
+    assert lines[-1].startswith("4 of 4 jobs done")
+    assert "rule render_figure" not in done.stderr
+    log = max((replica / ".snakemake/log").iterdir(), key=lambda path: path.stat().st_mtime)
+    assert "rule render_figure" in log.read_text()
+    module = replica / "src/dmf_sharpness/figures/flatness.py"
+    module.write_text(module.read_text() + "raise ValueError('on purpose')\n")
+    broken = run("snakemake", "--quiet", "rules", "host", check=False)
+    assert broken.returncode != 0
+    assert "Error in rule render_figure" in broken.stderr
+    assert "ValueError: on purpose" in broken.stderr
