@@ -21,10 +21,14 @@ class Wanted:
 def all_pairs(apply: Operator, like: Tensor) -> tuple[Tensor, Tensor]:
     """All eigenvalues, descending, and eigenvectors as rows, by LAPACK.
 
-    If the Hessian is not finite, the values are NaN and the vectors zero. ``like`` is a vector ``(N,)``.
+    If the Hessian is not finite, the values are NaN and the vectors zero.
+
+    Args:
+        apply: The Hessian, a map of vectors ``(…, N)``: all columns are computed at once.
+        like: A vector ``(N,)``.
     """
     basis = torch.eye(like.numel(), dtype=like.dtype, device=like.device)
-    hessian = torch.stack([apply(column) for column in basis])
+    hessian = apply(basis)
     if not bool(torch.isfinite(hessian).all()):
         return torch.full_like(like, torch.nan), torch.zeros_like(hessian)
     values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)

@@ -6,6 +6,7 @@ The Hessian of the augmented factors is applied to directions in what is trained
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from dmf_sharpness.arguments import checked_flag, checked_integer, checked_number
@@ -55,7 +56,8 @@ def model_point(
 
     def apply(vector: Tensor) -> Tensor:
         moved = inserted(model, parted(model, vector))
-        return joined(collected(model, hessian_vector_product(layers, moved, problem)))
+        image = collected(model, hessian_vector_product(layers, moved, problem))
+        return torch.cat([U.flatten(vector.ndim - 1) for U in image], -1)
 
     found = solved_point(apply, slope, wanted, first, len(layers))
     return replace(found, eigenvector=parted(model, joined(found.eigenvector)))

@@ -104,19 +104,21 @@ def augmented(model: LinearModel) -> list[Tensor]:
 
 
 def inserted(model: LinearModel, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """A direction in the trained tensors as a direction in the augmented factors."""
+    """A direction in the trained tensors as a direction in the augmented factors; or a batch of them."""
+    first = tensors[0].shape
+    batch = first[: len(first) - len(model.shape(model.trained[0]))]
     extra = int(model.has_biases)
     direction = []
     for i, W in enumerate(model.factors):
         below = extra if i < len(model.factors) - 1 else 0
-        direction.append(W.new_zeros(W.shape[0] + below, W.shape[1] + extra))
+        direction.append(W.new_zeros(*batch, W.shape[0] + below, W.shape[1] + extra))
     for tensor, U in zip(model.trained, tensors, strict=True):
         for i in tensor.layers:
             rows, columns = model.factors[i].shape
             if tensor.bias:
-                direction[i][:rows, -1] += U
+                direction[i][..., :rows, -1] += U
             else:
-                direction[i][:rows, :columns] += U
+                direction[i][..., :rows, :columns] += U
     return direction
 
 
@@ -127,8 +129,8 @@ def collected(model: LinearModel, direction: Factors) -> list[Tensor]:
         total = direction[0].new_zeros(model.shape(tensor))
         for i in tensor.layers:
             rows, columns = model.factors[i].shape
-            part = direction[i][:rows]
-            total = total + (part[:, -1] if tensor.bias else part[:, :columns])
+            part = direction[i][..., :rows, :]
+            total = total + (part[..., -1] if tensor.bias else part[..., :columns])
         tensors.append(total)
     return tensors
 
@@ -139,10 +141,12 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def parted(model: LinearModel, vector: Tensor) -> list[Tensor]:
-    """The tensors in the shapes of what is trained whose entries are in a vector."""
+    """The tensors in the shapes of what is trained whose entries are in a vector ``(…, N)``."""
     shapes = [model.shape(tensor) for tensor in model.trained]
-    parts = torch.split(vector, [shape.numel() for shape in shapes])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    parts = torch.split(vector, [shape.numel() for shape in shapes], dim=-1)
+    return [
+        part.reshape(*vector.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)
+    ]
 
 
 def trained_vector(model: LinearModel) -> Tensor:
