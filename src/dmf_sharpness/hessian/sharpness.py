@@ -9,14 +9,15 @@ and widths. In the table, ``d`` is the width of the layers and ``k`` a rank that
 | ``scalar``   | ``d_0 = d_L = 1``                 | the formula ``2 Σ_i ‖L_i‖² ‖R_i‖²``         |
 | ``depth-1``  | one factor                        | the formula ``2 ‖G‖₂``                      |
 | ``depth-2``  | two factors                       | eigenproblems of order ``d_L`` and ``d_0``  |
+| ``compiled`` | a single one, ``d_0 d_L ≤ 128²``  | Lanczos and certificate in one C function   |
 | ``dense``    | ``d_0 d_L`` up to 256             | an eigenproblem of order ``d_0 d_L``        |
 | ``batched``  | batches of small minimizers       | one iteration for the whole batch           |
 | ``lanczos``  | a narrow input or output          | products of ``(d_L, d_0)`` matrices         |
 | ``low-rank`` | a wide input and output           | ``O(L d² k)`` operations for each step      |
 
-If the low-rank result of a wide network misses the tolerance, ``auto`` continues with ``lanczos``,
-provided that the matrices for it take less than a gigabyte. Otherwise the result reports
-``converged=False``.
+``compiled`` needs the CPU, and a C compiler at installation. If the low-rank result of a wide
+network misses the tolerance, ``auto`` continues with ``lanczos``, provided that the matrices for it
+take less than a gigabyte. Otherwise the result reports ``converged=False``.
 """
 
 import math
