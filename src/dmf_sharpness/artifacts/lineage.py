@@ -54,6 +54,8 @@ _IMPORT = re.compile(
 )
 _read: dict[str, str] = {}
 _headers: dict[str, Header] = {}
+_digests: dict[tuple[Path, int, int, int] | None, str | None] = {None: None}
+"""Digests of files, by path, time, size and number of the file; a file that is not there has none."""
 
 
 def _sources_of(folder: Path) -> dict[Path, bytes]:
@@ -340,9 +342,17 @@ def check_consistent(scripts: Path, headers: Mapping[str, Header]) -> None:
 
 def _digest_or_none(path: Path) -> str | None:
     try:
-        return digest_at_hand(path)
-    except UserError:
-        return "unreadable"
+        state = path.stat()
+    except OSError:
+        state = None
+    # The workflow asks for the same experiment or table for many results.
+    key = None if state is None else (path, state.st_mtime_ns, state.st_size, state.st_ino)
+    if key not in _digests:
+        try:
+            _digests[key] = digest_at_hand(path)
+        except UserError:
+            _digests[key] = "unreadable"
+    return _digests[key]
 
 
 def expected_lineage(

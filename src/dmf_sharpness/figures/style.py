@@ -245,9 +245,13 @@ def tool_colours(count: int) -> list[Any]:
 
 
 def _shades(name: str, count: int) -> list[Any]:
-    import seaborn as sns  # imported here, because it takes a second and few figures need it
+    """Evenly spaced colours of a colour map, without its ends; as seaborn takes them."""
+    if name not in mpl.colormaps:
+        # Imported here, because it takes a second and brings the colour maps that few figures need.
+        import seaborn  # noqa: F401
 
-    return list(sns.color_palette(name, count))
+    shades = mpl.colormaps[name](np.linspace(0, 1, count + 2)[1:-1])
+    return [tuple(shade[:3]) for shade in shades]
 
 
 def power_of_ten(value: float) -> str:
