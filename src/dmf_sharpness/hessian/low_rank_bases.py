@@ -29,6 +29,8 @@ A huge layer is read from memory in every step, so fewer steps with more directi
 """
 HUGE_LAYER = 2**21
 """A layer with more entries than this does not stay in the processor's cache."""
+GRAM_ROUNDING = 1e-7
+"""Singular values below this fraction of the largest are not known from a Gram matrix."""
 SWEPT, COMBINED = 32, 8
 """The number of columns of the image that are computed exactly, and of random combinations of the rest."""
 
@@ -135,11 +137,13 @@ def leaving_directions(
         blocks = blocks @ torch.cat([rotation[:, -SWEPT:], mixed], 1)
     image = 2 * swept(basis, blocks)
     outside = image - basis.U @ (basis.U.mT @ image)
-    Q, R = torch.linalg.qr(outside)
-    U, sizes, _ = torch.linalg.svd(R)
+    # The Gram matrix gives singular values above √ε of the largest, and smaller ones do not matter: the
+    # directions that join the basis are orthonormalized anyway.
+    squares, mixed_columns = torch.linalg.eigh(outside.mT @ outside)
+    sizes = squares.clamp(min=0).sqrt().flip(0)
     # Singular values at the level of rounding do not stand for new directions.
-    real = sizes > 1e-14 * value
-    return (Q @ U)[:, real], sizes[real]
+    real = sizes > max(1e-14 * value, GRAM_ROUNDING * float(sizes[0]))
+    return outside @ mixed_columns.flip(1)[:, real] / sizes[real], sizes[real]
 
 
 def new_directions(basis: Basis, found: Tensor, sizes: Tensor, enough: float) -> Tensor:
