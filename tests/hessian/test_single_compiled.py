@@ -165,3 +165,25 @@ def test_a_stack_of_small_matrices(layers, rows, columns, seed, deflated):
     assert value == pytest.approx(float(wanted), rel=1e-12, abs=1e-12 * float(values[-1]))
     assert float(torch.linalg.matrix_norm(Y)) == pytest.approx(1, rel=1e-12)
     torch.testing.assert_close(start, gaussian_matrix(rows, columns, seed))
+
+
+def at_once(factors, target=None):
+    return single_compiled.at_once(factors, target, None, 1e-10, 1e-10)
+
+
+@pytest.mark.parametrize("widths", [(40, 45, 50, 36), (9, 70, 33, 33, 12)])
+def test_larger_networks_and_the_sign(widths):
+    factors = random_point(widths, 4)
+    s = at_once(factors)
+    assert s.value == pytest.approx(dmf.sharpness(factors, method="lanczos").value, rel=1e-12)
+    assert float(s.eigenmatrix.max()) == float(s.eigenmatrix.abs().max())
+    fitted = at_once(factors, end_to_end(factors))
+    assert (fitted.value, fitted.residual) == (s.value, s.residual)
+    assert at_once(factors, 1.001 * end_to_end(factors)) is None
+
+
+def test_what_may_leave_the_range_is_left_to_the_scaling():
+    factors = random_point((4, 5, 5, 3), 4)
+    assert at_once([2.0**20 * W for W in factors]) is not None
+    assert at_once([2.0**80 * W for W in factors]) is None
+    assert at_once([2.0**-80 * W for W in factors]) is None
