@@ -75,12 +75,10 @@ def _commit() -> str:
     """The commit of the working tree, marked if it has changes."""
     command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     try:
-        done = subprocess.run(
-            command, cwd=HISTORY.parent, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(command, cwd=HISTORY.parent, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return done.stdout.decode("utf-8").strip()
 
 
 def main() -> None:
