@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf_sharpness as dmf
+from dmf_sharpness.minimizers import search
 from dmf_sharpness.minimizers.basic import random_minimizer
 from dmf_sharpness.minimizers.flat import path_defect
 from dmf_sharpness.minimizers.gauges import gauged
@@ -197,3 +198,15 @@ def test_what_cannot_be_held_is_refused(held):
     _, factors = random_problem((2, 3, 3, 2), 0)
     with pytest.raises(ValueError, match="held: expected a layer from 1 to 3 and a positive value"):
         minimize_sharpness(factors, 10, held)
+
+
+def test_a_line_search_ends_where_no_length_has_both_conditions():
+    """As if rounding moved the heights: too high beyond a place, and still falling fast before it."""
+    here = search._Point([], 0.0, torch.tensor([-1e-14], dtype=torch.float64))
+
+    def moved(start, step):
+        far = float(step) > 0.3
+        slope = torch.tensor([0.0 if far else -1e-14], dtype=torch.float64)
+        return search._Point([], 1.0 if far else -1.0, slope)
+
+    assert search._line_search(moved, here, torch.ones(1, dtype=torch.float64)) is None

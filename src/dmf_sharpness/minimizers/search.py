@@ -228,11 +228,12 @@ def _line_search(
 ) -> tuple[float, _Point] | None:
     """A step length with the weak conditions of Wolfe, and its point, by doubling and bisection.
 
-    None if the predicted decrease falls below rounding first.
+    None if the predicted decrease falls below rounding first, or if rounding errors of the heights leave no
+    length with both conditions.
     """
     slope = float(here.gradient @ direction)
     low, high, length = 0.0, np.inf, min(1.0, LONGEST / float(direction.norm()))
-    while length * -slope > np.finfo(float).eps:
+    while length * -slope > np.finfo(float).eps and low < length < high:
         there = moved(here, length * direction)
         if not there.height <= here.height + DECREASE * length * slope:
             high = length
