@@ -99,7 +99,7 @@ def test_the_sanitizers_find_nothing(tmp_path):
 def test_the_sanitizers_find_faults_that_were_put_there(faults, found, tmp_path):
     library = built(tmp_path, faults)
     for function, files in FUNCTIONS.items():
-        run = fuzzed(library, 20, function)
+        run = fuzzed(library, 100, function)
         assert (run.returncode != 0) == bool(files & set(faults)), run.stdout
         for file in files & set(faults):
             assert "the process ended with" in run.stdout
