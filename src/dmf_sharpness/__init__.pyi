@@ -13,9 +13,9 @@ from .hessian.points import PointSharpness as PointSharpness
 from .hessian.result import Sharpness as Sharpness
 from .hessian.sharpness import sharpness as sharpness
 from .hessian.spectrum import hessian_eigenvectors as hessian_eigenvectors
-from .hessian.spectrum import hessian_frobenius_norm as hessian_frobenius_norm
 from .hessian.spectrum import hessian_spectrum as hessian_spectrum
-from .hessian.spectrum import hessian_trace as hessian_trace
+from .hessian.trace_and_norm import hessian_frobenius_norm as hessian_frobenius_norm
+from .hessian.trace_and_norm import hessian_trace as hessian_trace
 from .minimizers.basic import balanced_minimizer as balanced_minimizer
 from .minimizers.basic import bottlenecked_minimizer as bottlenecked_minimizer
 from .minimizers.basic import flat_minimizer as flat_minimizer

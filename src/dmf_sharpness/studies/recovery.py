@@ -14,7 +14,7 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
-from dmf_sharpness.hessian.spectrum import hessian_trace
+from dmf_sharpness.hessian.trace_and_norm import hessian_trace
 from dmf_sharpness.minimizers.completion import (
     balanced_factors,
     flat_completion,
