@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import dmf_sharpness.cli  # noqa: F401
+from tests.chromium import browser  # noqa: F401  (a fixture)
 
 # `make mutants` installs what these modules import.
 collect_ignore = ["mutants"]

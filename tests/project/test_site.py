@@ -1,25 +1,20 @@
 """The site that ``make docs`` has built, as it is opened from the disk, without a network."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 import dmf_sharpness
+from tests.chromium import LAPTOP, OVERFLOW, PHONE
 from tests.workflow.held import LIMIT
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build/site"
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
 TUTORIALS = sorted(path.stem for path in (ROOT / "docs/tutorials").glob("*.md"))
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-LAPTOP, PHONE = (1366, 768), (390, 844)
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 BROKEN_IMAGES = "[...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
 # Formulas that take no room, or are not set in the font of mathematics.
 UNSET = """[...document.querySelectorAll('math')].filter(m => m.getBoundingClientRect().width < 1
@@ -80,20 +75,6 @@ def test_tutorials_were_executed():
         assert "cell_output" in text, name
         assert "Traceback" not in text, name
         assert str(ROOT) not in text, name  # nor anything else of the machine that builds it
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        # Without its sandbox, which root cannot have; it opens nothing but our own files.
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * LIMIT
-        )
-        yield browser
-        browser.close()
 
 
 SHORT = ["index.html", "derivation.html", "claims.html", "tutorials/watch_an_escape.html"]

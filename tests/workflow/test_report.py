@@ -1,39 +1,21 @@
 """The report in a real browser: as it is opened from the file system, without a network."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.chromium import LAPTOP, OVERFLOW, PHONE
 from tests.workflow.held import LIMIT
 
 pytestmark = pytest.mark.pipeline
 
-api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-LAPTOP, PHONE = (1366, 768), (390, 844)
 BROKEN_IMAGES = """[...document.querySelectorAll('figure img')].filter(
   i => !i.complete || i.naturalWidth === 0).length"""
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # Text that is cut off by the edge of the page, outside of what scrolls on its own.
 OUTSIDE = """[...document.querySelectorAll('h1, h2, p, td, figcaption, pre, li')].filter(e =>
   e.getBoundingClientRect().width > 0 && (e.getBoundingClientRect().right > innerWidth + 1
   || e.getBoundingClientRect().left < -1)).map(e => e.textContent.slice(0, 40))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        # Without its sandbox, which root cannot have; it opens nothing but our own file.
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * LIMIT
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
