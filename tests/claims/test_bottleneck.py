@@ -97,7 +97,13 @@ def test_flat_minima_with_a_residual():
     found = rows(bottleneck.flat_with_residual, minima(oracle_sharpness=[5.0, 15.0, 12.25, 2.5]))
     flat, bound = found["C2.bottleneck"], found["C2.bottleneck_bound"]
     assert numbers(flat) == pytest.approx((1 / 4, 1, 12.25 / 4 - 1, 3))
-    assert numbers(bound) == pytest.approx((1 - 5 / 4, 4, 1 - 1.25 / (1 + 1e-6), 1))
-    below = rows(bottleneck.flat_with_residual, minima(oracle_sharpness=[3.0, 15.0, 12.25, 2.0]))
-    assert numbers(below["C2.bottleneck_bound"]) == pytest.approx((1 / 4, 4, 1e-6, 1), rel=1e-5)
+    assert (bound.value, bound.n, bound.control.n) == (1 - 5 / 4, 4, 0)
+    two = minima(
+        oracle_sharpness=[3.0, 15.0, 3.0, 2.0],
+        flat_sharpness=[4.0, 4.0, 3.0, 2.0],
+        spectral_imbalance=[0.25, 1.0, 1e-11, 1e-11],
+    )
+    below = rows(bottleneck.flat_with_residual, two)["C2.bottleneck_bound"]
+    # The bound of the first two is no control, because neither is flat.
+    assert numbers(below) == pytest.approx((1 / 4, 4, 1 - 2 / 3, 1))
     assert rows(bottleneck.flat_with_residual, minima(spectral_imbalance=[1.0] * 4)) == {}

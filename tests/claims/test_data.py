@@ -54,6 +54,8 @@ def test_good_numbers_stand():
     assert "784-64-10 with 50,816 parameters" in by_name["C1.trained"].claim
     assert by_name["C1.trained"].n == 9
     assert (by_name["C2.data_bound"].n, by_name["C2.data_bound"].problems) == (16, 8)
+    # Of the seven whitened problems the one with the share 0.7 and the means kept has the largest bound.
+    assert by_name["C2.data_bound"].control.n == 6
     assert (by_name["C2.data_attained"].n, by_name["C2.data_attained"].control.n) == (8, 1)
 
 

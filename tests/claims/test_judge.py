@@ -207,7 +207,10 @@ def bottleneck_rows(**changes):
     flat = {"tight_ends": 0, "expression": 4.0, "flat_sharpness": 4.0, "spectral_imbalance": 0.0}
     upper = {"kind": "underestimated", "tight_ends": 1, "expression": 4 / 1.5}
     lower = {"kind": "overestimated", "tight_ends": 0, "expression": 4 * 2 / 1.5}
-    rows = (exact, low, high, flat, upper, lower)
+    flatter = flat | {
+        "problem": 1, "expression": 3.0, "flat_sharpness": 3.0, "sharpness": 3.0, "oracle_sharpness": 3.0,
+    }  # fmt: skip
+    rows = (exact, low, high, flat, flatter, upper, lower)
     return pd.DataFrame([base | row | changes for row in rows])
 
 

@@ -14,6 +14,7 @@ GOOD = {
     "network": 0,
     "problem": 0,
     "kind": "random",
+    "flat_trace": 8.0,
     "start_trace": 1.5,
     "least_trace": 1.0,
     "end_trace": 1.0,
@@ -27,7 +28,8 @@ GOOD = {
 
 def judged(**changes):
     built = {"kind": "trace_flat", "start_trace": 1.0, "start_spectrum_difference": 1e-15}
-    table = pd.DataFrame([GOOD | changes, GOOD | built])
+    larger = {"problem": 1, "flat_trace": 9.0}
+    table = pd.DataFrame([GOOD | changes, GOOD | built, GOOD | built | larger])
     return judge({"studies/trace": table})
 
 
@@ -54,8 +56,9 @@ def test_bad_numbers_fall(change, fallen):
 
 def test_values_and_controls():
     """Only searches from minimizers that were not built so count, but for the bound, and sharper ones alone
-    are a control for the factor."""
+    are a control for the factor. The first and the second are below the bound of the third and the fourth."""
     frame = by_hand.table(
+        flat_trace=[6.0, 8.0, 16.0, 16.0],
         kind=["random", "random", "flat", "trace_flat"],
         start_trace=[1.5, 2.0, 1.25, 1 - 1e-9],
         least_trace=[1.0, 1 - 1e-10, 1.125, 1.0],
@@ -66,7 +69,7 @@ def test_values_and_controls():
         predicted_sharpness=[1.25, 1.0, 1.0 + 1e-7, 3.0],
     )
     bound, *_ = found = list(by_hand.rows(trace.trace_bound, frame).values())
-    assert numbers(bound) == pytest.approx((1e-9, 4, 1 - 1.0625 / (1 + 1e-6), 4), rel=1e-6)
+    assert numbers(bound) == pytest.approx((1e-9, 4, 1 - (6 / 8 + 8 / 16) / 2, 2), rel=1e-6)
     assert numbers(found[1]) == (0.125, 3, 0.5, 3)
     spectrum, sharpness = by_hand.rows(trace.trace_flat_spectrum, frame).values()
     assert numbers(spectrum) == (3e-9, 3, 0.25, 3)

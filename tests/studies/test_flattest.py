@@ -25,6 +25,7 @@ ENSEMBLE = Ensemble(
 
 def test_a_search_from_a_minimizer_whose_numbers_are_known():
     (row,) = (row for _, row in flattest.study(ENSEMBLE, StudySpec(steps=300)).iterrows())
+    assert row.flat_sharpness == pytest.approx(16)
     assert row.start_ratio == pytest.approx(194 / 144)
     assert (row.end_ratio, row.least_ratio) == pytest.approx((1, 1), rel=1e-12)
     assert row.start_imbalance == pytest.approx(1 / 2)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from dmf_sharpness.claims.claim import Claim, judged, judged_from
+from dmf_sharpness.claims.larger_bounds import next_larger
 from dmf_sharpness.claims.minimizer_groups import (
     EXCESS,
     factorization,
@@ -140,6 +141,8 @@ def convex(table: pd.DataFrame) -> Iterator[Claim]:
 @judged_from("studies/flattest")
 def least(table: pd.DataFrame) -> Iterator[Claim]:
     """The lower bound ``λ_flat`` of Mulayoff and Michaeli (arXiv:2002.04710), against searches for less."""
+    other = next_larger(table, "flat_sharpness")
+    sharper = table[other.notna()]
     yield judged(
         "C2.bound",
         origin="ours",
@@ -148,8 +151,8 @@ def least(table: pd.DataFrame) -> Iterator[Claim]:
         tolerance=EXACT,
         rows=table,
         values=1 - table.least_ratio,
-        control="a bound one part in a million higher",
-        control_values=1 + 1e-6 - table.least_ratio,
+        control="λ_flat of another target, the next larger one of the same network",
+        control_values=1 - sharper.least_ratio * sharper.flat_sharpness / other[sharper.index],
     )
 
 

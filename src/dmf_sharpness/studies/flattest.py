@@ -18,20 +18,22 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """BFGS from every minimizer, with at most ``spec.steps`` iterations.
 
     Returns:
-        A row per minimizer: ``start_ratio``, ``end_ratio`` and ``least_ratio`` (``λ_max/λ_flat`` at the
-        start, at the end, and at its least on the way), ``residual`` (of the product at the end, relative
-        to the target), ``start_imbalance`` and ``imbalance`` (of the spectral products, at the start and at
-        the end), ``start_path_defect`` and ``path_defect``.
+        A row per minimizer: ``flat_sharpness`` (``λ_flat``), ``start_ratio``, ``end_ratio`` and
+        ``least_ratio`` (``λ_max/λ_flat`` at the start, at the end, and at its least on the way),
+        ``residual`` (of the product at the end, relative to the target), ``start_imbalance`` and
+        ``imbalance`` (of the spectral products, at the start and at the end), ``start_path_defect`` and
+        ``path_defect``.
     """
     index = torch.arange(len(ensemble.kinds)).numpy()
     rows = []
     for b in index:
         factors, target = ensemble.one(b), ensemble.target[b]
-        least = flat_sharpness(target, ensemble.depth)
+        least = float(flat_sharpness(target, ensemble.depth))
         search = minimize_sharpness(factors, spec.steps)
         missed = torch.linalg.matrix_norm(end_to_end(search.factors) - target)
         rows.append(
             {
+                "flat_sharpness": least,
                 "start_ratio": search.start / least,
                 "end_ratio": search.value / least,
                 "least_ratio": search.least / least,

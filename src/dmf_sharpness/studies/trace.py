@@ -21,12 +21,13 @@ STUDY = StudyOptions(needs=("steps",))
 def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
     """BFGS on the trace from every minimizer, with at most ``spec.steps`` iterations.
 
-    All traces and eigenvalues are those of the dense autograd Hessian, but for ``least_trace``.
+    All traces and eigenvalues are those of the dense autograd Hessian, but for the bound and ``least_trace``.
 
     Returns:
-        A row per minimizer: ``start_trace``, ``end_trace`` and ``least_trace`` (the trace at the start, at
-        the end, and at its least on the way, relative to the bound),
-        ``end_sharpness`` (relative to ``λ_flat``), ``predicted_sharpness`` (that of trace-flat minimizers),
+        A row per minimizer: ``flat_trace`` (the bound), ``start_trace``, ``end_trace`` and
+        ``least_trace`` (the trace at the start, at the end, and at its least on the way, relative to the
+        bound), ``end_sharpness`` (relative to ``λ_flat``), ``predicted_sharpness`` (that of trace-flat
+        minimizers),
         ``start_spectrum_difference`` and ``end_spectrum_difference`` (the largest difference from the
         spectrum of trace-flat minimizers, relative to the largest eigenvalue) and ``residual`` (of the
         product at the end, relative to the target).
@@ -48,6 +49,7 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         start, end = (_measured(point, target) for point in (factors, search.factors))
         rows.append(
             {
+                "flat_trace": bound,
                 "start_trace": start["trace"],
                 "end_trace": end["trace"],
                 "least_trace": search.least / bound,
