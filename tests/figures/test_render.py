@@ -200,4 +200,4 @@ def test_an_output_that_cannot_be_written_is_named(files, tmp_path):
     message = run_script(
         "render_figure", "flatness", output, "--sharpness", files["sharpness"]
     ).error
-    assert message.startswith(f"{output}.pdf: expected to be able to write it, got: ")
+    assert message.startswith(f"{output}.png: expected to be able to write it, got: ")

@@ -21,9 +21,9 @@ SERVE = """
 import socket, sys
 sys.path.insert(0, sys.argv[2])
 from server import serve
-serve(socket.socket(fileno=int(sys.argv[1])), [])
+serve(socket.socket(fileno=int(sys.argv[1])), ["nowhere"], ["nowhere", "fractions"])
 """
-"""A server that imports no libraries."""
+"""A server that imports hardly anything, and one more module later."""
 
 Start = Callable[..., subprocess.Popen]
 
@@ -117,6 +117,14 @@ def test_many_at_once_each_get_their_own_answer(server, start):
 WAITING = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
 
 
+def test_a_byte_on_its_input_has_the_server_import_the_further_libraries(server, start):
+    text = "import sys; print('fractions' in sys.modules)"
+    assert start(text).communicate()[0] == "False\n"
+    server.stdin.write(b"+")
+    server.stdin.flush()
+    assert start(text).communicate()[0] == "True\n"
+
+
 def test_a_client_that_is_killed_takes_its_script_along(server, start):
     client = start(WAITING)
     script = psutil.Process(int(client.stdout.readline()))
@@ -171,10 +179,21 @@ def test_a_stopped_run_leaves_no_process_and_the_same_command_finishes(finished,
 
 
 @pytest.mark.pipeline
-def test_few_jobs_start_no_server(replica):
+@pytest.mark.parametrize("target", ["figures/exactness.png", "results/sharpness/matrix.parquet"])
+def test_few_jobs_start_no_server_but_a_figure_to_be_drawn_does(replica, target):
+    (replica / target).unlink()
+    run = HeldRun(replica, None, target)
+    seen = []
+    wait_until(lambda: seen.append(has_server(run)) or run.process.poll() is not None, "the end")
+    assert any(seen) == target.startswith("figures")
+    assert run.ended() == 0
+    assert not list(replica.glob(".snakemake/forkserver.*"))
+
+
+@pytest.mark.pipeline
+def test_a_dry_run_starts_no_server(replica):
     (replica / "figures/exactness.png").unlink()
-    run = HeldRun(replica, None, "figures/exactness.png")
+    run = HeldRun(replica, None, "--dry-run", "figures/exactness.png")
     seen = []
     wait_until(lambda: seen.append(has_server(run)) or run.process.poll() is not None, "the end")
     assert not any(seen)
-    assert run.ended() == 0

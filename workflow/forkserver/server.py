@@ -1,8 +1,9 @@
 """The fork server: ``python server.py DESCRIPTOR``, started by the Snakefile for the jobs of one run.
 
 To import PyTorch, SciPy, pandas and Matplotlib takes a job longer than most have to compute. This process
-imports them once, and forks a process for each job, which starts in milliseconds. Nothing of the project is
-imported here: a job imports the package as it is when the job starts, so an edited file is never missed.
+imports them once, and forks a process for each job, which starts in milliseconds. Those that figures need
+come first, and the others when a byte arrives on the standard input. Nothing of the project is imported here:
+a job imports the package as it is when the job starts, so an edited file is never missed.
 
 The server ends when its standard input does, which the Snakefile holds open. Jobs that run then go on.
 """
@@ -18,13 +19,16 @@ import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-LIBRARIES = (
-    "jsonschema", "lazy_loader", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf",
-    "pandas", "pyarrow.parquet", "safetensors.torch", "scipy.linalg", "scipy.optimize",
-    "scipy.sparse.linalg", "seaborn", "sklearn.datasets", "threadpoolctl", "torch",
-    "tueplots.bundles", "yaml",
+DRAWING = (
+    "pandas", "pyarrow.parquet", "safetensors", "matplotlib.figure", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf", "tueplots.bundles", "jsonschema", "yaml",
 )  # fmt: skip
-"""Modules that take long to import and that several jobs need."""
+"""Modules that take long to import and that every figure needs."""
+COMPUTING = (
+    "torch", "scipy.linalg", "scipy.optimize", "scipy.sparse.linalg", "safetensors.torch", "threadpoolctl",
+    "lazy_loader", "seaborn", "sklearn.datasets",
+)  # fmt: skip
+"""Those that other jobs need."""
 
 Run = Callable[[list[str]], None]
 """Runs a script with its arguments, the script being the first of them."""
@@ -42,31 +46,44 @@ def run_script(arguments: list[str]) -> None:
 
 
 def serve(
-    listening: socket.socket, libraries: Sequence[str] = LIBRARIES, run: Run = run_script
+    listening: socket.socket,
+    libraries: Sequence[str] = DRAWING,
+    further: Sequence[str] = COMPUTING,
+    run: Run = run_script,
 ) -> None:
     """Fork a process for each request, until standard input ends.
 
     Args:
         listening: The socket; clients that connect before the imports are done wait for them.
         libraries: The modules to import first.
+        further: The modules to import when a byte arrives on standard input.
         run: How a forked process runs the script that it is asked for.
     """
     # It is the clients that Snakemake stops and that Ctrl-C reaches.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in libraries:
-        with contextlib.suppress(ImportError):  # the jobs that need it will say so
-            __import__(name)
+    import_those_installed(libraries)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
+        # The Snakefile sends the byte before any job connects.
         if sys.stdin in ready:
-            return
+            if not os.read(sys.stdin.fileno(), 1):
+                return
+            import_those_installed(further)
+            continue
         connection, _ = listening.accept()
         if os.fork() == 0:
             listening.close()
             attend(connection, run)
             os._exit(0)
         connection.close()
+
+
+def import_those_installed(names: Sequence[str]) -> None:
+    """Import modules; the jobs that need one that is missing will say so."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            __import__(name)
 
 
 def attend(connection: socket.socket, run: Run) -> None:

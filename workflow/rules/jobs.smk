@@ -43,14 +43,19 @@ shell.prefix(
 )
 
 
+def is_to_draw(arguments):
+    """Whether a command line asks for figures, and not only what there would be to do."""
+    return any(word.startswith("figures") for word in arguments) and not any(
+        word in ("-n", "--dry-run", "--dryrun") for word in arguments
+    )
+
+
 def start_forkserver():
-    """Start the server if enough jobs are to be run; it ends with this process, which holds its input."""
-    if not FORKSERVER or Path(FORKSERVER).exists() or len(workflow.dag) < FEWEST_JOBS:
-        return
+    """Start the server with the libraries of the figures; it ends with this process, which holds its input."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(FORKSERVER)
         listening.listen(64)
-        subprocess.Popen(
+        return subprocess.Popen(
             [
                 sys.executable,
                 str(PROJECT / "workflow" / "forkserver" / "server.py"),
@@ -61,3 +66,21 @@ def start_forkserver():
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
+
+
+def prepare_forkserver():
+    """Start the server if enough jobs are to be run, and have it import what these need."""
+    if not FORKSERVER or (len(workflow.dag) < FEWEST_JOBS and SERVER is None):
+        return
+    if SERVER is None and Path(FORKSERVER).exists():  # that of a test
+        return
+    server = SERVER or start_forkserver()
+    if any(job.rule.name != "render_figure" for job in workflow.dag.needrun_jobs()):
+        server.stdin.write(b"+")
+        server.stdin.flush()
+
+
+# If the command line names figures, the server imports what these need while Snakemake finds out what to do.
+SERVER = None
+if FORKSERVER and not Path(FORKSERVER).exists() and is_to_draw(sys.argv[1:]):
+    SERVER = start_forkserver()

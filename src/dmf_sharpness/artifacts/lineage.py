@@ -123,6 +123,7 @@ def _sources(roots: tuple[Path, ...]) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
+@cache
 def _name_of(source: Path) -> str:
     """The name of a source file, the same wherever the project lies."""
     inside = source.is_relative_to(PACKAGE)

@@ -12,6 +12,7 @@ import math
 import re
 import reprlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def read_yaml(path: Path) -> Any:
             it differently from how it looks.
     """
     try:
-        return _read(path.read_text(encoding="utf-8"))
+        # A copy, because a start of the workflow reads each experiment twice and may alter what it reads.
+        return deepcopy(_read(path.read_text(encoding="utf-8")))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except FileNotFoundError:
@@ -69,6 +71,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: expected valid YAML, got an error: {reason}") from None
 
 
+@cache
 def _read(text: str) -> Any:
     loader = _Loader(text)
     try:

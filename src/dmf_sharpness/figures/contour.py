@@ -25,6 +25,8 @@ FIGURE = FigureInputs(
 
 VISIBLE = 1e-3
 """Displacements below this cannot be told from zero on the map."""
+GRID = 3000
+"""Dots are told apart to this part of the map's width and height, a tenth of the size of a dot."""
 
 
 def draw(tables: Tables) -> Figure:
@@ -101,11 +103,22 @@ def draw_landscape(axes: Axes, tables: Tables) -> None:
     axes.contour(x, y, loss, levels=levels, colors="white", linewidths=0.4)
 
 
+def distinguishable(axes: Axes, path: pd.DataFrame) -> pd.DataFrame:
+    """The iterates of a run without those that would be drawn on top of an earlier one.
+
+    A run that has settled makes thousands of steps on the spot, and drawing them takes most of the time.
+    """
+    corners = np.array([axes.get_xlim(), axes.get_ylim()])
+    places = path[["along_top", "along_flattening"]] / (np.ptp(corners, axis=1) / GRID)
+    return path[~places.round().duplicated()]
+
+
 def _draw_path(axes: Axes, path: pd.DataFrame, colour: object) -> None:
-    """Draw every iterate as a dot, join the first visible ones by lines, and ring the last one."""
+    """Draw the iterates as dots, join the first visible ones by lines, and ring the last one."""
+    dots = distinguishable(axes, path)
     axes.plot(
-        path.along_top,
-        path.along_flattening,
+        dots.along_top,
+        dots.along_flattening,
         marker=".",
         markersize=1.6,
         markeredgewidth=0,

@@ -298,9 +298,11 @@ def render(
     written = []
     with applied(style or Style()):
         figure = draw()
-        for suffix in dict.fromkeys([*formats, "png"]):
+        for suffix in dict.fromkeys(["png", *formats]):
             path = stem.with_name(f"{stem.name}.{suffix}")
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata[suffix])
             written.append(path)
+            # The layout is the same in every format, and finding it takes half of the time.
+            figure.set_layout_engine("none")
     return written

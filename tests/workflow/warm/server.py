@@ -5,7 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
-from workflow.forkserver.server import LIBRARIES, run_script, serve
+from workflow.forkserver.server import COMPUTING, DRAWING, run_script, serve
 
 
 def run(arguments: list[str]) -> None:
@@ -31,4 +31,4 @@ if __name__ == "__main__":
         listening.listen(64)
         print("ready", flush=True)
         further = ("jinja2", "matplotlib.animation", "PIL.Image", "snakemake.cli")
-        serve(listening, [*LIBRARIES, *further], run)
+        serve(listening, [*DRAWING, *COMPUTING, *further], run=run)
