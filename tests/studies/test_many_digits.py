@@ -67,6 +67,31 @@ def test_the_residual_of_the_data_is_orthogonal_to_the_inputs_exactly():
 
 
 @given(
+    st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=4, max_size=4),
+    st.integers(1, 4),
+    st.sampled_from([Fraction(1), Fraction(1, 3), Fraction(10) ** 40, Fraction(1, 10**40)]),
+)
+def test_the_largest_eigenvalue_is_that_of_all(entries, order, unit):
+    """Small integers, among which are multiple eigenvalues, zero ones and all negative ones."""
+    B = np.array([[unit * entry for entry in row[:order]] for row in entries[:order]], dtype=object)
+    A = B + B.T
+    with mpmath.workdps(100):
+        exact = mpmath.matrix([[mpmath.mpf(x.numerator) / x.denominator for x in row] for row in A])
+        values = mpmath.eigsy(exact, eigvals_only=True)
+        size = max(map(abs, values))
+        assert abs(oracles.largest_eigenvalue(A, 80) - max(values)) <= size * mpmath.mpf("1e-79")
+
+
+@pytest.mark.parametrize("gap", ["1e-20", "1e-7", "1e-5"])
+def test_the_largest_of_two_close_eigenvalues_is_told_from_the_other(gap):
+    rotation = np.array([[Fraction(3, 5), Fraction(-4, 5)], [Fraction(4, 5), Fraction(3, 5)]])
+    A = rotation @ np.diag([Fraction(1), 1 + Fraction(gap)]) @ rotation.T
+    with mpmath.workdps(80):
+        missed = abs(oracles.largest_eigenvalue(A, 80) - 1 - mpmath.mpf(gap))
+        assert missed < mpmath.mpf("1e-78")
+
+
+@given(
     st.lists(st.integers(1, 3), min_size=3, max_size=4),
     st.integers(0, 99),
     st.booleans(),

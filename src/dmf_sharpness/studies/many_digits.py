@@ -18,7 +18,7 @@ from dmf_sharpness.experiments.catalog import StudyOptions
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import StudySpec
 from dmf_sharpness.hessian.sharpness import sharpness
-from dmf_sharpness.oracles import exact_sharpness
+from dmf_sharpness.oracles import exact_sharpness, largest_eigenvalue
 
 STUDY = StudyOptions(takes=("seed",))
 
@@ -75,13 +75,15 @@ def closed_form(factors: Sequence[np.ndarray], inputs: np.ndarray | None = None)
         inputs: ``X``, fractions, shape ``(d_0, n)``; None stands for the identity.
     """
     terms = [np.kron(right.T @ right, left @ left.T) for left, right in _split(factors, inputs)]
-    return _largest_eigenvalue(2 * reduce(np.add, terms))
+    return largest_eigenvalue(2 * reduce(np.add, terms), DIGITS)
 
 
 def flat_value(target: np.ndarray, depth: int) -> mpmath.mpf:
     """``λ_flat = 2L‖M‖₂^{2−2/L}`` at eighty digits, for a target of fractions, shape ``(d_L, d_0)``."""
     with mpmath.workdps(DIGITS):
-        return 2 * depth * _largest_eigenvalue(target @ target.T) ** (1 - mpmath.mpf(1) / depth)
+        return (
+            2 * depth * largest_eigenvalue(target @ target.T, DIGITS) ** (1 - mpmath.mpf(1) / depth)
+        )
 
 
 def _split(
@@ -96,12 +98,6 @@ def _split(
 
 def _product(factors: Sequence[np.ndarray]) -> np.ndarray:
     return reduce(lambda product, W: W @ product, factors)
-
-
-def _largest_eigenvalue(symmetric: np.ndarray) -> mpmath.mpf:
-    with mpmath.workdps(DIGITS):
-        rounded = [[mpmath.mpf(x.numerator) / x.denominator for x in row] for row in symmetric]
-        return max(mpmath.eigsy(mpmath.matrix(rounded), eigvals_only=True))
 
 
 def _orthogonal_data(
