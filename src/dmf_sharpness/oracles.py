@@ -307,7 +307,7 @@ def largest_eigenvalue(symmetric: np.ndarray, digits: int) -> mpmath.mpf:
 
 
 def _by_newton(rows: list[list[mpmath.mpf]], digits: int) -> mpmath.mpf | None:
-    """The largest eigenvalue by Newton's method for ``(A − θ)x = 0``; None if it is not told from the next."""
+    """The largest eigenvalue by Newton's method for ``A x = θ x``; None if it is not told from the next."""
     largest = max(abs(x) for row in rows for x in row)
     if largest == 0:
         return largest

@@ -36,7 +36,7 @@ from dmf_sharpness.network.factors import Factors, checked_factors
 from dmf_sharpness.network.loss import residual
 from dmf_sharpness.network.problem import Problem
 from dmf_sharpness.network.scaling import scaled_problem, times_power
-from dmf_sharpness.network.tangent import curvature_of, inner, retracted, tangential
+from dmf_sharpness.network.tangent import Curvature, curvature_of, inner, retracted, tangential
 from dmf_sharpness.network.taylor import gradient_jet
 
 ORDINARY_BITS = 60
@@ -89,13 +89,16 @@ def _checked(
     return W, T.expand(*batch, *shape), S
 
 
-def sharpness_slope(factors: Factors, problem: Problem) -> tuple[Tensor, list[Tensor]]:
+def sharpness_slope(
+    factors: Factors, problem: Problem, curvature: Curvature | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """``λ_max`` and its gradient along the set of minimizers, ``P_0 T[v,v,·]``, shaped like the factors.
 
-    ``T`` is the third derivative of the loss. The formula is right if the top eigenvalue is simple.
+    ``T`` is the third derivative of the loss. The formula is right if the top eigenvalue is simple. If the
+    eigenpairs at these factors are not given, they are computed.
     """
     target, input_root = problem.target, problem.input_root
-    curvature = curvature_of(factors, input_root)
+    curvature = curvature or curvature_of(factors, input_root)
     top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT
     value = curvature.eigenvalues[..., -1]
     v = [U * (2 / value).sqrt()[..., None, None] for U in vjp(factors, top, input_root)]
@@ -158,8 +161,9 @@ def landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
 
 def _landing_terms(factors: Factors, problem: Problem) -> LandingTerms:
     """:func:`landing_terms` for factors of a scale at which nothing overflows or underflows."""
-    reduced = reduced_map(factors, problem)
-    value, slope = sharpness_slope(factors, problem)
+    curvature = curvature_of(factors, problem.input_root)
+    reduced = reduced_map(factors, problem, curvature)
+    value, slope = sharpness_slope(factors, problem, curvature)
     eta, squared = 2 / value, inner(slope, slope)
     length = _WALK * (inner(factors, factors) / squared.clamp(min=1e-300)).sqrt()
     ends = []

@@ -174,8 +174,8 @@ def lyapunov_exponent(
     roots, steps = samples.roots.reshape(n * d_L, k).numpy(), len(chains.drawn)
     x, log_growth, skipped = chains.vectors.copy(), np.zeros(len(chains.vectors)), steps // 4
     for step in range(steps):
-        drawn = chains.drawn[step].repeat(d_L, 1)
-        x -= step_size / chains.size * ((x @ roots.T) * drawn) @ roots
+        outputs = (x @ roots.T).reshape(len(x), n, d_L) * chains.drawn[step][:, :, None]
+        x -= step_size / chains.size * outputs.reshape(len(x), n * d_L) @ roots
         norm = np.sqrt(np.einsum("ck,ck->c", x, x))
         x /= norm[:, None]
         if step >= skipped:

@@ -20,7 +20,7 @@ from torch import Tensor
 from dmf_sharpness.network.curvature import jvp, vjp
 from dmf_sharpness.network.factors import Factors
 from dmf_sharpness.network.problem import Problem
-from dmf_sharpness.network.tangent import curvature_of, inner, stacked, tangential
+from dmf_sharpness.network.tangent import Curvature, curvature_of, inner, stacked, tangential
 from dmf_sharpness.network.taylor import gradient_jet
 
 
@@ -49,7 +49,9 @@ class ReducedMap:
         return self.own - (self.couplings / rates).sum(-1)
 
 
-def reduced_map(factors: Factors, problem: Problem) -> ReducedMap:
+def reduced_map(
+    factors: Factors, problem: Problem, curvature: Curvature | None = None
+) -> ReducedMap:
     """The reduced map of minimizers whose top eigenvalue is simple.
 
     The derivatives ``T = ∇³f``, ``Q = ∇⁴f`` are exact (:func:`dmf_sharpness.network.taylor.gradient_jet`).
@@ -57,9 +59,10 @@ def reduced_map(factors: Factors, problem: Problem) -> ReducedMap:
     Args:
         factors: ``[W_1 … W_L]`` of a minimizer, ``W_i`` of shape ``(…, d_i, d_{i-1})``, float64.
         problem: ``T``, shape ``(…, d_L, r)``, and ``S``.
+        curvature: The eigenpairs at these factors; None computes them.
     """
     target, input_root = problem.target, problem.input_root
-    curvature = curvature_of(factors, input_root)
+    curvature = curvature or curvature_of(factors, input_root)
     value = curvature.eigenvalues[..., -1]
     eta = 2 / value
     top = curvature.eigenvectors[..., -1].reshape(*target.mT.shape).mT

@@ -128,6 +128,7 @@ def _descended(M: np.ndarray, weights: np.ndarray, start: np.ndarray) -> tuple[f
     roots = np.sqrt(weights[rows, columns])
     same_column, same_row = columns[:, None] == columns, rows[:, None] == rows
     scale = roots[:, None] * roots
+    row_pairs, column_pairs = np.ix_(rows, rows), np.ix_(columns, columns)
     hidden = weights == 0
     free = int(hidden.sum())
     floor = FLOOR * np.linalg.norm(start, 2) * np.eye(n)
@@ -143,15 +144,15 @@ def _descended(M: np.ndarray, weights: np.ndarray, start: np.ndarray) -> tuple[f
         B = C @ C.T + floor
         XB = np.linalg.solve(B, X.T).T  # X B⁻¹
         A = XB @ X.T
-        G = scale * (A[np.ix_(rows, rows)] * same_column + B[np.ix_(columns, columns)] * same_row)
+        G = scale * (A[row_pairs] * same_column + B[column_pairs] * same_row)
         values, vectors = np.linalg.eigh(G)
         top = values[-1]
         powers = np.clip(values / top, 0, 1) ** (p - 1)
         total = (powers * np.clip(values / top, 0, 1)).sum()
         rho = scale * ((vectors * (powers / powers.sum())) @ vectors.T)
         P, Q = np.zeros((m, m)), np.zeros((n, n))
-        np.add.at(P, (rows[:, None], rows), rho * same_column)
-        np.add.at(Q, (columns[:, None], columns), rho * same_row)
+        np.add.at(P, row_pairs, rho * same_column)
+        np.add.at(Q, column_pairs, rho * same_row)
         inner = powers.sum() / total / top
         slope_X = 2 * P @ XB * inner
         slope_B = (Q - XB.T @ P @ XB) * inner

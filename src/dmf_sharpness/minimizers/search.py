@@ -21,8 +21,7 @@ from torch import Tensor
 
 from dmf_sharpness.minimizers.frames import polished
 from dmf_sharpness.minimizers.gauges import along_geodesic
-from dmf_sharpness.network.balance import relative_products
-from dmf_sharpness.network.curvature import curvature_matrix, unstacked, vjp
+from dmf_sharpness.network.curvature import gram_matrix, unstacked
 from dmf_sharpness.network.factors import Factors, end_to_end, left_factors, right_factors
 
 STATIONARY = 1e-9
@@ -71,11 +70,12 @@ class Held:
 
     def product(self, factors: Factors) -> Tensor:
         """The relative product that is held, at any factors."""
+        L, R = left_factors(factors)[self.layer - 1], right_factors(factors)[self.layer - 1]
         if self.pair is None:
-            return relative_products(factors)[self.layer - 1]
-        u, v = self.pair
-        left = torch.linalg.vector_norm(left_factors(factors)[self.layer - 1].mT @ u)
-        right = torch.linalg.vector_norm(right_factors(factors)[self.layer - 1] @ v)
+            left, right = torch.linalg.matrix_norm(L, ord=2), torch.linalg.matrix_norm(R, ord=2)
+        else:
+            u, v = self.pair
+            left, right = torch.linalg.vector_norm(L.mT @ u), torch.linalg.vector_norm(R @ v)
         norm = torch.linalg.matrix_norm(end_to_end(factors), ord=2)
         return left * right / norm ** (1 - 1 / len(factors))
 
@@ -131,8 +131,13 @@ def sharpness_gradient(factors: Factors) -> tuple[Tensor, list[Tensor]]:
     Returns:
         ``λ_max``, a tensor without dimensions, and one symmetric matrix ``(d_i, d_i)`` per hidden layer.
     """
-    values, vectors = torch.linalg.eigh(curvature_matrix(factors))
-    U = vjp(factors, unstacked(vectors[:, -1], factors))
+    # One list of products serves both the matrix and its eigenvector: this is evaluated at every point.
+    lefts, rights = left_factors(factors), right_factors(factors)
+    left_grams, right_grams = [L @ L.mT for L in lefts[:-1]], [R.mT @ R for R in rights[1:]]
+    matrix = gram_matrix([*left_grams, None], [None, *right_grams], factors)
+    values, vectors = torch.linalg.eigh(matrix)
+    Y = unstacked(vectors[:, -1], factors)
+    U = [L.mT @ Y @ R.mT for L, R in zip(lefts, rights, strict=True)]
     gradient = [
         (4 / values[-1]) * (U[i + 1].mT @ U[i + 1] - U[i] @ U[i].mT) for i in range(len(U) - 1)
     ]

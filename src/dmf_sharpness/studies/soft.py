@@ -44,9 +44,6 @@ def study(ensemble: Ensemble, spec: StudySpec) -> pd.DataFrame:
         step_size,
         spec.steps,
         input_root=sites.problem.input_root,
-        observe_every=1,
-        reference=centre,
-        directions=top[:, None],
     )
     # The closed form leaves out the residual, which changes the top eigenvalue by less than 1e-6 of it.
     there = torch.full_like(ratio, torch.nan)
