@@ -190,15 +190,17 @@ def lanczos_sharpness(
     36.0
     """
     widths = [factors[0].shape[1], *(W.shape[0] for W in factors)]
-    parameters = torch.cat([W.reshape(-1) for W in factors])
-    gradient = torch.func.grad(_loss_of_vector(widths, target, inputs))
+    point = torch.cat([W.reshape(-1) for W in factors]).detach().requires_grad_()
+    loss = _loss_of_vector(widths, target, inputs)
+    (gradient,) = torch.autograd.grad(loss(point), point, create_graph=True)
 
     def product(vector: np.ndarray) -> np.ndarray:
-        direction = torch.from_numpy(vector.reshape(-1)).to(parameters.device)
-        image: np.ndarray = torch.func.jvp(gradient, (parameters,), (direction,))[1].cpu().numpy()
-        return image
+        direction = torch.from_numpy(vector.reshape(-1)).to(point.device)
+        (image,) = torch.autograd.grad(gradient, point, direction, retain_graph=True)
+        found: np.ndarray = image.cpu().numpy()
+        return found
 
-    order = len(parameters)
+    order = len(point)
     operator = scipy.sparse.linalg.LinearOperator((order, order), matvec=product, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(order)
     values = scipy.sparse.linalg.eigsh(
