@@ -15,6 +15,7 @@ SOURCES = [
     f"src/dmf_sharpness/compiled/{name}"
     for name in (
         "_kernels.c",
+        "_descent.h",
         "_lanes.h",
         "_tiles.h",
         "_top_pairs.c",

@@ -149,7 +149,7 @@ def test_a_library_of_other_sources_than_those_beside_it_is_not_used(tmp_path):
     unedited, *answers = used(*kernels)
     assert (unedited["engine"], unedited["told"]) == ("compiled", [])
     for kernel, answer in zip(kernels[1:], answers, strict=True):
-        assert_replaced(answer, kernel, "built of other sources than the _kernels.c, _lanes.h")
+        assert_replaced(answer, kernel, "built of other sources than the _kernels.c, _descent.h")
 
 
 @pytest.mark.skipif(KERNEL is None, reason="no compiler when the package was installed")

@@ -23,11 +23,11 @@ CHECKED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # Two libraries with faults: in the first the kernels read too far, in the second a sum overflows.
 FAULTS = [
     {
-        "_kernels.c": ("((const lanes *)p->eta)[b]", "((const lanes *)p->eta)[b + 1]"),
+        "_descent.h": ("AT(p->eta, b)", "AT(p->eta, b + 1)"),
         "_top_pairs.c": ("((const lanes *)p->start)[i]", "((const lanes *)p->start)[i + 1]"),
     },
     {
-        "_kernels.c": (
+        "_descent.h": (
             "    const int64_t last_step = p->first_step + p->steps;\n",
             "    volatile int64_t most = INT64_MAX;\n    most += p->steps;\n"
             "    const int64_t last_step = p->first_step + p->steps;\n",
@@ -39,7 +39,7 @@ FAULTS = [
         ),
     },
 ]
-FUNCTIONS = {"gradient_descent": {"_kernels.c"}, "sharpness": {"_top_pairs.c", "_single.c"}}
+FUNCTIONS = {"gradient_descent": {"_descent.h"}, "sharpness": {"_top_pairs.c", "_single.c"}}
 
 
 def located(name):

@@ -20,14 +20,6 @@ typedef int64_t mask __attribute__((vector_size(8 * LANES)));
 /* The uses of a finished entry of a product: store it, add it, or update a parameter with it. */
 enum { STORE, ADD, DESCEND, MOMENTUM, NESTEROV };
 
-/* The data for the update of a parameter. */
-typedef struct {
-    lanes *velocity;    /* of momentum; NULL without it */
-    const lanes *eta;   /* step size of each run */
-    const mask *live;   /* the runs that have neither converged nor diverged */
-    double momentum;
-} update;
-
 /* The lanes of yes where the mask is set, and those of no elsewhere. */
 INLINE lanes select_lanes(mask which, lanes yes, lanes no)
 {
@@ -40,9 +32,19 @@ INLINE lanes select_lanes(mask which, lanes yes, lanes no)
 typedef double half_lanes __attribute__((vector_size(4 * LANES)));
 typedef int64_t half_mask __attribute__((vector_size(4 * LANES)));
 
+/* The products of matrices whose entries are whole vectors, half by half. */
 #define VECTOR half_lanes
 #define VECTOR_MASK half_mask
 #define PARTS 2
+#define TILE_ROWS 3
+#define TILE_COLUMNS 4
+#define NAMED(f) f##_by_halves
+#include "_tiles.h"
+
+/* The products of matrices whose entries are halves. */
+#define VECTOR half_lanes
+#define VECTOR_MASK half_mask
+#define PARTS 1
 #define TILE_ROWS 3
 #define TILE_COLUMNS 4
 #define NAMED(f) f##_of_halves
@@ -58,42 +60,5 @@ typedef int64_t half_mask __attribute__((vector_size(4 * LANES)));
 #define NAMED(f) f##_of_lanes
 #include "_tiles.h"
 #endif
-
-#define PARAMETERS int64_t rows, int64_t columns, int64_t depth, const lanes *A, int64_t a_row, \
-                   int64_t a_inner, const void *B, int64_t b_inner, int64_t b_column, lanes *C, \
-                   const update *u, int64_t offset
-#define PRODUCT(size, shared, kind) product_of_##size(rows, columns, depth, A, a_row, a_inner, B, \
-                                                      b_inner, b_column, shared, C, kind, u, offset)
-
-/* The definition of a function for products: whether the lanes share the numbers of B, and what
- * becomes of an entry. */
-#ifdef DMF_CLONES
-#define DEFINE_PRODUCT(name, shared, kind) \
-    __attribute__((target("arch=x86-64-v4"))) static void name##_wide(PARAMETERS) \
-    { \
-        PRODUCT(lanes, shared, kind); \
-    } \
-    __attribute__((target_clones("arch=x86-64-v3", "default"))) \
-    static void name##_narrow(PARAMETERS) \
-    { \
-        PRODUCT(halves, shared, kind); \
-    } \
-    static void name(PARAMETERS) \
-    { \
-        (__builtin_cpu_supports("x86-64-v4") ? name##_wide : name##_narrow)( \
-            rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, C, u, offset); \
-    }
-#else
-#define DEFINE_PRODUCT(name, shared, kind) \
-    static void name(PARAMETERS) { PRODUCT(halves, shared, kind); }
-#endif
-
-DEFINE_PRODUCT(store_product, 0, STORE)
-
-static void multiply(int64_t rows, int64_t columns, int64_t depth, const lanes *A, int64_t a_row,
-                     int64_t a_inner, const lanes *B, int64_t b_inner, int64_t b_column, lanes *C)
-{
-    store_product(rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, C, 0, 0);
-}
 
 #endif

@@ -68,13 +68,41 @@ int64_t top_pairs_scratch(int64_t depth, const int64_t *widths)
     return (lay_out(depth, widths, 0, &w) + 1) * LANES;
 }
 
-DEFINE_PRODUCT(add_product, 0, ADD)
+#define PARAMETERS int64_t rows, int64_t columns, int64_t depth, const lanes *A, int64_t a_row, \
+                   int64_t a_inner, const lanes *B, int64_t b_inner, int64_t b_column, lanes *C
+#define ARGUMENTS(type) rows, columns, depth, (const type *)A, a_row, a_inner, B, b_inner, \
+                        b_column, 0, (type *)C
+
+/* The definition of a function for products: what becomes of an entry. */
+#ifdef DMF_CLONES
+#define DEFINE_PRODUCT(name, kind) \
+    __attribute__((target("arch=x86-64-v4"))) static void name##_wide(PARAMETERS) \
+    { \
+        product_of_lanes(ARGUMENTS(lanes), kind, 0); \
+    } \
+    __attribute__((target_clones("arch=x86-64-v3", "default"))) \
+    static void name##_narrow(PARAMETERS) \
+    { \
+        product_by_halves(ARGUMENTS(half_lanes), kind, 0); \
+    } \
+    static void name(PARAMETERS) \
+    { \
+        (__builtin_cpu_supports("x86-64-v4") ? name##_wide : name##_narrow)( \
+            rows, columns, depth, A, a_row, a_inner, B, b_inner, b_column, C); \
+    }
+#else
+#define DEFINE_PRODUCT(name, kind) \
+    static void name(PARAMETERS) { product_by_halves(ARGUMENTS(half_lanes), kind, 0); }
+#endif
+
+DEFINE_PRODUCT(multiply, STORE)
+DEFINE_PRODUCT(add_product, ADD)
 
 /* C ← C + A B. */
 static void multiply_add(int64_t rows, int64_t columns, int64_t depth, const lanes *A,
                          const lanes *B, lanes *C)
 {
-    add_product(rows, columns, depth, A, depth, 1, B, columns, 1, C, 0, 0);
+    add_product(rows, columns, depth, A, depth, 1, B, columns, 1, C);
 }
 
 /* The Gram matrices of all intermediate factors, except those that are the identity. */

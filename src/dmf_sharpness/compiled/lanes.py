@@ -27,6 +27,7 @@ LANES = 8
 """The number of problems in one vector, the same as ``LANES`` in ``_lanes.h``."""
 SOURCES = (
     "_kernels.c",
+    "_descent.h",
     "_lanes.h",
     "_tiles.h",
     "_top_pairs.c",
