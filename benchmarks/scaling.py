@@ -1,20 +1,30 @@
-"""Time and memory of one sharpness against width and depth, for each method and for other tools."""
+"""Time and memory of one sharpness against width and depth, for each method and for other tools.
+
+Times are medians of runs in turn. Memory and the time of the certificate are measured apart from them, each
+in a process of its own, so that neither counts in the time.
+"""
 
 import math
 import resource
+import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts.store import write_table, write_text
+from dmf_sharpness.compiled.lanes import available
 from dmf_sharpness.figures.benchmark_scaling import slopes
 from dmf_sharpness.figures.benchmark_tables import OURS
 from dmf_sharpness.hessian.certificate import eigenmatrix_residual, low_rank_residual
 from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix
 from dmf_sharpness.hessian.result import Sharpness
-from dmf_sharpness.hessian.sharpness import sharpness
+from dmf_sharpness.hessian.sharpness import DENSE_ORDER, sharpness
+from dmf_sharpness.hessian.single_compiled import suits_compiled
 from peers import LARGEST_DENSE, PEERS
 from sharpness import count, problem
 from turns import in_turn
@@ -34,56 +44,85 @@ FAMILIES: dict[str, tuple[Sequence[int], Callable[[int], tuple[int, ...]]]] = {
     "width 64": ((2, 3, 4, 6, 8, 12, 16, 24, 32), lambda n: (64,) * (n + 1)),
 }
 """The sizes of each family, widths or depths, and the widths of its networks."""
-METHODS = ("auto", "dense", "lanczos", "low-rank")
+METHODS = ("auto", "compiled", "dense", "lanczos", "low-rank")
 """Ours that are timed; ``auto`` on one thread, too."""
 LARGEST_ORDER = 4096
 """The dense eigenproblem is tried up to this ``d_0 d_L``."""
+WARM = (4, 4, 4, 4)
+"""A network of these widths is solved first, so that imports do not count as memory."""
+WHOLE = "compiled"
+"""The certificate is a part of the call of this method, and cannot be timed apart."""
+CERTIFIED = 5
+"""The time of the certificate is the median of this number of runs."""
 
 
 def solve_ours(widths: tuple[int, ...], method: Any, threads: int) -> dict[str, Any]:
-    """The sharpness by one of the methods, with the memory it took and the time of its certificate."""
+    """The sharpness by one of the methods."""
     torch.set_num_threads(threads)
+    return {"method": sharpness(problem(widths), method=method).method}
+
+
+def solve_peer(widths: tuple[int, ...], tool: str) -> dict[str, Any]:
+    """The sharpness by another tool."""
+    PEERS[tool](problem(widths), TOLERANCE, None)
+    return {"method": tool}
+
+
+def memory_of(solve: partial[Any]) -> dict[str, float]:
+    """The growth of this process while it solves, in bytes, and the time of the certificate.
+
+    Args:
+        solve: :func:`solve_ours` or :func:`solve_peer` with all its arguments.
+    """
+    widths, *rest = solve.args
+    solve.func(WARM, *rest)
     factors = problem(widths)
     before = psutil.Process().memory_info().rss
-    found = sharpness(factors, method=method)
+    method = solve()["method"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    began = perf_counter()
-    certify(factors, found)
-    return {
-        "method": found.method,
-        "memory": max(0, peak - before),
-        "certificate": perf_counter() - began,
-    }
+    found = {"memory": float(max(0, peak - before))}
+    if solve.func is solve_ours and method != WHOLE:
+        result, times = sharpness(factors, method=rest[0]), []
+        for _ in range(CERTIFIED):
+            began = perf_counter()
+            certify(factors, result)
+            times.append(perf_counter() - began)
+        found["certificate"] = statistics.median(times)
+    return found
+
+
+def alone(solve: partial[Any]) -> dict[str, float]:
+    """:func:`memory_of` in a new process; nothing if that dies, as for lack of memory."""
+    server = get_context("forkserver")
+    server.set_forkserver_preload(["torch", "pandas", "scipy.sparse.linalg", "sklearn.datasets"])
+    with ProcessPoolExecutor(1, server) as pool:
+        try:
+            return pool.submit(memory_of, solve).result()
+        except BrokenProcessPool:
+            return {}
 
 
 def certify(factors: list[Tensor], found: Sharpness) -> float:
-    """The residual of an iterative result once more."""
+    """The residual of a result once more, from nothing but the factors and the eigenpair."""
     matrix, value = found._eigenmatrix, float(found.value)
     if isinstance(matrix, ThinEigenmatrix):
         return low_rank_residual(factors, matrix.P, matrix.Q, value)
     return eigenmatrix_residual(factors, found.eigenmatrix, value)
 
 
-def solve_peer(widths: tuple[int, ...], tool: str) -> dict[str, Any]:
-    """The sharpness by another tool, with the memory it took."""
-    factors = problem(widths)
-    before = psutil.Process().memory_info().rss
-    PEERS[tool](factors, TOLERANCE, None)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"method": tool, "memory": max(0, peak - before)}
-
-
-def solvers(widths: tuple[int, ...], tools: Sequence[str]) -> dict[str, Callable[[], Any]]:
-    """What can be tried on a network: our methods, ``auto`` on one thread, the tools."""
+def solvers(widths: tuple[int, ...], tools: Sequence[str]) -> dict[str, partial[Any]]:
+    """Solvers that can be tried on a network: our methods, ``auto`` on one thread, the tools."""
     threads = torch.get_num_threads()
     order = widths[0] * widths[-1]
-    ours = [
-        method
+    fits = {
+        "compiled": available() and suits_compiled(widths),
+        "dense": order <= LARGEST_ORDER,
+        "low-rank": order > DENSE_ORDER,
+    }
+    found = {
+        f"{OURS}: {method}": partial(solve_ours, widths, method, threads)
         for method in METHODS
-        if (method != "dense" or order <= LARGEST_ORDER) and (method != "low-rank" or order > 256)
-    ]
-    found: dict[str, Callable[[], Any]] = {
-        f"{OURS}: {method}": partial(solve_ours, widths, method, threads) for method in ours
+        if fits.get(method, True)
     }
     found[f"{OURS}: auto, one thread"] = partial(solve_ours, widths, "auto", 1)
     for tool in tools:
@@ -104,6 +143,8 @@ def grow(family: str, tools: Sequence[str], longest: float, repeats: int) -> lis
             seconds = result.get("seconds", math.nan)
             if result["status"] != "ok" or seconds > longest:
                 stopped.add(name)
+            if result["status"] == "ok":
+                result |= alone(tried[name])
             parameters = count(widths)
             rows.append(
                 {"family": family, "size": size, "parameters": parameters, "tool": name} | result

@@ -10,14 +10,17 @@ from pathlib import Path
 from dmf_sharpness import cli
 from dmf_sharpness.artifacts.store import read_table, write_text
 from dmf_sharpness.claims import landing_misses
-from dmf_sharpness.claims.ledger import read_ledger, summary, to_short_markdown
+from dmf_sharpness.claims.ledger import all_stand, read_ledger, summary, to_short_markdown
 from dmf_sharpness.errors import UserError
 from dmf_sharpness.figures import benchmark_tables
 from dmf_sharpness.figures.captions import figures_of
 
 
 def main() -> None:
-    """Read CLAIMS, rewrite README; if anything is wrong with either, the README stays as it is."""
+    """Read CLAIMS, rewrite README; if anything is wrong with either, the README stays as it is.
+
+    A ledger with a claim that does not stand is refused, so that the README never shows one.
+    """
     parser = cli.parser(
         __doc__, claims="the ledger (JSON), from judge_claims.py", readme="the README to update"
     )
@@ -31,7 +34,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     rows = read_ledger(args.claims)
-    if not rows:
+    if not all_stand(rows):
         raise UserError(f"{args.claims}: {summary(rows)}")
     tables = {"claims": to_short_markdown(rows, {row["id"]: figures_of(row["id"]) for row in rows})}
     if args.benchmark is not None and args.benchmark.exists():

@@ -144,6 +144,19 @@ def test_an_empty_ledger_does_not_stand(tmp_path):
     assert readme.read_text() == README
 
 
+@pytest.mark.parametrize(
+    ("keys", "value"), [(("verdict",), "fails"), (("control", "verdict"), "holds")]
+)
+def test_the_readme_never_gets_a_ledger_that_does_not_stand(keys, value, tmp_path):
+    path, readme = tmp_path / "claims.json", tmp_path / "README.md"
+    rows = changed(*keys, value=value)
+    path.write_text(json.dumps(rows))
+    readme.write_text(README)
+    error = run_script("update_readme", path, readme).error
+    assert error == f"{path}: {ledger.summary(rows)}"
+    assert readme.read_text() == README
+
+
 def test_what_is_written_is_read_again(tmp_path):
     control = Control("wrong", math.inf, 1.0, 3, "fails")
     claims = [
