@@ -57,7 +57,8 @@ bench: .venv/bench ## Time the pipeline, and the engine beside other tools; a li
 	@$(BIN)/python benchmarks/scaling.py results/scaling.parquet
 	@$(BIN)/python workflow/scripts/render_figure.py benchmark_scaling figures/benchmark_scaling --benchmark results/scaling.parquet
 	@cat results/scaling.md
-	@test ! -f results/claims.json || $(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet
+	@test ! -f results/claims.json || $(BIN)/python tools/update_readme.py results/claims.json README.md --benchmark results/benchmark.parquet \
+	  --scaling results/scaling.parquet docs/speed.md
 
 bench-small: .venv/ready ## A minute of the benchmark: a warning where the engine lost a fifth of its lead since the last make bench
 	@$(BIN)/python benchmarks/sharpness.py results/benchmark_small.parquet --problems small square --tools "autograd + eigsh" \

@@ -1,6 +1,6 @@
 """Put the measured ledger, and the benchmark if there is one, into the README between their markers.
 
-The table of ``docs/landing_law.md`` is put into that page in the same way.
+The tables of ``docs/landing_law.md`` and ``docs/speed.md`` are put into these pages in the same way.
 """
 
 import re
@@ -32,6 +32,13 @@ def main() -> None:
         metavar=("TABLE", "PAGE"),
         help="the table of the study landing, if it exists, and the page on the landing law to update",
     )
+    parser.add_argument(
+        "--scaling",
+        nargs=2,
+        type=Path,
+        metavar=("TABLE", "PAGE"),
+        help="from benchmarks/scaling.py, if it exists, and the page on speed to update",
+    )
     args = parser.parse_args()
     rows = read_ledger(args.claims)
     if not all_stand(rows):
@@ -45,6 +52,12 @@ def main() -> None:
         source, page = args.landings
         landings, _ = read_table(source, "study_landing")
         _update(page, {"misses": landing_misses.to_markdown(landings)})
+    if args.scaling is not None and args.scaling[0].exists():
+        from dmf_sharpness.figures.benchmark_scaling import slopes  # brings Matplotlib with it
+
+        source, page = args.scaling
+        scaling, _ = read_table(source, "benchmark")
+        _update(page, {"scaling": slopes(scaling)})
 
 
 def _update(page: Path, tables: Mapping[str, str]) -> None:
