@@ -25,8 +25,9 @@ DRAWING = (
 )  # fmt: skip
 """Modules that take long to import and that every figure needs."""
 COMPUTING = (
-    "torch", "scipy.linalg", "scipy.optimize", "scipy.sparse.linalg", "safetensors.torch", "threadpoolctl",
-    "lazy_loader", "seaborn", "sklearn.datasets",
+    "torch", "torch.fx.experimental.symbolic_shapes", "mpmath", "scipy.linalg", "scipy.optimize",
+    "scipy.sparse.linalg", "safetensors.torch", "threadpoolctl", "lazy_loader", "seaborn",
+    "sklearn.datasets",
 )  # fmt: skip
 """Those that other jobs need."""
 
