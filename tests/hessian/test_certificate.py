@@ -1,6 +1,7 @@
 """The residuals of wrong eigenpairs against the dense Hessian, and the flags of convergence."""
 
 import pytest
+import scipy.stats
 import torch
 
 import dmf_sharpness as dmf
@@ -10,6 +11,7 @@ from dmf_sharpness.hessian.certificate import (
     direction_residual,
     eigenmatrix_residual,
     low_rank_residual,
+    probed_defect,
 )
 from dmf_sharpness.minimizers.targets import gaussian_matrix
 from dmf_sharpness.network.chain import chain
@@ -58,9 +60,10 @@ def test_the_residual_of_any_matrix_and_value(widths, data):
         scaled = eigenmatrix_residual(small, Y, value * 1e-4 ** (len(widths) - 2), root)
         assert scaled == pytest.approx(expected_residual(hessian, J, Y, value), rel=1e-12)
     image = (2 * J @ J.mT @ Y.reshape(-1)).reshape(Y.shape)
-    U, values, V = defect_low_rank(chain(factors, root), P, Q, 17.0)
+    defect = defect_low_rank(chain(factors, root), P, Q, 17.0)
+    U, values, V = defect.leading
     torch.testing.assert_close((U * values) @ V.mT, image - 17 * Y)
-    low_rank_residual_of_parts = low_rank_residual(factors, P, Q, 17.0, root, (U, values, V))
+    low_rank_residual_of_parts = low_rank_residual(factors, P, Q, 17.0, root, defect)
     assert low_rank_residual_of_parts == pytest.approx(expected, rel=1e-12)
 
 
@@ -83,6 +86,31 @@ def test_a_defect_that_is_only_bounded_gives_a_bound(kept, data, monkeypatch):
         monkeypatch.setattr(certificate, "TAIL", tail)
         found = low_rank_residual(factors, torch.eye(6).double(), Y.mT, value, root)
         assert found == pytest.approx(bound, rel=1e-12)
+
+
+@pytest.mark.parametrize("widths", [(9, 9), (7, 8, 6, 9), (5, 5, 5)])
+@pytest.mark.parametrize("data", DATA)
+def test_random_directions_bound_a_defect(widths, data):
+    """Of rank 1 for one layer, where the estimate varies most, and of full rank for several."""
+    factors, root, _, _ = problem(widths, data)
+    layers = chain(factors, root)
+    P, Q = (gaussian_matrix(end, 1, k) for k, end in enumerate(layers.shape))
+    true = defect_low_rank(layers, P, Q, 3.0).size
+    bounds = torch.tensor(
+        [
+            probed_defect(layers, P, Q, 3.0, torch.Generator().manual_seed(k)).size / true
+            for k in range(400)
+        ]
+    )
+    assert bounds.min() >= 1
+    assert bounds.square().mean() == pytest.approx(certificate.PROBED_MARGIN**2, rel=0.03)
+    assert probed_defect(layers, P, Q, 3.0, torch.Generator()).leading is None
+
+
+def test_the_margin_of_random_directions_is_that_of_the_distribution():
+    """The probability that a bound is too small is that of χ², exactly, for a defect of rank 1."""
+    probes, margin = certificate.PROBES, certificate.PROBED_MARGIN
+    assert scipy.stats.chi2(probes).cdf(probes / margin**2) < 1e-13
 
 
 def test_a_pair_without_an_image_has_no_residual():

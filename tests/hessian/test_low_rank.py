@@ -8,7 +8,7 @@ import torch
 
 import dmf_sharpness as dmf
 from dmf_sharpness.hessian import certificate, low_rank, low_rank_bases
-from dmf_sharpness.hessian.certificate import low_rank_residual
+from dmf_sharpness.hessian.certificate import direction_residual, low_rank_residual
 from dmf_sharpness.minimizers.targets import (
     gaussian_matrix,
     matrix_with_singular_values,
@@ -39,7 +39,7 @@ def test_bases_that_are_full_are_compressed_and_it_still_converges(monkeypatch):
     monkeypatch.setattr(low_rank, "_compressed", lambda s, r: ranks.append(r) or compressed(s, r))
     pair = low_rank.largest_curvature(chain(factors), 1e-4, most_rank=60)
     assert ranks
-    assert pair.defect <= 1e-4
+    assert pair.relative_defect <= 1e-4
     assert max(pair.bases[1].shape) <= 60 + low_rank.MOST_GROWTH
     assert pair.value == pytest.approx(dmf.sharpness(factors, method="lanczos").value, rel=1e-7)
 
@@ -107,7 +107,7 @@ def test_what_leaves_on_both_sides_at_once_is_taken_in(monkeypatch):
     monkeypatch.setattr(low_rank, "WITHIN", 1e3)
     factors = random_point((60, 60, 60, 60), 6)
     pair = low_rank.largest_curvature(chain(factors), 1e-6)
-    assert pair.defect <= 1e-6
+    assert pair.relative_defect <= 1e-6
 
 
 def test_a_smaller_eigenvalue_is_not_taken_for_the_largest(monkeypatch):
@@ -129,10 +129,10 @@ def test_a_smaller_eigenvalue_is_not_taken_for_the_largest(monkeypatch):
     assert looked[0] is False
 
 
-@pytest.mark.parametrize("swept", [60, 4])
-def test_random_combinations_keep_the_norm_of_what_leaves(swept, monkeypatch):
-    """With all columns swept it is exact; with four, the others' share is an estimate."""
-    monkeypatch.setattr(low_rank_bases, "SWEPT", swept)
+@pytest.mark.parametrize("combined", [60, 24])
+def test_random_combinations_keep_the_norm_of_what_leaves(combined, monkeypatch):
+    """With all columns the norm is exact; from 24 combinations it is an estimate."""
+    monkeypatch.setattr(low_rank_bases, "COMBINED", combined)
     layers = chain(random_point((90, 90, 90), 8))
     U, V = (torch.linalg.qr(gaussian_matrix(90, 60, k))[0] for k in (1, 2))
     left, right = (
@@ -144,7 +144,7 @@ def test_random_combinations_keep_the_norm_of_what_leaves(swept, monkeypatch):
     image = apply_curvature(*layer_grams(layers.layers), U @ Z @ V.mT) @ V
     outside = image - U @ (U.mT @ image)
     expected = float(torch.linalg.matrix_norm(outside))
-    assert float(sizes.norm()) == pytest.approx(expected, rel=1e-12 if swept == 60 else 0.2)
+    assert float(sizes.norm()) == pytest.approx(expected, rel=1e-12 if combined == 60 else 0.2)
 
 
 def test_the_certificate_bounds_what_it_does_not_sweep(monkeypatch):
@@ -157,6 +157,25 @@ def test_the_certificate_bounds_what_it_does_not_sweep(monkeypatch):
     monkeypatch.setattr(certificate, "TAIL", 0.3)
     bound = low_rank_residual(factors, P, Q, value)
     assert exact < bound < 1.5 * exact
+
+
+@pytest.mark.parametrize("margin", [certificate.PROBED_MARGIN, 1e3])
+def test_a_huge_network_has_a_residual_that_is_bounded_by_random_directions(margin, monkeypatch):
+    """Where the bound is beyond the tolerance, as with a margin of 1,000, the defect is computed."""
+    computed = []
+    whole = low_rank.defect_low_rank
+    monkeypatch.setattr(low_rank_bases, "HUGE_LAYER", 1000)
+    monkeypatch.setattr(certificate, "PROBED_MARGIN", margin)
+    monkeypatch.setattr(
+        low_rank, "defect_low_rank", lambda *given: computed.append(1) or whole(*given)
+    )
+    factors = random_point((150, 150, 150), 9)
+    s = dmf.sharpness(factors, method="low-rank", tolerance=1e-4)
+    assert s.converged
+    assert bool(computed) == (margin == 1e3)
+    exact = dmf.sharpness(factors, method="lanczos", tolerance=1e-12)
+    assert s.value == pytest.approx(exact.value, rel=1e-7)
+    assert direction_residual(factors, s.eigenvector, torch.tensor(s.value)) <= s.residual
 
 
 def test_compression_keeps_the_pair_and_the_known_pair():

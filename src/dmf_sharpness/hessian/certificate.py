@@ -11,6 +11,8 @@ By the theorem of Bauer and Fike a symmetric ``H`` has an eigenvalue within ``�
 eigenvalue; the solvers have to make sure of that.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from dmf_sharpness.network.chain import (
 )
 from dmf_sharpness.network.factors import Factors, times
 from dmf_sharpness.network.loss import gauss_newton_product
+from dmf_sharpness.network.randomness import gaussian
 
 
 def direction_residual(
@@ -152,18 +155,65 @@ def image_low_rank(layers: Chain, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]
     return left, right
 
 
-def defect_low_rank(
-    layers: Chain, P: Tensor, Q: Tensor, value: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular values of the defect ``2 J Jᵀ Y − λ Y`` for ``Y = P Qᵀ``, and its leading vectors.
+@dataclass(frozen=True)
+class ThinDefect:
+    """The defect ``D = 2 J Jᵀ Y − λ Y`` of a thin eigenmatrix ``Y = P Qᵀ``.
 
-    Returns:
-        Left singular vectors ``(d_L, c)``, all singular values ``(r,)`` and right singular vectors
-        ``(d_0, c)``. With the ``c`` directions all but a small part of the defect is known.
+    Attributes:
+        size: ``‖D‖_F``, or a bound on it.
+        leading: Its leading singular vectors and all its singular values, ``U`` of shape
+            ``(d_L, c)``, ``(r,)`` and ``V`` of shape ``(d_0, c)``; None if only the size is known.
     """
+
+    size: float
+    leading: tuple[Tensor, Tensor, Tensor] | None
+
+
+def defect_low_rank(layers: Chain, P: Tensor, Q: Tensor, value: float) -> ThinDefect:
+    """The defect ``2 J Jᵀ Y − λ Y`` for ``Y = P Qᵀ``, with the singular vectors that matter."""
     left, right = image_low_rank(layers, P, Q)
     left, right = torch.cat([2 * left, -value * P], 1), torch.cat([right, Q], 1)
-    return leading_triplets(left, right, _swept_count)
+    leading = leading_triplets(left, right, _swept_count)
+    return ThinDefect(float(torch.linalg.vector_norm(leading[1])), leading)
+
+
+PROBES, PROBED_MARGIN = 96, 2
+"""The number of random directions that estimate the size of a defect, and the factor on the estimate.
+
+The square of the estimate is a mean of variables ``χ²_s / s``, weighted by the squared singular values
+of the defect. By Chernoff's bound it is below ``1/4`` of the true square with a probability of at
+most ``(¼ e^{3/4})^{s/2}``, whatever the singular values are. For ``s = 96`` this is less than 1e-13.
+"""
+
+
+def probed_defect(
+    layers: Chain, P: Tensor, Q: Tensor, value: float, generator: torch.Generator
+) -> ThinDefect:
+    """A bound on the defect ``D = 2 J Jᵀ Y − λ Y`` for ``Y = P Qᵀ`` from its product with random directions.
+
+    For ``L`` layers of width ``d`` it takes ``O(L d² (k + s))`` operations, and
+    :func:`defect_low_rank` takes ``O(L² d² k)``.
+
+    Args:
+        layers: The chain of layers.
+        P: Shape ``(d_L, k)``.
+        Q: Shape ``(d_0, k)``.
+        value: ``λ``.
+        generator: The random generator for the directions, which must not depend on the defect.
+    """
+    rank = P.shape[1]
+    probes = gaussian((Q.shape[0], PROBES), generator, Q.device)
+    # The products with Q and with the random directions share one pass over the layers.
+    V, X = push_left(layers, P), push_right(layers, torch.cat([Q, probes], 1))
+    image = P.new_zeros(len(V[0]), PROBES)
+    for i, W in enumerate(layers.layers):
+        if i > 0:
+            image = times(W, image)
+        if layers.trained(i):
+            image = image + V[i] @ (X[i][:, :rank].mT @ X[i][:, rank:])
+    defect = 2 * image - value * P @ (Q.mT @ probes)
+    estimate = float(torch.linalg.vector_norm(defect)) / PROBES**0.5
+    return ThinDefect(PROBED_MARGIN * estimate, None)
 
 
 def _swept_count(singular_values: Tensor) -> int:
@@ -178,11 +228,12 @@ def low_rank_residual(
     Q: Tensor,
     value: float,
     input_root: Tensor | None = None,
-    defect: tuple[Tensor, Tensor, Tensor] | None = None,
+    defect: ThinDefect | None = None,
 ) -> float:
-    """The residual ``‖H U − λ U‖ / (λ ‖U‖)`` of ``U = Jᵀ (P Qᵀ)``, or a slightly larger bound on it.
+    """The residual ``‖H U − λ U‖ / (λ ‖U‖)`` of ``U = Jᵀ (P Qᵀ)``, or a larger bound on it.
 
-    For ``L`` layers of width ``d`` no array larger than ``d × k (L + 1)`` is formed.
+    For ``L`` layers of width ``d`` no array larger than ``d × k (L + 1)`` is formed. If of the
+    defect ``D`` only the size is known, the bound is ``‖D‖ / (λ ‖P Qᵀ‖)``.
 
     Args:
         factors: The factors of a single minimizer, ``W_i`` of shape ``(d_i, d_{i-1})``.
@@ -190,15 +241,19 @@ def low_rank_residual(
         Q: Shape ``(d_0, k)``.
         value: ``λ``.
         input_root: ``S``, or None for the identity.
-        defect: The result of :func:`defect_low_rank`, if it has been computed already.
+        defect: The result of :func:`defect_low_rank` or :func:`probed_defect`, if it has been
+            computed already.
     """
     layers = chain(factors, input_root)
-    U, singular_values, V = defect or defect_low_rank(layers, P, Q, value)
+    defect = defect or defect_low_rank(layers, P, Q, value)
+    # No unit matrix has a larger image ‖Jᵀ Z‖ than the top eigenmatrix P Qᵀ / ‖P Qᵀ‖.
+    if defect.leading is None:
+        return defect.size / (value * float(_norm(P, Q)))
+    U, singular_values, V = defect.leading
     norm = pull_back_norm(layers, P, Q)
     if not float(norm) > 0:
         return 0.0
-    # The small singular values of the defect are bounded together instead of multiplied by the
-    # layers: no unit matrix has a larger image ‖Jᵀ Z‖ than the top eigenmatrix P Qᵀ / ‖P Qᵀ‖.
+    # The small singular values of the defect are bounded together instead of multiplied by the layers.
     kept = U.shape[1]
     dropped = torch.linalg.vector_norm(singular_values[kept:])
     swept = pull_back_norm(layers, U * singular_values[:kept], V)

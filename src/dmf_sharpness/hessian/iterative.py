@@ -84,7 +84,7 @@ def low_rank(factors: Factors, root: Tensor | None, tolerance: float) -> Sharpne
         pair = nothing_found(layers)
     residual = math.nan
     if not math.isnan(pair.value):
-        residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect_parts)
+        residual = low_rank_residual(factors, pair.P, pair.Q, pair.value, root, pair.defect)
     return Sharpness(
         value=pair.value,
         residual=residual,

@@ -21,6 +21,7 @@ This is a block Krylov method for each side. A step multiplies each layer four t
 When both defects are small, the full defect ``2JJᵀY − λY`` is computed once, by independent code
 (:mod:`dmf_sharpness.hessian.certificate`). Only there the part shows that lies outside of both
 bases at once. If it is too large, its directions are added to the bases, and the iteration continues.
+In a huge network the size of the full defect is bounded by its products with random directions.
 """
 
 import math
@@ -29,12 +30,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dmf_sharpness.hessian.certificate import defect_low_rank
+from dmf_sharpness.hessian.certificate import (
+    PROBED_MARGIN,
+    ThinDefect,
+    defect_low_rank,
+    probed_defect,
+)
 from dmf_sharpness.hessian.lanczos import top_eigenvector
 from dmf_sharpness.hessian.low_rank_bases import (
     MOST_GROWTH,
     Basis,
     basis_of,
+    is_huge,
     joined,
     leaving_directions,
     new_directions,
@@ -51,6 +58,8 @@ MOST_RANK = 320
 """The largest number of directions of a basis; a larger one would be compressed to half as many first."""
 MOST_STEPS = 80
 """The largest number of steps."""
+PROBING_SEED = 2**32
+"""The seed of the directions that probe a defect, which no other part of the method uses."""
 KRYLOV = 6
 """The number of Krylov vectors for the small eigenproblem; few suffice, because its start is good."""
 FINE_KRYLOV, POLISH = 12, 1e-4
@@ -76,19 +85,22 @@ class LowRankPair:
         value: The Ritz value, which is at most the largest eigenvalue.
         P: Left singular vectors times singular values, shape ``(d_L, k)``.
         Q: Right singular vectors, shape ``(d_0, k)``.
-        defect: ``‖2JJᵀY − λY‖ / λ``, an upper bound on the residual in parameter space.
+        defect: ``2JJᵀY − λY``, for the certificate.
         steps: The number of steps of the iteration.
-        defect_parts: The singular values of ``2JJᵀY − λY`` with the leading vectors, for the certificate.
         bases: ``U``, ``Z`` and ``V`` at the end, from which the search for the second eigenvalue starts.
     """
 
     value: float
     P: Tensor
     Q: Tensor
-    defect: float
+    defect: ThinDefect
     steps: int
-    defect_parts: tuple[Tensor, Tensor, Tensor]
     bases: tuple[Tensor, Tensor, Tensor]
+
+    @property
+    def relative_defect(self) -> float:
+        """``‖2JJᵀY − λY‖ / λ``, or a bound on it: an upper bound on the residual in parameter space."""
+        return self.defect.size / self.value if self.value > 0 else 0.0
 
 
 def _ritz(
@@ -193,17 +205,25 @@ def _compressed(search: _Search, rank: int) -> _Search:
     )
 
 
-def _pair(layers: Chain, search: _Search, tolerance: float) -> LowRankPair:
-    """The eigenpair of a search, without negligible singular values, and with its full defect."""
+def _pair(layers: Chain, search: _Search, goal: float, tolerance: float) -> LowRankPair:
+    """The eigenpair of a search, without singular values that are negligible for the goal, and its defect.
+
+    In a huge network the size of the whole defect is estimated at first, and computed only if the
+    estimate does not show that it is within the tolerance.
+    """
     A, sizes, Bt = torch.linalg.svd(search.Z, full_matrices=False)
-    rank = max(1, int((tails(sizes) > DROPPED * tolerance).sum()))
+    rank = max(1, int((tails(sizes) > DROPPED * goal).sum()))
     P = search.left.U @ (A[:, :rank] * sizes[:rank])
     Q = search.right.U @ Bt[:rank].mT
     value = search.value
-    parts = defect_low_rank(layers, P, Q, value)
-    defect = float(torch.linalg.vector_norm(parts[1])) / value if value > 0 else 0.0
+    defect: ThinDefect | None = None
+    if is_huge(layers):
+        generator = torch.Generator().manual_seed(PROBING_SEED)
+        defect = probed_defect(layers, P, Q, value, generator)
+    if defect is None or not defect.size <= tolerance * value:
+        defect = defect_low_rank(layers, P, Q, value)
     bases = search.left.U, search.Z, search.right.U
-    return LowRankPair(value, P, Q, defect, search.steps, parts, bases)
+    return LowRankPair(value, P, Q, defect, search.steps, bases)
 
 
 def largest_curvature(
@@ -231,7 +251,8 @@ def largest_curvature(
     generator = torch.Generator().manual_seed(0)
     left, right = starting_bases(layers, generator)
     search = _Search(left, right, 0.0, _noise(left, right, generator), 1.0, None, 0)
-    goal = WITHIN * tolerance
+    wanted = tolerance / PROBED_MARGIN if is_huge(layers) else tolerance
+    goal = WITHIN * wanted
     best: LowRankPair | None = None
     while True:
         # Bases outside of which little of the defect lies.
@@ -245,14 +266,14 @@ def largest_curvature(
         search = replace(search, value=value, Z=Z)
 
         # Full defect, by independent code.
-        pair = _pair(layers, search, tolerance)
-        if best is None or pair.defect < best.defect:
+        pair = _pair(layers, search, wanted, tolerance)
+        if best is None or pair.relative_defect < best.relative_defect:
             best = pair
         if search.steps >= most_steps:
             return best
 
         # Second Ritz value, in case that a larger eigenvalue was missed.
-        if pair.defect <= tolerance:
+        if pair.relative_defect <= tolerance:
             known = search.value, search.Z
             noise = _noise(left, right, generator)
             other, Z = _ritz(left, right, noise, tolerance**0.5, known)
@@ -263,7 +284,8 @@ def largest_curvature(
 
         # More directions, from the part of the defect that lies outside of both bases at once or
         # that was neglected before.
-        U, sizes, V = pair.defect_parts
+        assert pair.defect.leading is not None
+        U, sizes, V = pair.defect.leading
         larger = [
             joined(basis, new_directions(basis, found, sizes, goal * pair.value))
             for basis, found in ((left, U), (right, V))
@@ -278,7 +300,7 @@ def nothing_found(layers: Chain) -> LowRankPair:
     """The result where the iteration failed: NaN, with a zero eigenmatrix."""
     P, Q = (layers.layers[0].new_zeros(end, 1) for end in layers.shape)
     one = P.new_zeros(1)
-    return LowRankPair(math.nan, P, Q, math.nan, 0, (P, one, Q), (P, one[None], Q))
+    return LowRankPair(math.nan, P, Q, ThinDefect(math.nan, None), 0, (P, one[None], Q))
 
 
 def second_curvature(layers: Chain, first: LowRankPair, tolerance: float) -> float:

@@ -31,8 +31,13 @@ HUGE_LAYER = 2**21
 """A layer with more entries than this does not stay in the processor's cache."""
 GRAM_ROUNDING = 1e-7
 """Singular values below this fraction of the largest are not known from a Gram matrix."""
-SWEPT, COMBINED = 32, 8
-"""The number of columns of the image that are computed exactly, and of random combinations of the rest."""
+COMBINED, COMBINED_HUGE = 24, 32
+"""The number of random combinations of the columns of an image; the second is for huge layers."""
+
+
+def is_huge(layers: Chain) -> bool:
+    """Whether a layer of the chain is huge."""
+    return max(W.numel() for W in layers.layers) > HUGE_LAYER
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ def leaving_directions(
 ) -> tuple[Tensor, Tensor]:
     """The defect outside the span of ``U``, ``(I − UUᵀ) 2JJᵀY V`` for ``Y = U Z Vᵀ``.
 
-    The columns of ``2JJᵀY V`` whose part within ``U`` is largest are computed exactly. All other
-    columns are represented by a few random combinations of them, which have the same norm on
-    average (Halko, Martinsson & Tropp, SIAM Review 53, 2011).
+    Its many columns are represented by a few random combinations of them, which have the same norm on
+    average, and span its leading directions nearly as well (Halko, Martinsson & Tropp, SIAM Review
+    53, 2011).
 
     Args:
         basis: The basis ``U`` of ``k`` directions.
@@ -127,15 +132,11 @@ def leaving_directions(
     Returns:
         Left singular vectors of the defect ``(d_L, c)``, and its singular values ``(c,)``, descending.
     """
-    blocks = Z @ others
-    columns = blocks.shape[2]
-    if columns > SWEPT + COMBINED:
-        within = basis.grams @ blocks
-        rotation = torch.linalg.eigh((within.mT @ within).sum(0))[1]
-        mixing = gaussian((columns - SWEPT, COMBINED), generator, Z.device)
-        mixed = rotation[:, :-SWEPT] @ (mixing / COMBINED**0.5)
-        blocks = blocks @ torch.cat([rotation[:, -SWEPT:], mixed], 1)
-    image = 2 * swept(basis, blocks)
+    columns = others.shape[2]
+    count = COMBINED_HUGE if is_huge(basis.layers) else COMBINED
+    if columns > count:
+        others = others @ (gaussian((columns, count), generator, Z.device) / count**0.5)
+    image = 2 * swept(basis, Z @ others)
     outside = image - basis.U @ (basis.U.mT @ image)
     # The Gram matrix gives singular values above √ε of the largest, and smaller ones do not matter: the
     # directions that join the basis are orthonormalized anyway.
@@ -157,8 +158,7 @@ def new_directions(basis: Basis, found: Tensor, sizes: Tensor, enough: float) ->
     """
     wanted = int((tails(sizes) > enough).sum())
     room = basis.U.shape[0] - basis.size
-    huge = max(W.numel() for W in basis.layers.layers) > HUGE_LAYER
-    least = LEAST_GROWTH_HUGE if huge else LEAST_GROWTH
+    least = LEAST_GROWTH_HUGE if is_huge(basis.layers) else LEAST_GROWTH
     count = min(max(least, wanted), MOST_GROWTH, room, found.shape[1])
     new = found[:, :count]
     if count:
