@@ -175,7 +175,8 @@ def test_a_huge_network_has_a_residual_that_is_bounded_by_random_directions(marg
     assert bool(computed) == (margin == 1e3)
     exact = dmf.sharpness(factors, method="lanczos", tolerance=1e-12)
     assert s.value == pytest.approx(exact.value, rel=1e-7)
-    assert direction_residual(factors, s.eigenvector, torch.tensor(s.value)) <= s.residual
+    true = direction_residual(factors, s.eigenvector, factors[0].new_tensor(s.value))
+    assert true <= s.residual * (1 + 1e-9)
 
 
 def test_compression_keeps_the_pair_and_the_known_pair():
