@@ -46,7 +46,8 @@ def draw(tables: Tables) -> Figure:
         median = error.groupby(rows.observed_share).median()
         axes.plot(median.index + aside, median, color=colours[k], linewidth=0.8, zorder=2)
     axes.axhline(LEAST, color=style.THEORY, linewidth=0.6, linestyle=":", zorder=1)
-    axes.text(0.02, 0.02, "recovered, up to the solver", transform=axes.transAxes, fontsize=6)
+    place = axes.get_yaxis_transform()
+    axes.text(0.02, 1.3 * LEAST, "recovered, up to the solver", transform=place, fontsize=6)
     axes.set(
         yscale="log",
         ylim=(LEAST / 2.5, 3),
