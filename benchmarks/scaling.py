@@ -20,11 +20,17 @@ from dmf_sharpness.artifacts.store import write_table, write_text
 from dmf_sharpness.compiled.lanes import available
 from dmf_sharpness.figures.benchmark_scaling import slopes
 from dmf_sharpness.figures.benchmark_tables import OURS
-from dmf_sharpness.hessian.certificate import eigenmatrix_residual, low_rank_residual
+from dmf_sharpness.hessian.certificate import (
+    eigenmatrix_residual,
+    low_rank_residual,
+    probed_defect,
+)
 from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix
+from dmf_sharpness.hessian.low_rank_bases import is_huge
 from dmf_sharpness.hessian.result import Sharpness
 from dmf_sharpness.hessian.sharpness import DENSE_ORDER, sharpness
 from dmf_sharpness.hessian.single_compiled import suits_compiled
+from dmf_sharpness.network.chain import chain
 from peers import LARGEST_DENSE, PEERS
 from sharpness import count, problem
 from turns import in_turn
@@ -106,7 +112,10 @@ def certify(factors: list[Tensor], found: Sharpness) -> float:
     """The residual of a result once more, from nothing but the factors and the eigenpair."""
     matrix, value = found._eigenmatrix, float(found.value)
     if isinstance(matrix, ThinEigenmatrix):
-        return low_rank_residual(factors, matrix.P, matrix.Q, value)
+        layers, thin = chain(factors), (matrix.P, matrix.Q)
+        probes = torch.Generator().manual_seed(0)
+        defect = probed_defect(layers, *thin, value, probes) if is_huge(layers) else None
+        return low_rank_residual(factors, *thin, value, defect=defect)
     return eigenmatrix_residual(factors, found.eigenmatrix, value)
 
 
