@@ -62,7 +62,6 @@ INLINE void NAMED(tile)(int M, int N, int64_t depth, const VECTOR *A, int64_t a_
         for (int i = 0; i < M; i++)
             sum[i][j] = AT(A, i * a_row) * b;
     }
-#pragma GCC unroll 2
     for (int64_t k = 1; k < depth; k++) {
         VECTOR a[TILE_ROWS];
 #pragma GCC unroll 5
