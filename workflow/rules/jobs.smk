@@ -81,6 +81,8 @@ def prepare_forkserver():
 
 
 # If the command line names figures, the server imports what these need while Snakemake finds out what to do.
+# A folder that cannot be written to is refused in common.smk.
 SERVER = None
 if FORKSERVER and not Path(FORKSERVER).exists() and is_to_draw(sys.argv[1:]):
-    SERVER = start_forkserver()
+    if os.access(".snakemake", os.W_OK):
+        SERVER = start_forkserver()
