@@ -80,12 +80,17 @@ def joined(basis: Basis, new: Tensor) -> Basis:
     together = []
     row = 0
     for i, (V, v) in enumerate(zip(basis.pushed, pushed, strict=True)):
-        together.append(torch.cat([V, v], 1))
+        together.append(_side_by_side(V, v))
         if basis.layers.trained(i):
             cross = together[-1].mT @ v
             grams[row, :, k:], grams[row, k:, :] = cross, cross.mT
             row += 1
-    return Basis(basis.layers, torch.cat([basis.U, new], 1), together, grams)
+    return Basis(basis.layers, _side_by_side(basis.U, new), together, grams)
+
+
+def _side_by_side(V: Tensor, v: Tensor) -> Tensor:
+    """``[V v]``, stored column by column as the products of :func:`times` are."""
+    return torch.cat([V.mT, v.mT]).mT
 
 
 def rotated(basis: Basis, rotation: Tensor) -> Basis:
@@ -106,7 +111,7 @@ def swept(basis: Basis, blocks: Tensor) -> Tensor:
         if total is not None:
             total = times(W, total)
         if basis.layers.trained(i):
-            term = basis.pushed[i] @ blocks[row]
+            term = times(basis.pushed[i], blocks[row])
             total = term if total is None else total + term
             row += 1
     assert total is not None
