@@ -94,12 +94,8 @@ def test_a_caption_takes_its_numbers_from_the_ledger():
         for name, value, n in (("law", 0.034, 7), ("second_order", 1, 8))
     ]
     assert "is predicted to 0.034 of (4/3)(1 + |ã|)δ² at 7 minimizers" in caption("landing", rows)
-    with pytest.raises(UserError) as refused:
-        caption("landing", rows[1:])
-    assert str(refused.value) == (
-        "the caption of landing: expected numbers of claims in the ledger, such as "
-        "{C6.second_order.value}, got {C6.law.value}"
-    )
+    without = caption("landing", rows[1:])
+    assert "is predicted to – of (4/3)(1 + |ã|)δ² at – minimizers" in without
 
 
 @pytest.mark.parametrize("number", ["C6.law", "C6.law.vaule", "C6.law.value ", "", "value"])
@@ -108,7 +104,9 @@ def test_a_caption_with_another_number_is_refused(monkeypatch, number):
     monkeypatch.setattr(catalog, "figures", lambda: {"mine": made})
     with pytest.raises(UserError) as refused:
         caption("mine", [{"id": "C6.law", "value": 0.5, "n": 3, "problems": 2}])
-    assert str(refused.value).endswith(f"such as {{C6.law.value}}, got {{{number}}}")
+    assert str(refused.value).endswith(
+        f"such as {{C1.any.value}} or {{C1.any.n}}, got {{{number}}}"
+    )
 
 
 if __name__ == "__main__":
