@@ -2,6 +2,7 @@
 
 import math
 import resource
+import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -101,11 +102,22 @@ def solve_stack() -> dict[str, Any]:
 
 
 def solve_huge(widths: tuple[int, ...]) -> dict[str, Any]:
-    """The sharpness of a huge network, and the peak memory of the process over its parameters'."""
-    s = sharpness(problem(widths), tolerance=BILLION_TOLERANCE)
+    """The sharpness of a huge network, its own time, and the peak memory of the process over its parameters'.
+
+    There is no turn before the one that counts, so the network is made in it, too.
+    """
+    factors = problem(widths)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    s = sharpness(factors, tolerance=BILLION_TOLERANCE)
+    times = {"own": time.perf_counter() - began, "own_cpu": time.process_time() - began_cpu}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     memory = peak / (8 * count(widths))
-    return {"method": s.method, "residual": s.residual, "converged": s.converged, "memory": memory}
+    return times | {
+        "method": s.method,
+        "residual": s.residual,
+        "converged": s.converged,
+        "memory": memory,
+    }
 
 
 def count(widths: Sequence[int]) -> int:
@@ -158,6 +170,8 @@ def billion(widths: tuple[int, ...] = BILLION) -> dict[str, Any]:
     row = in_turn({OURS: partial(solve_huge, widths)}, 0, 0, 3600)[OURS]
     if not row.pop("converged", True):
         row["status"] = "not converged"
+    if "own" in row:
+        row |= {"seconds": row.pop("own"), "cpu_seconds": row.pop("own_cpu")}
     name = f"{widths[0]}, {len(widths) - 1} layers"
     return {"widths": name, "parameters": count(widths), "tool": OURS} | row
 
