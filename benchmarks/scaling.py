@@ -25,10 +25,11 @@ from dmf_sharpness.hessian.certificate import (
     low_rank_residual,
     probed_defect,
 )
+from dmf_sharpness.hessian.crossovers import DENSE_ORDER
 from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix
 from dmf_sharpness.hessian.low_rank_bases import is_huge
 from dmf_sharpness.hessian.result import Sharpness
-from dmf_sharpness.hessian.sharpness import DENSE_ORDER, sharpness
+from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.hessian.single_compiled import suits_compiled
 from dmf_sharpness.network.chain import chain
 from peers import LARGEST_DENSE, PEERS

@@ -4,14 +4,15 @@ It is applied with Gram matrices or layer by layer, whichever is cheaper for the
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from dmf_sharpness.network.chain import Chain, chain, push_left, push_right
 from dmf_sharpness.network.curvature import apply_curvature, identity, layer_grams
-from dmf_sharpness.network.factors import Factors, times
+from dmf_sharpness.network.factors import Factors, times, widths
 
 APPLICATIONS = 60
 """The typical number of applications in a Lanczos iteration, for the estimate of the total cost."""
@@ -37,7 +38,8 @@ def curvature_operator(
         input_root: ``S``, or None for the identity.
     """
     layers = chain(factors, input_root)
-    if _by_layers(layers) < _by_grams(layers):
+    sizes = widths(layers.layers)
+    if by_layers(sizes) < by_grams(sizes):
         return through_layers(layers)
     lefts, rights = layer_grams(factors, input_root)
     if len(lefts) >= STACKED_DEPTH and math.prod(layers.shape) <= STACKED_ORDER:
@@ -66,18 +68,21 @@ def stacked_operator(lefts: Tensor, rights: Tensor) -> Callable[[Tensor], Tensor
     return apply
 
 
-def _by_grams(layers: Chain) -> float:
-    """The number of multiplications for a whole iteration with Gram matrices, their computation included."""
-    d_L, d_0 = layers.shape
-    inner = [W.shape[-2] for W in layers.layers[:-1]]
-    chains = sum(math.prod(W.shape) for W in layers.layers[1:-1]) * (d_L + d_0)
+def by_grams(sizes: Sequence[int]) -> int:
+    """The number of multiplications for a whole iteration with Gram matrices, their computation included.
+
+    Args:
+        sizes: The widths ``d_0 … d_L``.
+    """
+    d_0, *inner, d_L = sizes
+    chains = sum(m * n for n, m in pairwise(inner)) * (d_L + d_0)
     grams = sum(inner) * (d_L**2 + d_0**2)
     return chains + grams + APPLICATIONS * len(inner) * d_L * d_0 * (d_L + d_0)
 
 
-def _by_layers(layers: Chain) -> float:
-    """The number of multiplications layer by layer, for a whole iteration."""
-    return APPLICATIONS * 2 * min(layers.shape) * sum(math.prod(W.shape) for W in layers.layers)
+def by_layers(sizes: Sequence[int]) -> int:
+    """The same for an iteration layer by layer."""
+    return APPLICATIONS * 2 * min(sizes[0], sizes[-1]) * sum(m * n for n, m in pairwise(sizes))
 
 
 def through_layers(layers: Chain) -> Callable[[Tensor], Tensor]:

@@ -15,9 +15,11 @@ and widths. In the table, ``d`` is the width of the layers and ``k`` a rank that
 | ``lanczos``  | a narrow input or output          | products of ``(d_L, d_0)`` matrices         |
 | ``low-rank`` | a wide input and output           | ``O(L d² k)`` operations for each step      |
 
-``compiled`` needs the CPU, and a C compiler at installation. If the low-rank result of a wide
-network misses the tolerance, ``auto`` continues with ``lanczos``, provided that the matrices for it
-take less than a gigabyte. Otherwise the result reports ``converged=False``.
+Where an input or an output is much wider than the hidden layer beside it, ``auto`` first replaces the
+network by a narrower one with the same sharpness (:mod:`dmf_sharpness.hessian.narrow_ends`), and the
+table holds for the widths of that. ``compiled`` needs the CPU, and a C compiler at installation. If the
+low-rank result of a wide network misses the tolerance, ``auto`` continues with ``lanczos``, provided
+that the matrices for it take less than a gigabyte. Otherwise the result reports ``converged=False``.
 """
 
 import math
@@ -34,9 +36,11 @@ from dmf_sharpness.compiled.lanes import available
 from dmf_sharpness.hessian import closed_forms
 from dmf_sharpness.hessian.batched import batched_top_pair
 from dmf_sharpness.hessian.closed_forms import TopPair
+from dmf_sharpness.hessian.crossovers import BATCH_SIZE, DENSE_ORDER, LARGEST_SPLIT, WIDE_END
 from dmf_sharpness.hessian.direct import direct_result
 from dmf_sharpness.hessian.iterative import lanczos, low_rank, one_by_one
 from dmf_sharpness.hessian.model_curvature import fitted, refuse_beside_model, solved_model
+from dmf_sharpness.hessian.narrow_ends import is_worthwhile, sharpness_of_narrowed
 from dmf_sharpness.hessian.observed import (
     at_observed_scale,
     check_observed_residual,
@@ -65,14 +69,6 @@ Method = Literal[
 ]
 """The names of the methods in the table above; ``auto`` chooses one of the others."""
 
-DENSE_ORDER = 256
-"""Up to this ``d_0 d_L`` a dense eigenproblem is faster than an iteration."""
-WIDE_END = 96
-"""If both ``d_0`` and ``d_L`` are at least this, the low-rank iteration is faster than ``lanczos``."""
-LARGEST_SPLIT = 1024
-"""Up to this ``max(d_0, d_L)`` the dense eigenproblems of ``depth-2`` are fast enough."""
-BATCH_SIZE = 16
-"""From this number of minimizers on, one iteration for the whole batch is faster than LAPACK."""
 LARGEST_WHOLE = 2**30
 """The largest memory, in bytes, that ``auto`` may use for ``lanczos`` if ``d_0`` and ``d_L`` are large."""
 TOLERANCE = 1e-10
@@ -243,6 +239,10 @@ def _solved(
     factors: Factors, root: Tensor | None, method: Method, tolerance: float | None
 ) -> Sharpness:
     """The result for factors of ordinary size, whose computation does not leave the range of float64."""
+    single = factors[0].ndim == 2 and root is None
+    if method == "auto" and single and is_worthwhile(widths(factors)):
+        solve_inner = partial(_solved, root=None, method=method, tolerance=tolerance)
+        return sharpness_of_narrowed(factors, solve_inner)
     chosen = _choose(factors, tolerance) if method == "auto" else method
     limit = tolerance or (LOW_RANK_TOLERANCE if chosen == "low-rank" else TOLERANCE)
     if chosen in _DIRECT:

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from dmf_sharpness.compiled.lanes import Address, Integer, available, loaded_library
 from dmf_sharpness.hessian import closed_forms
+from dmf_sharpness.hessian.crossovers import COMPILED_ORDER, COMPILED_WIDTH
 from dmf_sharpness.hessian.eigenmatrix import WholeEigenmatrix
+from dmf_sharpness.hessian.narrow_ends import is_worthwhile
 from dmf_sharpness.hessian.result import Sharpness
 from dmf_sharpness.network.factors import Factors, widths
 from dmf_sharpness.network.scaling import SAFE_BITS, SMALLEST
@@ -28,11 +30,6 @@ EXACT_ORDER = 256
 ROUNDING_LEVEL = 1e-14
 """The relative residual of the eigenpair that counts as rounding."""
 
-
-LARGEST_ORDER = 128**2
-"""Up to this ``d_0 d_L`` one compiled call on one thread is faster than products by PyTorch."""
-LARGEST_WIDTH = 512
-"""The same for the widths of hidden layers."""
 CONTIGUOUS = torch.contiguous_format
 KINDS = (Tensor, torch.nn.Parameter)
 """The types whose memory is read without a look at what a subclass makes of it."""
@@ -170,7 +167,7 @@ def suits_compiled(sizes: Sequence[int]) -> bool:
     depth, order = len(sizes) - 1, sizes[0] * sizes[-1]
     if depth < 2 or order == 1:
         return False
-    return max(sizes) <= LARGEST_WIDTH and order <= (EXACT_ORDER if depth == 2 else LARGEST_ORDER)
+    return max(sizes) <= COMPILED_WIDTH and order <= (EXACT_ORDER if depth == 2 else COMPILED_ORDER)
 
 
 def at_once(
@@ -208,8 +205,8 @@ def at_once(
             return None
         sizes.append(rows)
     ends = (sizes[-1], sizes[0])
-    scalar = ends == (1, 1) and max(sizes) <= LARGEST_WIDTH
-    if not (scalar or suits_compiled(sizes)):
+    scalar = ends == (1, 1) and max(sizes) <= COMPILED_WIDTH
+    if not scalar and (is_worthwhile(sizes) or not suits_compiled(sizes)):
         return None
     if target is not None:
         if not (_ordinary(target) and target.shape == ends):

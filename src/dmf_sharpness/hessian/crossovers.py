@@ -1,0 +1,14 @@
+"""The sizes at which one method overtakes another, as measured in ``docs/speed.md``."""
+
+DENSE_ORDER = 256
+"""Up to this ``d_0 d_L`` a dense eigenproblem is faster than an iteration with PyTorch."""
+COMPILED_ORDER = 128**2
+"""Up to this ``d_0 d_L`` one compiled call on one thread is faster than products by PyTorch."""
+COMPILED_WIDTH = 512
+"""The same for the widths of hidden layers."""
+WIDE_END = 96
+"""If both ``d_0`` and ``d_L`` are at least this, the low-rank iteration is faster than ``lanczos``."""
+LARGEST_SPLIT = 1024
+"""Up to this ``max(d_0, d_L)`` the dense eigenproblems of ``depth-2`` are fast enough."""
+BATCH_SIZE = 16
+"""From this number of minimizers on, one iteration for the whole batch is faster than LAPACK."""
