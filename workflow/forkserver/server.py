@@ -9,6 +9,7 @@ The server ends when its standard input does, which the Snakefile holds open. Jo
 """
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -81,10 +82,16 @@ def serve(
 
 
 def import_those_installed(names: Sequence[str]) -> None:
-    """Import modules; the jobs that need one that is missing will say so."""
+    """Import modules; the jobs that need one that is missing will say so.
+
+    The garbage collector of the jobs leaves alone what the modules hold, and pauses during the imports.
+    """
+    gc.disable()
     for name in names:
         with contextlib.suppress(ImportError):
             __import__(name)
+    gc.freeze()
+    gc.enable()
 
 
 def attend(connection: socket.socket, run: Run) -> None:
