@@ -1,4 +1,4 @@
-"""Build of the compiled kernels for gradient descent and the sharpness of small networks.
+"""Build of the compiled kernels for gradient descent, the sharpness of small networks and large products.
 
 All other metadata is in pyproject.toml. The kernels are optional: without a C compiler the package
 still installs, and computes with PyTorch instead.
@@ -22,6 +22,7 @@ SOURCES = [
         "_clones.h",
         "_rows.h",
         "_single.c",
+        "_thin.c",
     )
 ]
 DIGEST = hashlib.sha256(b"".join(Path(source).read_bytes() for source in SOURCES)).hexdigest()

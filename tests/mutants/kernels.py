@@ -21,6 +21,7 @@ CALLERS = {
     "_top_pairs.c": {PAIRS},
     "_rows.h": {SINGLE, STACKED},
     "_single.c": {SINGLE, STACKED},
+    "_thin.c": {"hessian/thin_products.py:compiled_times"},
 }
 # A text that stands once in the file, and what replaces it.
 KERNELS = {
@@ -196,10 +197,25 @@ KERNELS = {
         ("largest < 0 && i", "largest > 0 && i"),
         ("state = state * 6364136223846793005u + 1442695040888963407u;", "state = 0;"),
     ],
+    "_thin.c": [
+        ("columns / tiles + (tile < columns % tiles)", "columns / tiles + (tile <= columns % tiles)"),
+        ("to[c] = (group){0};", ""),
+        ("memcpy(to + c, y, rest * sizeof *y);", "memcpy(to + c, y, sizeof *y);"),
+        ("sum[i][j] = sums[i * columns + j];", "sum[i][j] = (group){0};"),
+        ("sum[i][j] += w[i] * y[k * N + j];\n    }\n#pragma GCC unroll 3",
+         "sum[i][j] += w[i] * y[k * N];\n    }\n#pragma GCC unroll 3"),
+        ("(sum[0] + sum[1]) + (sum[2] + sum[3])", "(sum[0] + sum[1]) + sum[2]"),
+        ("if (rest) {", "if (rest > 1) {"),
+        ("memset(edge, 0, columns * STRIP * sizeof *edge);", ""),
+        ("const int64_t whole = last - j >= STRIP,", "const int64_t whole = last - j >= 1,"),
+        ("if (tile == 0 && whole)", "if (whole)"),
+        (".Y = Y + c * inner,", ".Y = Y,"),
+        ("units * (s + 1) / t->shares * unit", "units * (s + 1) / t->shares * unit - 1"),
+    ],
 }  # fmt: skip
 
 
-SOURCES = ("_kernels.c", "_top_pairs.c", "_single.c")
+SOURCES = ("_kernels.c", "_top_pairs.c", "_single.c", "_thin.c")
 HEADERS = ("_descent.h", "_lanes.h", "_tiles.h", "_rows.h", "_clones.h")
 
 

@@ -34,6 +34,7 @@ SOURCES = (
     "_clones.h",
     "_rows.h",
     "_single.c",
+    "_thin.c",
 )
 """The source files of the kernels, in the order in which ``setup.py`` computes their digest."""
 CACHE_LINE = 64
@@ -127,6 +128,16 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
         *(Address,) * 2,
     )
     loaded.stacked_top_pair.restype = ctypes.c_int
+    loaded.thin_product.argtypes = (
+        ctypes.c_int,
+        *(Integer,) * 3,
+        *(Address,) * 3,
+        Integer,
+        Address,
+    )
+    loaded.thin_product.restype = ctypes.c_int
+    loaded.thin_product_is_fast.argtypes = ()
+    loaded.thin_product_is_fast.restype = ctypes.c_int
     loaded.source_digest.argtypes = ()
     loaded.source_digest.restype = ctypes.c_char_p
     return loaded
@@ -161,6 +172,13 @@ def loaded_library() -> ctypes.CDLL:
 def available() -> bool:
     """Whether the compiled kernels can be used."""
     return library() is not None
+
+
+@cache
+def team() -> int | None:
+    """The address of the function by which OpenMP starts PyTorch's threads; None without OpenMP."""
+    function = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+    return None if function is None else ctypes.cast(function, Address).value
 
 
 def engine_name() -> EngineName:

@@ -4,7 +4,7 @@ The Hessian at a minimizer is ``H = 2 JᵀJ``. An eigenmatrix ``Y`` of ``2 J J�
 ``U = Jᵀ Y``, and ``H U − λ U = Jᵀ(2 J U − λ Y)``. The bracket is called the *defect*. The
 derivative of the product, ``J U = Σ_i L_i U_i R_i``, is computed here by the chain rule, layer by
 layer, and not with the Gram matrices that the solvers use. So the residual also reveals an error in
-those Gram matrices.
+those Gram matrices. Products with layers are PyTorch's, also where the solver's are compiled.
 
 By the theorem of Bauer and Fike a symmetric ``H`` has an eigenvalue within ``‖H v − λ v‖`` of
 ``λ``, for every unit vector ``v``. The certificate does not prove that this is the *largest*
@@ -24,7 +24,7 @@ from dmf_sharpness.network.chain import (
     push_left,
     push_right,
 )
-from dmf_sharpness.network.factors import Factors, times
+from dmf_sharpness.network.factors import Factors, torch_times
 from dmf_sharpness.network.loss import gauss_newton_product
 from dmf_sharpness.network.randomness import gaussian
 
@@ -145,11 +145,11 @@ def image_low_rank(layers: Chain, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]
     V, X = push_left(layers, P), push_right(layers, Q)
     left, right = P.new_empty(X[0].shape[0], 0), P.new_empty(V[-1].shape[0], 0)
     for i, W in enumerate(layers.layers):
-        left = times(W, left)
+        left = torch_times(W, left)
         if layers.trained(i):
             left = torch.cat([left, V[i]], dim=1)
     for i in reversed(range(len(layers.layers))):
-        right = times(layers.layers[i].mT, right)
+        right = torch_times(layers.layers[i].mT, right)
         if layers.trained(i):
             right = torch.cat([X[i], right], dim=1)
     return left, right
@@ -208,7 +208,7 @@ def probed_defect(
     image = P.new_zeros(len(V[0]), PROBES)
     for i, W in enumerate(layers.layers):
         if i > 0:
-            image = times(W, image)
+            image = torch_times(W, image)
         if layers.trained(i):
             image = image + V[i] @ (X[i][:, :rank].mT @ X[i][:, rank:])
     defect = 2 * image - value * P @ (Q.mT @ probes)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmf_sharpness.hessian.thin_products import times
 from dmf_sharpness.network.chain import Chain, push_left
-from dmf_sharpness.network.factors import times
 from dmf_sharpness.network.randomness import gaussian
 
 FIRST_RANK = 16
@@ -64,7 +64,7 @@ class Basis:
 
 def basis_of(layers: Chain, U: Tensor) -> Basis:
     """The basis with the orthonormal directions ``U``, shape ``(d_L, k)``; one pass over the layers."""
-    pushed = push_left(layers, U)
+    pushed = push_left(layers, U, times)
     grams = [V.mT @ V for i, V in enumerate(pushed) if layers.trained(i)]
     return Basis(layers, U, pushed, torch.stack(grams))
 
@@ -74,7 +74,7 @@ def joined(basis: Basis, new: Tensor) -> Basis:
     if not new.shape[1]:
         return basis
     k = basis.size
-    pushed = push_left(basis.layers, new)
+    pushed = push_left(basis.layers, new, times)
     grams = basis.grams.new_empty(len(basis.grams), k + new.shape[1], k + new.shape[1])
     grams[:, :k, :k] = basis.grams
     together = []

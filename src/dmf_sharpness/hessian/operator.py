@@ -10,9 +10,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dmf_sharpness.hessian.thin_products import times
 from dmf_sharpness.network.chain import Chain, chain, push_left, push_right
 from dmf_sharpness.network.curvature import apply_curvature, identity, layer_grams
-from dmf_sharpness.network.factors import Factors, times, widths
+from dmf_sharpness.network.factors import Factors, widths
 
 APPLICATIONS = 60
 """The typical number of applications in a Lanczos iteration, for the estimate of the total cost."""
@@ -96,10 +97,10 @@ def through_layers(layers: Chain) -> Callable[[Tensor], Tensor]:
     if d_L > d_0:
         flipped = through_layers(layers.transposed())
         return lambda Y: flipped(Y.mT).mT
-    grams = [V.mT @ V for V in push_left(layers, identity(d_L, layers.layers))]
+    grams = [V.mT @ V for V in push_left(layers, identity(d_L, layers.layers), times)]
 
     def apply(Y: Tensor) -> Tensor:
-        X = push_right(layers, Y.mT)
+        X = push_right(layers, Y.mT, times)
         Z: Tensor | None = None
         for i in reversed(range(len(X))):
             if Z is not None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmf_sharpness.network.factors import Factors, times
+from dmf_sharpness.network.factors import Factors, torch_times
+
+Multiply = Callable[[Tensor, Tensor], Tensor]
+"""A function for the product of a layer with a matrix of few columns."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,19 @@ def chain(factors: Factors, input_root: Tensor | None = None) -> Chain:
     return Chain([input_root, *factors], frozen_first=True)
 
 
-def push_right(layers: Chain, Q: Tensor) -> list[Tensor]:
+def push_right(layers: Chain, Q: Tensor, multiply: Multiply = torch_times) -> list[Tensor]:
     """``[X_1 … X_L]`` with ``X_i = R_i Q``, shape ``(d_{i-1}, k)``, for ``Q`` of shape ``(d_0, k)``."""
     X = [Q]
     for W in layers.layers[:-1]:
-        X.append(times(W, X[-1]))
+        X.append(multiply(W, X[-1]))
     return X
 
 
-def push_left(layers: Chain, P: Tensor) -> list[Tensor]:
+def push_left(layers: Chain, P: Tensor, multiply: Multiply = torch_times) -> list[Tensor]:
     """``[V_1 … V_L]`` with ``V_i = L_iᵀ P``, shape ``(d_i, k)``, for ``P`` of shape ``(d_L, k)``."""
     V = [P]
     for W in reversed(layers.layers[1:]):
-        V.append(times(W.mT, V[-1]))
+        V.append(multiply(W.mT, V[-1]))
     return V[::-1]
 
 
@@ -84,12 +87,12 @@ def pull_back_norm(layers: Chain, P: Tensor, Q: Tensor) -> Tensor:
     V, X = P, Q
     grams = [V.mT @ V]
     for W in reversed(layers.layers[1:]):
-        V = times(W.mT, V)
+        V = torch_times(W.mT, V)
         grams.append(V.mT @ V)
     total = torch.zeros((), dtype=P.dtype, device=P.device)
     for i, gram in enumerate(reversed(grams)):
         if i > 0:
-            X = times(layers.layers[i - 1], X)
+            X = torch_times(layers.layers[i - 1], X)
         if layers.trained(i):
             total = total + (gram * (X.mT @ X)).sum()
     return total.clamp(min=0).sqrt()
