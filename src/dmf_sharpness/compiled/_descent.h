@@ -31,30 +31,57 @@ DEFINE_PRODUCT(nesterov_along, 0, NESTEROV)
 DEFINE_PRODUCT(nesterov_along_data, 1, NESTEROV)
 #undef DEFINE_PRODUCT
 
-/* P ← 2 (P − T), the gradient of the loss, and the loss, the sum of squares of P − T. */
+/* P ← 2 (P − T), the gradient of the loss; returns the square of P − T. */
+INLINE VECTOR NAMED(subtract_one)(VECTOR *P, VECTOR T)
+{
+    const VECTOR residual = *P - T;
+    *P = residual + residual;
+    return residual * residual;
+}
+
+/* P ← 2 ω (P − T); returns ω (P − T)². */
+INLINE VECTOR NAMED(subtract_weighted_one)(VECTOR *P, VECTOR T, VECTOR weight)
+{
+    const VECTOR residual = *P - T, weighted = weight * residual;
+    *P = weighted + weighted;
+    return weighted * residual;
+}
+
+/* The loss, the sum of n terms, as four sums of every fourth term: an addition to one of them need
+ * not wait for those to the others. */
+#define SUM_OF_TERMS(term) \
+    VECTOR sum[4] = {{0}}; \
+    int64_t i = 0; \
+    for (; i + 4 <= n; i += 4) { \
+        sum[0] += term(i); \
+        sum[1] += term(i + 1); \
+        sum[2] += term(i + 2); \
+        sum[3] += term(i + 3); \
+    } \
+    if (i < n) \
+        sum[0] += term(i); \
+    if (i + 1 < n) \
+        sum[1] += term(i + 1); \
+    if (i + 2 < n) \
+        sum[2] += term(i + 2); \
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+
+/* P ← 2 (P − T), entry by entry, and the loss Σ (P − T)². */
 static VECTOR NAMED(subtract_target)(int64_t n, VECTOR *P, const VECTOR *T)
 {
-    VECTOR sum = {0};
-    for (int64_t i = 0; i < n; i++) {
-        VECTOR residual = P[i] - T[i];
-        P[i] = residual + residual;
-        sum += residual * residual;
-    }
-    return sum;
+#define TERM(i) NAMED(subtract_one)(P + (i), T[i])
+    SUM_OF_TERMS(TERM)
+#undef TERM
 }
 
 /* P ← 2 ω (P − T), entry by entry, and the weighted loss Σ ω (P − T)². */
 static VECTOR NAMED(subtract_weighted)(int64_t n, VECTOR *P, const VECTOR *T, const VECTOR *weight)
 {
-    VECTOR sum = {0};
-    for (int64_t i = 0; i < n; i++) {
-        VECTOR residual = P[i] - T[i];
-        VECTOR weighted = weight[i] * residual;
-        P[i] = weighted + weighted;
-        sum += weighted * residual;
-    }
-    return sum;
+#define TERM(i) NAMED(subtract_weighted_one)(P + (i), T[i], weight[i])
+    SUM_OF_TERMS(TERM)
+#undef TERM
 }
+#undef SUM_OF_TERMS
 
 /* P ← 2 (P − T) with a T that all lanes share. */
 static void NAMED(subtract_data)(int64_t n, VECTOR *P, const double *T)
@@ -191,18 +218,30 @@ static void NAMED(record)(const problem *p, int64_t k, int64_t b, int part, cons
     }
 }
 
-/* A copy of part of n entries from index on of an array of the caller. */
-static void NAMED(load)(int64_t n, const double *array, int64_t index, int part, VECTOR *copy)
+/* A copy of the rows of part of block b, side by side, of a matrix with n columns and a row for each
+ * run. The last block is filled up with copies of the last run. */
+static void NAMED(load)(const problem *p, int64_t n, const double *matrix, int64_t b, int part,
+                        VECTOR *copy)
 {
+    const double *row[LANES / PARTS];
+    for (int l = 0; l < LANES / PARTS; l++) {
+        const int64_t run = b * LANES + part * (LANES / PARTS) + l;
+        row[l] = matrix + (run < p->runs ? run : p->runs - 1) * n;
+    }
     for (int64_t i = 0; i < n; i++)
-        copy[i] = AT(array, index + i);
+        for (int l = 0; l < LANES / PARTS; l++)
+            copy[i][l] = row[l][i];
 }
 
-/* The same in the other direction. */
-static void NAMED(unload)(int64_t n, const VECTOR *copy, double *array, int64_t index, int part)
+/* The same in the other direction, without the copies of the last run. */
+static void NAMED(unload)(const problem *p, int64_t n, const VECTOR *copy, double *matrix, int64_t b,
+                          int part)
 {
-    for (int64_t i = 0; i < n; i++)
-        AT(array, index + i) = copy[i];
+    for (int l = 0; l < LANES / PARTS; l++) {
+        const int64_t run = b * LANES + part * (LANES / PARTS) + l;
+        for (int64_t i = 0; i < n && run < p->runs; i++)
+            matrix[run * n + i] = copy[i][l];
+    }
 }
 
 /* All steps of a call for part of block b. */
@@ -215,12 +254,12 @@ static void NAMED(descend_part)(const problem *p, int64_t b, int part, VECTOR *s
     VECTOR *weight = p->observed_weights ? scratch + at.weight : 0;
     VECTOR *spare[2] = {scratch + at.spare[0], scratch + at.spare[1]};
     const VECTOR *signal[MOST_LAYERS];
-    NAMED(load)(N, p->weights, b * N, part, W);
-    NAMED(load)(outputs, p->target, b * outputs, part, T);
+    NAMED(load)(p, N, p->weights, b, part, W);
+    NAMED(load)(p, outputs, p->target, b, part, T);
     if (p->velocity)
-        NAMED(load)(N, p->velocity, b * N, part, W + at.velocity);
+        NAMED(load)(p, N, p->velocity, b, part, W + at.velocity);
     if (weight)
-        NAMED(load)(outputs, p->observed_weights, b * outputs, part, weight);
+        NAMED(load)(p, outputs, p->observed_weights, b, part, weight);
 
     const VECTOR eta = AT(p->eta, b), floor = AT(p->floor, b);
     VECTOR limit = AT(p->limit, b), previous = AT(p->previous, b), loss;
@@ -266,9 +305,9 @@ static void NAMED(descend_part)(const problem *p, int64_t b, int part, VECTOR *s
             NAMED(step_back)(p, W, signal, spare, &u);
         }
     }
-    NAMED(unload)(N, W, p->weights, b * N, part);
+    NAMED(unload)(p, N, W, p->weights, b, part);
     if (p->velocity)
-        NAMED(unload)(N, W + at.velocity, p->velocity, b * N, part);
+        NAMED(unload)(p, N, W + at.velocity, p->velocity, b, part);
     AT(p->limit, b) = limit;
     AT(p->previous, b) = previous;
     AT(p->taken, b) = (VECTOR)taken;

@@ -15,18 +15,20 @@
 #endif
 const char *source_digest(void) { return DMF_SOURCES; }
 
-/* The data of a call, in the memory of the caller. In the shapes, b stands for the number of
- * blocks, and 8 for the runs of a block. An array marked "updated" is read and written. */
+/* The data of a call, in the memory of the caller. In the shapes, B stands for the number of runs, b
+ * for the number of blocks, and 8 for the runs of a block. An array marked "updated" is read and
+ * written. */
 typedef struct {
     int64_t depth;            /* L */
     const int64_t *widths;    /* d_0 … d_L */
     int64_t columns;          /* r */
     const double *input_root; /* (d_0, r), or NULL for the identity (r = d_0) */
     int64_t parameters;       /* N */
-    double *weights;          /* (b, N, 8), updated */
-    double *velocity;         /* (b, N, 8), updated; NULL without momentum */
-    const double *target;     /* (b, d_L r, 8) */
-    const double *observed_weights; /* (b, d_L r, 8): ω, or NULL for a weight of 1 of each entry */
+    int64_t runs;             /* B */
+    double *weights;          /* (B, N), updated */
+    double *velocity;         /* (B, N), updated; NULL without momentum */
+    const double *target;     /* (B, d_L r) */
+    const double *observed_weights; /* (B, d_L r): ω, or NULL for a weight of 1 of each entry */
     const double *inputs;     /* (n, d_0): the data of which a step uses a part; NULL for no parts */
     const double *outputs;    /* (n, d_L) */
     const int64_t *drawn;     /* (steps, m): the numbers of the data that each step uses */

@@ -34,6 +34,7 @@ class _Problem(ctypes.Structure):
         ("columns", Integer),
         ("input_root", Address),
         ("parameters", Integer),
+        ("runs", Integer),
         ("weights", Address),
         ("velocity", Address),
         ("target", Address),
@@ -89,20 +90,20 @@ def advance(
         range(0) if observe_every is None else observation_steps(first, steps, final, observe_every)
     )
     root = None if method.input_root is None else aligned(sizes[0], r).copy_(method.input_root)
-    w, loss = packed(runs.w), aligned(blocks, 1, LANES)
-    velocity = None if runs.velocity is None else packed(runs.velocity)
-    target, eta, limit, floor = map(packed, (runs.target, runs.eta, runs.limit, runs.floor))
-    previous, taken, outcome = map(packed, (runs.previous, runs.taken, runs.outcome))
-    weights = None if runs.observed is None else packed(runs.observed)
+    loss, outputs = aligned(blocks, 1, LANES), (batch, sizes[-1], r)
+    eta, limit, floor, previous = map(packed, (runs.eta, runs.limit, runs.floor, runs.previous))
+    taken, outcome = map(packed, (runs.taken, runs.outcome))
     problem = _Problem(
         depth=depth,
         widths=address(shape, depth + 1, dtype=torch.int64),
         columns=r,
         input_root=None if root is None else address(root, sizes[0], r),
         parameters=N,
-        weights=address(w, blocks, N, LANES),
-        velocity=None if velocity is None else address(velocity, blocks, N, LANES),
-        target=address(target, blocks, sizes[-1] * r, LANES),
+        runs=batch,
+        weights=address(runs.w, batch, N),
+        velocity=None if runs.velocity is None else address(runs.velocity, batch, N),
+        target=address(runs.target, *outputs),
+        observed_weights=None if runs.observed is None else address(runs.observed, *outputs),
         eta=address(eta, blocks, 1, LANES),
         limit=address(limit, blocks, 1, LANES),
         floor=address(floor, blocks, 1, LANES),
@@ -121,20 +122,18 @@ def advance(
         axes=axes,
         blocks=blocks,
     )
-    if weights is not None:
-        problem.observed_weights = address(weights, blocks, sizes[-1] * r, LANES)
     if method.minibatch is not None:
         part = method.minibatch
         n, m = part.inputs.shape[1], part.size
-        inputs, outputs = aligned(n, sizes[0]), aligned(n, sizes[-1])
-        inputs.copy_(part.scale * part.inputs.mT)
-        outputs.copy_(part.scale * part.outputs.mT)
+        X, Y = aligned(n, sizes[0]), aligned(n, sizes[-1])
+        X.copy_(part.scale * part.inputs.mT)
+        Y.copy_(part.scale * part.outputs.mT)
         # Both engines draw with NumPy, so that they use the same columns.
         drawn = aligned(steps, m, dtype=torch.int64)
         for step in range(steps):
             drawn[step] = part.columns(first + step)
-        problem.inputs = address(inputs, n, sizes[0])
-        problem.outputs = address(outputs, n, sizes[-1])
+        problem.inputs = address(X, n, sizes[0])
+        problem.outputs = address(Y, n, sizes[-1])
         problem.drawn = address(drawn, steps, m, dtype=torch.int64)
         problem.drawn_columns = m
     if observe_every is not None:
@@ -158,8 +157,6 @@ def advance(
             raise ValueError(f"factors: expected at most {MOST_LAYERS} layers, got {depth}")
 
     shared(work, blocks)
-    runs.w = unpacked(w, batch)
-    runs.velocity = None if velocity is None else unpacked(velocity, batch)
     runs.taken, runs.outcome, runs.previous, runs.limit, runs.loss = (
         unpacked(x, batch)[:, 0].contiguous() for x in (taken, outcome, previous, limit, loss)
     )

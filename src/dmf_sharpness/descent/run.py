@@ -236,17 +236,24 @@ def gradient_descent(
         return _descended(request, _chosen_engine(request))
 
 
+def _stored(values: Tensor) -> Tensor:
+    """Values in memory of their own, row by row from a cache line on, as the kernel reads them."""
+    return values.clone(memory_format=torch.contiguous_format)
+
+
 def _starting(request: Request) -> Runs:
     """The runs before their first step."""
     w, eta = flatten(request.factors), request.step_size
     batch, N = w.shape
     reference, directions = request.reference, request.directions
+    # An engine changes the parameters in place. Without observations nothing is measured from the start.
+    start = w.new_empty(batch, 0) if request.observe_every is None else w.clone()
     runs = Runs(
         widths=request.widths,
         w=w,
         velocity=torch.zeros_like(w) if request.momentum else None,
-        target=request.target.contiguous(),
-        observed=None if request.observed is None else request.observed.contiguous(),
+        target=_stored(request.target),
+        observed=None if request.observed is None else _stored(request.observed),
         eta=eta.contiguous(),
         limit=DIVERGED_LOSS * request.scale,
         floor=CONVERGED_LOSS * request.scale,
@@ -254,7 +261,7 @@ def _starting(request: Request) -> Runs:
         outcome=torch.full((batch,), state.RUNNING, device=w.device),
         taken=torch.zeros(batch, dtype=torch.int64, device=w.device),
         loss=torch.full_like(eta, torch.nan),
-        reference=w.clone() if reference is None else reference,
+        reference=start if reference is None else reference,
         directions=w.new_zeros(batch, 0, N) if directions is None else directions,
     )
     zero = request.scale == 0

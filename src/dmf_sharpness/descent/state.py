@@ -98,7 +98,7 @@ class Runs:
         outcome: 0 for running, 1 for converged, 2 for diverged; ``(B,)``, int64.
         taken: The number of steps taken, ``(B,)``, int64.
         loss: The loss at the last iterate that the engine has evaluated, ``(B,)``.
-        reference: The point that distances are measured from, ``(B, N)``.
+        reference: The point that distances are measured from, ``(B, N)``; ``(B, 0)`` if none are.
         directions: The directions to project the displacement on, ``(B, P, N)``.
     """
 
