@@ -21,6 +21,9 @@ SOURCES = [
         "_top_pairs.c",
         "_clones.h",
         "_rows.h",
+        "_team.h",
+        "_tridiagonal.h",
+        "_lanczos.h",
         "_single.c",
         "_thin.c",
     )
@@ -36,7 +39,8 @@ setup(
             define_macros=[("DMF_SOURCES", f'"{DIGEST}"')],
             # GCC warns that passing 512-bit vectors changes the calling convention. No such vector
             # leaves the library, so the warning does not matter here.
-            extra_compile_args=["-O2", "-Wno-psabi"],
+            extra_compile_args=["-O2", "-Wno-psabi", "-pthread"],
+            extra_link_args=["-pthread"],
             optional=True,
         )
     ]

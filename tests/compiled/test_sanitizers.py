@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads as Linux does"),
 ]
 # The loader picks clones of functions before the sanitizers are ready; one version will do.
-FLAGS = ["-g", "-O0", "-fPIC", "-shared", "-Wno-psabi", "-DDMF_NO_CLONES"]
+FLAGS = ["-g", "-O0", "-fPIC", "-shared", "-Wno-psabi", "-pthread", "-DDMF_NO_CLONES"]
 CHECKED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # Two libraries with faults: in the first the kernels read too far, in the second a sum overflows.
 FAULTS = [

@@ -1,6 +1,11 @@
 """The compiled call for a single minimizer, against LAPACK, and against PyTorch where it declines."""
 
 import math
+import os
+import sys
+import warnings
+from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 import torch
@@ -187,3 +192,81 @@ def test_what_may_leave_the_range_is_left_to_the_scaling():
     assert at_once([2.0**20 * W for W in factors]) is not None
     assert at_once([2.0**80 * W for W in factors]) is None
     assert at_once([2.0**-80 * W for W in factors]) is None
+
+
+@contextmanager
+def pytorch_threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def bits(factors, root, threads):
+    with pytorch_threads(threads):
+        s = single_compiled.compiled_sharpness(factors, root, 1e-10)
+    return s.value, s.residual, s.eigenmatrix.flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("widths", "rooted"),
+    [((40, 45, 50, 37), False), ((38, 40, 41), True), ((35, 33, 34, 33, 150), False)],
+)
+def test_the_bits_do_not_depend_on_the_number_of_threads(widths, rooted):
+    factors = random_point(widths, 5)
+    root = gaussian_matrix(widths[0], widths[0], 5) if rooted else None
+    one = bits(factors, root, 1)
+    assert one[0] == pytest.approx(
+        float(module.sharpness(factors, input_root=root, method="lanczos").value), rel=1e-12
+    )
+    for threads in (2, 3, 50):
+        assert bits(factors, root, threads) == one
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fork is safe on Linux only")
+def test_several_threads_after_a_fork():
+    factors = random_point((40, 45, 50, 37), 5)
+    here = bits(factors, None, 2)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside PyTorch's threads
+        child = os.fork()
+    if child == 0:  # no exception may reach the copy of pytest
+        os._exit(0 if bits(factors, None, 2)[0] == here else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+def test_a_stack_of_larger_matrices_on_several_threads(deflated):
+    """With the identity in the places where a minimizer has it, and one that is nearly the identity."""
+    rows, columns = 40, 30
+    grams = [gaussian_matrix(n, n, [n, i]) for i in range(3) for n in (rows, columns)]
+    A = torch.stack([gram @ gram.mT / rows for gram in grams[0::2]])
+    B = torch.stack([gram @ gram.mT / columns for gram in grams[1::2]])
+    A[2], B[0] = torch.eye(rows), (1 + 1e-6) * torch.eye(columns)
+    values, vectors = torch.linalg.eigh(kronecker_sum(list(A), list(B)))
+    known = (float(values[-1]), vectors[:, -1].reshape(columns, rows).mT) if deflated else None
+    found = []
+    for threads in (1, 2, 3):
+        with pytorch_threads(threads):
+            start = gaussian_matrix(rows, columns, 1)
+            value, Y = single_compiled.stacked_pair(A, B, start, 1e-11, known)
+        found.append((value, Y.flatten().tolist()))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] == pytest.approx(float(values[-2 if deflated else -1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("widths", [(23, 25, 26), (36, 12, 18), (30, 31, 32, 20), (13, 31, 45)])
+def test_degenerate_large_problems_against_lapack(widths):
+    """Orders above those of which the Krylov vectors are reorthogonalized; with equal singular values."""
+    rotations = [
+        orthogonal_matrix(max(n, m), k)[:m, :n] for k, (n, m) in enumerate(pairwise(widths))
+    ]
+    rank_one = [torch.outer(W[:, 0], W[0]) for W in rotations]
+    for factors in (rotations, rank_one, [W.round(decimals=1) for W in rotations]):
+        s = single_compiled.compiled_sharpness(factors, None, 1e-10)
+        assert s.value == pytest.approx(float(dense(factors, None).value), rel=1e-12)
+        assert s.residual < 1e-10
+    zeros = [torch.zeros(m, n, dtype=torch.float64) for n, m in pairwise(widths)]
+    assert dmf.sharpness(zeros).value == 0.0

@@ -7,6 +7,7 @@
 #define DMF_ROWS_H
 
 #include <stdint.h>
+#include <string.h>
 
 #include "_clones.h"
 
@@ -14,6 +15,8 @@
  * processors without AVX-512. */
 #define GROUP 4
 typedef double group __attribute__((vector_size(8 * GROUP)));
+/* The same at any address. */
+typedef double loose_group __attribute__((vector_size(8 * GROUP), aligned(8)));
 /* The size of a tile of a product: rows, and groups of columns. */
 #define TILE_ROWS 6
 #define TILE_GROUPS 2
@@ -127,9 +130,27 @@ CLONES static double inner_product(int64_t n, const double *x, const double *y)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+/* The sum of the squares of n numbers at any address. */
+CLONES static double sum_of_squares(int64_t n, const double *x)
+{
+    loose_group sums[4] = {{0}};
+    double rest = 0;
+    int64_t i = 0;
+    for (; i + 4 * GROUP <= n; i += 4 * GROUP)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            const loose_group part = *(const loose_group *)(x + i + k * GROUP);
+            sums[k] += part * part;
+        }
+    for (; i < n; i++)
+        rest += x[i] * x[i];
+    const loose_group sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    return rest + (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 /* N groups of y ← Σ_j s_j k_j, or of y ← y + Σ_j s_j k_j. */
-INLINE void combine_groups(int N, int64_t n, int64_t count, const double *k, const double *s, double *y,
-                           int add)
+INLINE void combine_groups(int N, int64_t apart, int64_t count, const double *k, const double *s,
+                           double *y, int add)
 {
     group sums[4];
 #pragma GCC unroll 4
@@ -138,21 +159,50 @@ INLINE void combine_groups(int N, int64_t n, int64_t count, const double *k, con
     for (int64_t j = 0; j < count; j++)
 #pragma GCC unroll 4
         for (int g = 0; g < N; g++)
-            sums[g] += s[j] * *(const group *)(k + j * n + g * GROUP);
+            sums[g] += s[j] * *(const group *)(k + j * apart + g * GROUP);
 #pragma GCC unroll 4
     for (int g = 0; g < N; g++)
         *(group *)(y + g * GROUP) = sums[g];
 }
 
-/* y ← Σ_j s_j k_j for ``count`` vectors k_j of n numbers, or y ← y + Σ_j s_j k_j. */
-CLONES static void combine_rows(int64_t n, int64_t count, const double *k, const double *s, double *y,
-                                int add)
+/* y ← Σ_j s_j k_j for ``count`` vectors k_j of n numbers, or y ← y + Σ_j s_j k_j. The vectors begin
+ * ``apart`` numbers from one another. */
+CLONES static void combine_rows(int64_t n, int64_t count, const double *k, int64_t apart,
+                                const double *s, double *y, int add)
 {
     int64_t i = 0;
     for (; i + 4 * GROUP <= n; i += 4 * GROUP)
-        combine_groups(4, n, count, k + i, s, y + i, add);
+        combine_groups(4, apart, count, k + i, s, y + i, add);
     for (; i < n; i += GROUP)
-        combine_groups(1, n, count, k + i, s, y + i, add);
+        combine_groups(1, apart, count, k + i, s, y + i, add);
+}
+
+/* A ← A − x yᵀ for the first n columns, a multiple of GROUP, of some rows of A. */
+CLONES static void subtract_outer(int64_t rows, int64_t n, const double *x, const double *y, double *A,
+                                  int64_t stride)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < n; j += GROUP)
+            *(group *)(A + i * stride + j) -= x[i] * *(const group *)(y + j);
+}
+
+/* Y ← Y + X T for a symmetric tridiagonal matrix T and rows of n numbers, a multiple of GROUP. The number
+ * before ``off`` is zero, and ``line`` has room for n + 2 GROUP numbers. */
+CLONES static void add_rows_times_tridiagonal(int64_t rows, int64_t n, const double *X,
+                                              const double *diagonal, const double *off, double *line,
+                                              double *Y)
+{
+    double *x = line + GROUP; /* a row of X between zeros */
+    memset(line, 0, GROUP * sizeof(double));
+    memset(x + n, 0, GROUP * sizeof(double));
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(x, X + i * n, n * sizeof(double));
+        for (int64_t j = 0; j < n; j += GROUP)
+            *(group *)(Y + i * n + j) +=
+                *(const group *)(x + j) * *(const group *)(diagonal + j)
+                + *(const loose_group *)(x + j - 1) * *(const loose_group *)(off + j - 1)
+                + *(const loose_group *)(x + j + 1) * *(const group *)(off + j);
+    }
 }
 
 /* x ← factor x. */
@@ -174,7 +224,7 @@ static void transpose(const matrix *from, matrix *to)
 }
 
 /* A matrix of the caller, of which the next row begins right after the last one. */
-static void copy_in(const double *from, matrix *to)
+static void copy_in(const double *from, const matrix *to)
 {
     for (int64_t i = 0; i < to->rows; i++) {
         for (int64_t j = 0; j < to->columns; j++)
@@ -190,13 +240,6 @@ static void copy_out(const matrix *from, double *to)
     for (int64_t i = 0; i < from->rows; i++)
         for (int64_t j = 0; j < from->columns; j++)
             to[i * from->columns + j] = from->at[i * from->stride + j];
-}
-
-/* The transposed of a matrix of the caller. */
-static void transpose_in(const double *from, matrix *to)
-{
-    const matrix source = {to->columns, to->rows, to->rows, (double *)from};
-    transpose(&source, to);
 }
 
 #endif

@@ -1,30 +1,23 @@
 /* The largest eigenpair of Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i) for a single minimizer, with its
  * certificate, in one call.
  *
- * It is found by a Lanczos iteration. Small Krylov vectors are reorthogonalized, which keeps the top
- * Ritz pair accurate to rounding. Large ones are not, as in _top_pairs.c: reading all of them in every
- * step would take longer than the products. The certificate is the residual in parameter space, as in
- * hessian/certificate.py. */
+ * The first layer has R_1 = I and the last one has L_L = I. So their terms are A_1 Y and Y B_L. In a
+ * large problem the bases are turned such that A_1 and B_L are tridiagonal, and these terms then cost
+ * next to nothing. The eigenpair is found by a Lanczos iteration (_lanczos.h). The certificate is the
+ * residual in parameter space, as in hessian/certificate.py. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "_rows.h"
+#include "_lanczos.h"
 
-/* The largest number of steps before a restart with the Ritz vector, and the number of such runs. */
-#define LONGEST_RUN 128
-#define RUNS 4
-/* The number of steps between two checks of convergence, which is also that before the first one; the
- * products of large matrices take longer than a check. */
-#define CHECK_EVERY 4
-#define CHECK_EVERY_LARGE 2
-/* Up to this order the Krylov vectors stay in the cache, and every one of them is made orthogonal to
- * all others. */
-#define REORTHOGONALIZED 512
-/* The largest number of steps of Laguerre's method. It converges cubically, mostly in about six. */
-#define LAGUERRE_STEPS 100
-/* A number below this fraction of the whole is rounding. */
-#define ROUNDING 1e-15
+/* A matrix is made tridiagonal if its order is at most this multiple of the other end's width.
+ * Otherwise that would take longer than the products it saves. */
+#define TRIDIAGONAL_RATIO 2
+/* From this number of multiplications in one product of the operator on, several threads are faster. */
+#define SHARED_FROM 60000
+/* The entries of a Gram matrix of orthonormal columns are so close to those of the identity. */
+#define ORTHONORMAL 1e-14
 
 /* The results of a call. After any but SOLVED the caller computes in another way. */
 enum { SOLVED, OUT_OF_RANGE, NOT_FITTED, UNSETTLED, NO_MEMORY };
@@ -40,61 +33,33 @@ typedef struct {
     double tolerance;            /* the relative residual ‖T y − λ y‖ / λ to stop at, T = 2 J Jᵀ */
     double safe_bits;            /* the limit on log₂ of the product of all norms above 1 */
     double smallest;             /* the least eigenvalue that is trusted */
+    int64_t threads;             /* the largest number of threads */
     double *value;               /* λ, written */
     double *residual;            /* ‖H U − λ U‖ / λ in parameter space, written */
     double *eigenmatrix;         /* Y, shape (d_L, d_0), written */
 } single;
 
-/* The matrices of layer i, for i = 1 … L. */
-typedef struct {
-    matrix V;       /* L_iᵀ, shape (d_i, d_L) */
-    matrix R;       /* R_i S, shape (d_{i−1}, d_0) */
-    matrix A;       /* L_iL_iᵀ, shape (d_L, d_L) */
-    matrix B;       /* (R_iS)ᵀ(R_iS), shape (d_0, d_0) */
-    matrix X;       /* R_i S Yᵀ, shape (d_{i−1}, d_L) */
-    matrix tangent; /* the derivative of W_i ⋯ W_1 S along Jᵀ Y, shape (d_i, d_0) */
-} layer;
-
-/* The operator Y ↦ Σ_i A_i Y B_i, with its scratch memory. An A_i or a B_i at NULL is the identity. */
-typedef struct {
-    int64_t depth;
-    layer *layers;
-    const double *known; /* a unit eigenmatrix that is subtracted, or NULL */
-    double known_value;  /* its eigenvalue */
-    matrix half, image; /* shape (d_L, d_0) */
-    matrix across;      /* shape (d_0, d_L) */
-    matrix grams[2];    /* shape (d_L, d_L) */
-    double *krylov;     /* LONGEST_RUN + 1 matrices of the shape of half */
-    double *strip;      /* a part of a right factor */
-} workspace;
-
-/* A matrix at ``*used`` numbers after ``start``, which is NULL while the numbers are counted. */
-static matrix placed(double *start, int64_t *used, int64_t rows, int64_t columns)
+/* Put a tridiagonal matrix of this order into the memory. */
+static tridiagonal place_tridiagonal(double *start, int64_t *used, int64_t order)
 {
-    matrix made = {rows, columns, padded(columns), start ? start + *used : 0};
-    *used += rows * made.stride;
+    tridiagonal made = {0};
+    made.diagonal = placed(start, used, 1, order).at;
+    /* A zero stands before the first number off the diagonal. */
+    double *off = placed(start, used, 1, GROUP + order).at;
+    if (start) {
+        memset(off, 0, GROUP * sizeof(double));
+        memset(made.diagonal, 0, padded(order) * sizeof(double));
+        made.off = off + GROUP;
+    }
     return made;
 }
 
-/* Put what the iteration needs into the memory from ``start`` on; returns how many numbers it takes. */
-static int64_t lay_out_lanczos(double *start, int64_t rows, int64_t columns, int64_t widest,
-                               workspace *w)
-{
-    int64_t used = 0;
-    w->half = placed(start, &used, rows, columns);
-    w->image = placed(start, &used, rows, columns);
-    w->strip = placed(start, &used, widest, TILE_GROUPS * GROUP).at;
-    w->krylov = placed(start, &used, (LONGEST_RUN + 1) * rows, columns).at;
-    return used;
-}
-
 /* Put all matrices into the memory from ``start`` on; returns how many numbers they take. */
-static int64_t lay_out(const single *p, double *start, workspace *w)
+static int64_t lay_out(const single *p, double *start, int64_t threads, workspace *w)
 {
     const int64_t *d = p->widths, L = p->depth;
     int64_t used = 0, widest = d[0];
-    w->depth = L;
-    w->known = 0;
+    *w = (workspace){.depth = L, .layers = w->layers, .small = d[0] * d[L] <= SMALL_ORDER};
     for (int64_t i = 1; i <= L; i++) {
         layer at = {
             .V = placed(start, &used, d[i], d[L]),
@@ -106,6 +71,14 @@ static int64_t lay_out(const single *p, double *start, workspace *w)
             at.A = placed(start, &used, d[L], d[L]);
         if (i > 1 || p->input_root)
             at.B = placed(start, &used, d[0], d[0]);
+        if (!w->small && L > 1 && i == 1 && !p->input_root && d[L] <= TRIDIAGONAL_RATIO * d[0]) {
+            at.left = place_tridiagonal(start, &used, d[L]);
+            w->turned[0] = placed(start, &used, d[L], d[L]);
+        }
+        if (!w->small && L > 1 && i == L && d[0] <= TRIDIAGONAL_RATIO * d[L]) {
+            at.right = place_tridiagonal(start, &used, d[0]);
+            w->turned[1] = placed(start, &used, d[0], d[0]);
+        }
         if (start)
             w->layers[i - 1] = at;
         widest = d[i] > widest ? d[i] : widest;
@@ -113,27 +86,17 @@ static int64_t lay_out(const single *p, double *start, workspace *w)
     w->across = placed(start, &used, d[0], d[L]);
     for (int k = 0; k < 2; k++)
         w->grams[k] = placed(start, &used, d[L], d[L]);
-    return used + lay_out_lanczos(start ? start + used : 0, d[L], d[0], widest, w);
-}
-
-/* C = Xᵀ Y. */
-static void multiply_transposed(const workspace *w, const matrix *X, const matrix *Y, matrix *C)
-{
-    multiply_rows(flipped(X->at, X->stride), Y, C, 0, w->strip);
-}
-
-/* The Frobenius norm of a matrix. */
-static double norm_of(const matrix *X)
-{
-    return sqrt(inner_product(X->rows * X->stride, X->at, X->at));
+    if (!w->small) {
+        const int64_t wider = d[0] > d[L] ? d[0] : d[L];
+        w->square = placed(start, &used, wider, wider);
+    }
+    return used + lay_out_lanczos(start ? start + used : 0, d[L], d[0], widest, threads, w);
 }
 
 /* log₂ of the Frobenius norm of n numbers if that is above 1, else 0; not finite for other numbers. */
 static double bits_above_one(int64_t n, const double *x)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += x[i] * x[i];
+    const double sum = sum_of_squares(n, x);
     return sum <= 1 ? 0 : 0.5 * log2(sum);
 }
 
@@ -147,25 +110,36 @@ static int in_range(const single *p)
     return bits < p->safe_bits; /* false for NaN */
 }
 
+/* A matrix of the caller, whose rows lie behind one another. */
+static void copy_in_own(const workspace *w, const double *from, const matrix *to)
+{
+    int64_t before;
+    matrix own = own_rows(w, to, &before);
+    copy_in(from + before * to->columns, &own);
+}
+
 /* The products L_iᵀ and R_i S of all layers. */
-static void multiply_layers(const single *p, workspace *w)
+static void multiply_layers(const single *p, const workspace *w)
 {
     const int64_t *d = p->widths, L = p->depth;
     for (int64_t i = 0; i < L; i++) {
-        matrix *R = &w->layers[i].R;
+        const matrix *R = &w->layers[i].R;
         if (i == 0 && p->input_root)
-            copy_in(p->input_root, R);
+            copy_in_own(w, p->input_root, R);
         else if (i == 1 && !p->input_root)
-            copy_in(p->layers[0], R);
+            copy_in_own(w, p->layers[0], R);
         else if (i > 0)
-            multiply_rows(plain(p->layers[i - 1], d[i - 1]), &w->layers[i - 1].R, R, 0, w->strip);
+            multiply_own(w, plain(p->layers[i - 1], d[i - 1]), &w->layers[i - 1].R, R, 0);
+        meet(w->self);
     }
     for (int64_t i = L - 2; i >= 0; i--) {
-        matrix *V = &w->layers[i].V;
-        if (i == L - 2)
-            transpose_in(p->layers[L - 1], V);
-        else
-            multiply_rows(flipped(p->layers[i + 1], d[i + 1]), &w->layers[i + 1].V, V, 0, w->strip);
+        const matrix *V = &w->layers[i].V;
+        if (i == L - 2) {
+            const matrix last = {d[L], d[L - 1], d[L - 1], (double *)p->layers[L - 1]};
+            transpose_own(w, &last, V);
+        } else
+            multiply_own(w, flipped(p->layers[i + 1], d[i + 1]), &w->layers[i + 1].V, V, 0);
+        meet(w->self);
     }
 }
 
@@ -175,23 +149,23 @@ static int fitted(const single *p, workspace *w)
     const int64_t *d = p->widths, L = p->depth;
     if (!p->target)
         return 1;
-    matrix *last = &w->half, *target = &w->image;
+    const matrix *last = &w->half, *target = &w->image;
     if (L == 1)
-        copy_in(p->layers[0], last);
+        copy_in_own(w, p->layers[0], last);
     else
-        multiply_rows(plain(p->layers[L - 1], d[L - 1]), &w->layers[L - 1].R, last, 0, w->strip);
-    copy_in(p->target, target);
-    const double whole = norm_of(target), minus = -1;
-    combine_rows(last->rows * last->stride, 1, target->at, &minus, last->at, 1);
-    const double rest = norm_of(last);
+        multiply_own(w, plain(p->layers[L - 1], d[L - 1]), &w->layers[L - 1].R, last, 0);
+    copy_in_own(w, p->target, target);
+    const double whole = sqrt(inner(w, target, target)), minus = -1;
+    combine(w, 1, target->at, &minus, last, 1);
+    const double rest = sqrt(inner(w, last, last));
     /* Outside of these bounds squares may leave the range of float64. */
     return whole > 0x1p-400 && whole < 0x1p400 && rest <= p->fit * whole;
 }
 
-static void make_grams(workspace *w)
+static void make_grams(const workspace *w)
 {
     for (int64_t i = 0; i < w->depth; i++) {
-        layer *at = &w->layers[i];
+        const layer *at = &w->layers[i];
         if (at->A.at)
             multiply_transposed(w, &at->V, &at->V, &at->A);
         if (at->B.at)
@@ -199,151 +173,73 @@ static void make_grams(workspace *w)
     }
 }
 
-/* y ← Σ_i A_i x B_i, without the known eigenpair. */
-static void apply(workspace *w, double *x, double *y)
+/* A ← Qᵀ A Q. */
+static void turn(const workspace *w, const matrix *Q, const matrix *A)
 {
-    matrix from = w->half, to = w->half, *half = &w->half;
-    const int64_t n = half->rows * half->stride;
-    from.at = x;
-    to.at = y;
-    for (int64_t i = 0; i < w->depth; i++) {
+    matrix product = *A;
+    product.at = w->square.at;
+    multiply(w, plain(A->at, A->stride), Q, &product, 0);
+    multiply_transposed(w, Q, &product, A);
+}
+
+/* The bases in which A_1 and B_L are tridiagonal, and all other matrices in these bases. */
+static void turn_bases(const workspace *w)
+{
+    const int64_t L = w->depth;
+    layer *first = &w->layers[0], *last = &w->layers[L - 1];
+    const matrix *left = &w->turned[0], *right = &w->turned[1];
+    /* A reduction runs on one thread. With two of them the sides are reduced at once. */
+    if (left->at && w->self->index == 0)
+        reduce_to_tridiagonal(&first->A, first->left.diagonal, first->left.off, left, w->strip);
+    if (right->at && w->self->index == w->self->all->size - 1)
+        reduce_to_tridiagonal(&last->B, last->right.diagonal, last->right.off, right, w->strip);
+    meet(w->self);
+    for (int64_t i = 0; i < L; i++) {
         const layer *at = &w->layers[i];
-        const int left = at->A.at != 0, right = at->B.at != 0, add = i > 0;
-        if (left)
-            multiply_rows(plain(at->A.at, at->A.stride), &from, right ? half : &to, !right && add,
-                          w->strip);
-        if (right)
-            multiply_rows(plain(left ? half->at : x, half->stride), &at->B, &to, add, w->strip);
-        if (!left && !right)
-            memcpy(y, x, n * sizeof(double)); /* a single layer */
-    }
-    if (w->known) {
-        const double part = -w->known_value * inner_product(n, w->known, x);
-        combine_rows(n, 1, w->known, &part, y, 1);
+        if (left->at && i > 0 && i < L - 1)
+            turn(w, left, &at->A);
+        if (right->at && at->B.at && i < L - 1)
+            turn(w, right, &at->B);
     }
 }
 
-/* The steps of Laguerre's method from above to the largest eigenvalue of a tridiagonal matrix.
- *
- * With the pivots d_j of the elimination of T − x, p = Π d_j is the characteristic polynomial. Its
- * logarithmic derivative is G = Σ d_j′/d_j, and H = −G′. From the right of all zeros the method
- * converges monotonically, because they are real. */
-static double largest_of_tridiagonal(int64_t m, const double *alpha, const double *beta)
+/* The eigenmatrix Y ← Q_left Y Q_rightᵀ in the bases of the network. */
+static void turn_back(const workspace *w, const matrix *Y)
 {
-    double x = alpha[0], size = 0;
-    for (int64_t j = 0; j < m; j++) {
-        const double reach = (j + 1 < m ? beta[j] : 0) + (j > 0 ? beta[j - 1] : 0);
-        x = fmax(x, alpha[j] + reach);
-        size = fmax(size, fabs(alpha[j]) + reach);
+    if (w->turned[0].at) {
+        const matrix *Q = &w->turned[0];
+        multiply(w, plain(Q->at, Q->stride), Y, &w->half, 0);
+        copy(w, &w->half, Y);
+        meet(w->self);
     }
-    x += ROUNDING * size;
-    for (int k = 0; k < LAGUERRE_STEPS; k++) {
-        double G = 0, H = 0, inverse = 0, slope = 0, bend = 0;
-        for (int64_t j = 0; j < m; j++) {
-            const double u = j > 0 ? beta[j - 1] * beta[j - 1] * inverse : 0;
-            const double pivot = alpha[j] - x - u;
-            if (pivot >= 0) /* x is at the eigenvalue, up to rounding */
-                return x;
-            inverse = 1 / pivot;
-            bend = u * (bend - 2 * slope * slope) * inverse;
-            slope = (u * slope - 1) * inverse;
-            G += slope;
-            H += slope * slope - bend;
-        }
-        const double step = m / (G + sqrt(fmax(0, (m - 1) * (m * H - G * G))));
-        if (!(step > ROUNDING * size))
-            return x - step;
-        x -= step;
+    if (w->turned[1].at) {
+        matrix transposed = w->turned[1];
+        transposed.at = w->square.at;
+        transpose_own(w, &w->turned[1], &transposed);
+        meet(w->self);
+        multiply(w, plain(Y->at, Y->stride), &transposed, &w->half, 0);
+        copy(w, &w->half, Y);
+        meet(w->self);
     }
-    return x;
-}
-
-/* The unit eigenvector s of the largest eigenvalue, by the elimination that starts with the last
- * row, which is stable for it. */
-static void tridiagonal_vector(int64_t m, const double *alpha, const double *beta, double theta,
-                               double *s)
-{
-    double pivot[LONGEST_RUN], sum = 1;
-    for (int64_t j = m - 1; j > 0; j--) {
-        pivot[j] = alpha[j] - theta - (j < m - 1 ? beta[j] * beta[j] / pivot[j + 1] : 0);
-        if (pivot[j] > -ROUNDING * theta)
-            pivot[j] = -ROUNDING * theta;
-    }
-    s[0] = 1;
-    for (int64_t j = 1; j < m; j++) {
-        s[j] = -beta[j - 1] * s[j - 1] / pivot[j];
-        sum += s[j] * s[j];
-    }
-    for (int64_t j = 0; j < m; j++)
-        s[j] /= sqrt(sum);
-}
-
-/* One run of the Lanczos iteration, which replaces the first Krylov vector by the top Ritz vector.
- * Returns whether it has converged. */
-static int lanczos(workspace *w, double tolerance)
-{
-    const int64_t n = w->half.rows * w->half.stride, order = w->half.rows * w->half.columns;
-    double alpha[LONGEST_RUN], beta[LONGEST_RUN], s[LONGEST_RUN], overlap[LONGEST_RUN];
-    const int64_t check_every = order <= REORTHOGONALIZED ? CHECK_EVERY : CHECK_EVERY_LARGE;
-    int settled = 0;
-    int64_t j = 0;
-    while (!settled && j < LONGEST_RUN) {
-        double *v = w->krylov + j * n, *next = v + n;
-        apply(w, v, next);
-        alpha[j] = inner_product(n, v, next);
-        if (!isfinite(alpha[j]))
-            return 0;
-        const double recent[2] = {j > 0 ? -beta[j - 1] : -alpha[j], -alpha[j]};
-        combine_rows(n, j > 0 ? 2 : 1, j > 0 ? v - n : v, recent, next, 1);
-        if (order <= REORTHOGONALIZED) {
-            for (int64_t k = 0; k <= j; k++)
-                overlap[k] = -inner_product(n, w->krylov + k * n, next);
-            combine_rows(n, j + 1, w->krylov, overlap, next, 1);
-        }
-        beta[j] = sqrt(inner_product(n, next, next));
-        j++;
-        /* The Krylov space has ended if it is the whole space, or if what is left is rounding. */
-        const int ended = j == order || beta[j - 1] <= ROUNDING * alpha[0];
-        if (ended || j == LONGEST_RUN || j % check_every == 0) {
-            const double theta = largest_of_tridiagonal(j, alpha, beta);
-            tridiagonal_vector(j, alpha, beta, theta, s);
-            settled = ended || beta[j - 1] * fabs(s[j - 1]) <= tolerance * theta;
-        }
-        if (!settled)
-            scale_rows(n, 1 / beta[j - 1], next);
-    }
-    combine_rows(n, j, w->krylov, s, w->half.at, 0);
-    memcpy(w->krylov, w->half.at, n * sizeof(double));
-    scale_rows(n, 1 / sqrt(inner_product(n, w->krylov, w->krylov)), w->krylov);
-    return settled;
-}
-
-/* All runs of the iteration from the first Krylov vector, which the top Ritz vector replaces, and its
- * Rayleigh quotient. Returns whether it has converged. */
-static int iterate(workspace *w, double tolerance, double *value)
-{
-    int settled = 0;
-    for (int run = 0; run < RUNS && !settled; run++)
-        settled = lanczos(w, tolerance);
-    apply(w, w->krylov, w->image.at);
-    *value = inner_product(w->half.rows * w->half.stride, w->krylov, w->image.at);
-    return settled;
 }
 
 /* A unit matrix to start with, of pseudo-random entries between −1 and 1. */
-static void start_vector(workspace *w)
+static void start_vector(const workspace *w)
 {
     const matrix *shape = &w->half;
     const int64_t n = shape->rows * shape->stride;
     uint64_t state = 1;
-    memset(w->krylov, 0, n * sizeof(double));
-    for (int64_t i = 0; i < shape->rows; i++)
-        for (int64_t j = 0; j < shape->columns; j++) {
-            /* A linear congruential generator (Knuth's MMIX), of which the upper bits are used. */
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            w->krylov[i * shape->stride + j] = (double)(int64_t)state * 0x1p-63;
-        }
-    scale_rows(n, 1 / sqrt(inner_product(n, w->krylov, w->krylov)), w->krylov);
+    if (w->self->index == 0) {
+        memset(w->krylov, 0, n * sizeof(double));
+        for (int64_t i = 0; i < shape->rows; i++)
+            for (int64_t j = 0; j < shape->columns; j++) {
+                /* A linear congruential generator (Knuth's MMIX), of which the upper bits are used. */
+                state = state * 6364136223846793005u + 1442695040888963407u;
+                w->krylov[i * shape->stride + j] = (double)(int64_t)state * 0x1p-63;
+            }
+        scale_rows(n, 1 / sqrt(inner_product(n, w->krylov, w->krylov)), w->krylov);
+    }
+    meet(w->self);
 }
 
 /* The X_i = R_i S Yᵀ of all layers, and ‖Jᵀ Y‖ from ‖Jᵀ Y‖² = Σ_i ⟨L_iL_iᵀ, X_iᵀX_i⟩. */
@@ -351,46 +247,51 @@ static double pull_back(const single *p, workspace *w, const matrix *Y)
 {
     const int64_t *d = p->widths, L = p->depth;
     double sum = 0;
-    transpose(Y, &w->across);
+    transpose_own(w, Y, &w->across);
+    meet(w->self);
     for (int64_t i = 0; i < L; i++) {
-        layer *at = &w->layers[i];
-        matrix *X = &at->X;
+        const layer *at = &w->layers[i];
+        const matrix *X = &at->X;
         if (i > 0)
-            multiply_rows(plain(p->layers[i - 1], d[i - 1]), &w->layers[i - 1].X, X, 0, w->strip);
+            multiply_own(w, plain(p->layers[i - 1], d[i - 1]), &w->layers[i - 1].X, X, 0);
         else if (p->input_root)
-            multiply_rows(plain(p->input_root, d[0]), &w->across, X, 0, w->strip);
+            multiply_own(w, plain(p->input_root, d[0]), &w->across, X, 0);
         else
-            memcpy(X->at, w->across.at, X->rows * X->stride * sizeof(double));
+            copy(w, &w->across, X);
+        meet(w->self);
         if (i == L - 1) {
-            sum += inner_product(X->rows * X->stride, X->at, X->at);
+            sum += inner(w, X, X);
             continue;
         }
         multiply_transposed(w, X, X, &w->grams[0]);
         multiply_transposed(w, &at->V, &at->V, &w->grams[1]);
-        sum += inner_product(w->grams[0].rows * w->grams[0].stride, w->grams[0].at, w->grams[1].at);
+        sum += inner(w, &w->grams[0], &w->grams[1]);
     }
     return sqrt(fmax(sum, 0));
 }
 
 /* J Jᵀ Y by the chain rule, layer by layer, from the X_i that pull_back has left. */
-static const matrix *push_forward(const single *p, workspace *w)
+static const matrix *push_forward(const single *p, const workspace *w)
 {
     const int64_t *d = p->widths, L = p->depth;
     for (int64_t i = 0; i < L; i++) {
-        layer *at = &w->layers[i];
-        matrix *T = &at->tangent, *moved = &w->half; /* Y (R_iS)ᵀ(R_iS) */
+        const layer *at = &w->layers[i];
+        const matrix *T = &at->tangent, *moved = &w->half; /* Y (R_iS)ᵀ(R_iS) */
         if (i > 0)
-            multiply_rows(plain(p->layers[i], d[i]), &w->layers[i - 1].tangent, T, 0, w->strip);
+            multiply_own(w, plain(p->layers[i], d[i]), &w->layers[i - 1].tangent, T, 0);
         if (i > 0 || p->input_root)
             multiply_transposed(w, &at->X, &at->R, moved);
-        else
-            transpose(&at->X, moved);
+        else {
+            transpose_own(w, &at->X, moved);
+            meet(w->self);
+        }
         if (i < L - 1)
-            multiply_rows(plain(at->V.at, at->V.stride), moved, T, i > 0, w->strip);
+            multiply_own(w, plain(at->V.at, at->V.stride), moved, T, i > 0);
         else {
             const double one = 1;
-            combine_rows(T->rows * T->stride, 1, moved->at, &one, T->at, i > 0);
+            combine(w, 1, moved->at, &one, T, i > 0);
         }
+        meet(w->self);
     }
     return &w->layers[L - 1].tangent;
 }
@@ -398,13 +299,11 @@ static const matrix *push_forward(const single *p, workspace *w)
 /* The residual ‖H U − λ U‖ / (λ ‖U‖) of U = Jᵀ Y: the defect 2 J U − λ Y, pulled back. */
 static double certificate(const single *p, workspace *w, const matrix *Y, double value)
 {
-    const int64_t n = Y->rows * Y->stride;
-    const double norm = pull_back(p, w, Y), two = 2;
-    const matrix *JU = push_forward(p, w);
-    matrix *defect = &w->image;
-    memcpy(defect->at, Y->at, n * sizeof(double));
-    scale_rows(n, -value, defect->at);
-    combine_rows(n, 1, JU->at, &two, defect->at, 1);
+    const double norm = pull_back(p, w, Y), two = 2, minus = -value;
+    const matrix *JU = push_forward(p, w), *defect = &w->image;
+    combine(w, 1, Y->at, &minus, defect, 0);
+    combine(w, 1, JU->at, &two, defect, 1);
+    meet(w->self);
     return pull_back(p, w, defect) / (value * norm);
 }
 
@@ -422,80 +321,153 @@ static void write_signed(const matrix *Y, double *out)
 
 static int solve(const single *p, workspace *w)
 {
+    double value;
     multiply_layers(p, w);
     if (!fitted(p, w))
         return NOT_FITTED;
     make_grams(w);
+    turn_bases(w);
     start_vector(w);
-    if (!iterate(w, p->tolerance, p->value))
+    if (!iterate(w, p->tolerance, &value))
         return UNSETTLED;
-    matrix Y = w->half;
-    Y.at = w->krylov;
-    *p->value *= 2; /* the operator has a factor of 2 before the sum */
-    if (!(*p->value >= p->smallest))
+    const matrix Y = shaped(w, w->krylov);
+    turn_back(w, &Y);
+    value *= 2; /* the operator has a factor of 2 before the sum */
+    if (!(value >= p->smallest))
         return OUT_OF_RANGE;
-    *p->residual = certificate(p, w, &Y, *p->value);
-    write_signed(&Y, p->eigenmatrix);
+    const double residual = certificate(p, w, &Y, value);
+    if (w->self->index == 0) {
+        *p->value = value;
+        *p->residual = residual;
+        write_signed(&Y, p->eigenmatrix);
+    }
     return SOLVED;
+}
+
+/* A call of single_top_pair or of stacked_top_pair that a team works on. */
+typedef struct {
+    const single *problem;
+    workspace whole;
+    double tolerance, value;
+    int result;
+} call;
+
+/* The view that a thread has of the common workspace. */
+static workspace own_workspace(const call *c, member *self)
+{
+    workspace w = c->whole;
+    w.self = self;
+    w.strip += self->index * w.scratch;
+    return w;
+}
+
+static void solve_together(void *data, member *self)
+{
+    call *c = data;
+    workspace w = own_workspace(c, self);
+    const int result = solve(c->problem, &w);
+    if (self->index == 0)
+        c->result = result;
+}
+
+/* The number of threads for an operator on matrices of this shape, of which at most ``most`` may run. */
+static int64_t useful_threads(int64_t most, int64_t depth, int64_t rows, int64_t columns)
+{
+    const int64_t order = rows * columns;
+    if (order <= SMALL_ORDER || order * (rows + columns) * (depth - 1) < SHARED_FROM)
+        return 1;
+    return most < rows ? most : rows;
 }
 
 /* The eigenpair with its certificate; returns whether it was found, and if not, why. */
 int single_top_pair(const single *p)
 {
-    workspace w;
     if (!in_range(p))
         return OUT_OF_RANGE;
-    const size_t size = lay_out(p, 0, &w) * sizeof(double);
-    w.layers = malloc(p->depth * sizeof(layer));
+    const int64_t threads =
+        useful_threads(p->threads, p->depth, p->widths[p->depth], p->widths[0]);
+    call c = {.problem = p, .result = NO_MEMORY};
+    const size_t size = lay_out(p, 0, threads, &c.whole) * sizeof(double);
+    c.whole.layers = malloc(p->depth * sizeof(layer));
     double *start = aligned_alloc(64, (size + 63) / 64 * 64);
-    int result = NO_MEMORY;
-    if (w.layers && start) {
-        lay_out(p, start, &w);
-        result = solve(p, &w);
+    if (c.whole.layers && start) {
+        lay_out(p, start, threads, &c.whole);
+        run_team(threads, solve_together, &c);
     }
     free(start);
-    free(w.layers);
-    return result;
+    free(c.whole.layers);
+    return c.result;
+}
+
+/* Whether a matrix is the identity up to rounding. */
+static int is_identity(const matrix *A)
+{
+    for (int64_t i = 0; i < A->rows; i++)
+        for (int64_t j = 0; j < A->columns; j++)
+            if (!(fabs(A->at[i * A->stride + j] - (i == j)) <= ORTHONORMAL))
+                return 0;
+    return 1;
+}
+
+static void iterate_together(void *data, member *self)
+{
+    call *c = data;
+    workspace w = own_workspace(c, self);
+    double value;
+    const int settled = iterate(&w, c->tolerance, &value);
+    if (self->index == 0) {
+        c->value = value;
+        c->result = settled ? SOLVED : UNSETTLED;
+    }
 }
 
 /* The largest eigenpair of Z ↦ Σ_i A_i Z B_i for stacks of symmetric matrices A_i (rows, rows) and
  * B_i (columns, columns), from the matrix Z, which it replaces. The pair of a unit matrix ``known`` and
  * its eigenvalue is subtracted, unless it is NULL. Returns whether the pair was found. */
 int stacked_top_pair(int64_t depth, int64_t rows, int64_t columns, const double *A, const double *B,
-                     const double *known, double known_value, double tolerance, double *Z,
-                     double *value)
+                     const double *known, double known_value, double tolerance, int64_t most_threads,
+                     double *Z, double *value)
 {
-    workspace w;
+    call c = {.tolerance = tolerance, .result = NO_MEMORY};
+    workspace *w = &c.whole;
+    *w = (workspace){.depth = depth, .small = rows * columns <= SMALL_ORDER};
+    const int64_t threads = useful_threads(most_threads, depth, rows, columns);
     const int64_t widest = rows > columns ? rows : columns;
     const int64_t operators = depth * (rows * padded(rows) + columns * padded(columns));
-    const int64_t iteration = lay_out_lanczos(0, rows, columns, widest, &w);
+    const int64_t iteration = lay_out_lanczos(0, rows, columns, widest, threads, w);
     const int64_t whole = operators + iteration + rows * padded(columns);
     double *start = aligned_alloc(64, (whole * sizeof(double) + 63) / 64 * 64);
-    w.layers = malloc(depth * sizeof(layer));
-    w.depth = depth;
-    int result = NO_MEMORY;
-    if (start && w.layers) {
-        int64_t used = lay_out_lanczos(start, rows, columns, widest, &w);
+    w->layers = malloc(depth * sizeof(layer));
+    if (start && w->layers) {
+        int64_t used = lay_out_lanczos(start, rows, columns, widest, threads, w);
         for (int64_t i = 0; i < depth; i++) {
-            layer *at = &w.layers[i];
-            at->A = placed(start, &used, rows, rows);
-            at->B = placed(start, &used, columns, columns);
+            layer *at = &w->layers[i];
+            *at = (layer){
+                .A = placed(start, &used, rows, rows),
+                .B = placed(start, &used, columns, columns),
+            };
             copy_in(A + i * rows * rows, &at->A);
             copy_in(B + i * columns * columns, &at->B);
+            /* So it is for the last layer and orthonormal directions at the output. */
+            if (is_identity(&at->A))
+                at->A.at = 0;
+            if (is_identity(&at->B))
+                at->B.at = 0;
         }
         matrix copy = placed(start, &used, rows, columns);
         if (known)
             copy_in(known, &copy);
-        w.known = known ? copy.at : 0;
-        w.known_value = known_value;
-        matrix first = w.half;
-        first.at = w.krylov;
+        w->known = known ? copy.at : 0;
+        w->known_value = known_value;
+        const matrix first = shaped(w, w->krylov);
         copy_in(Z, &first);
-        scale_rows(first.rows * first.stride, 1 / norm_of(&first), first.at);
-        result = iterate(&w, tolerance, value) ? SOLVED : UNSETTLED;
+        const int64_t n = first.rows * first.stride;
+        scale_rows(n, 1 / sqrt(inner_product(n, first.at, first.at)), first.at);
+        run_team(threads, iterate_together, &c);
         copy_out(&first, Z);
+        *value = c.value;
     }
     free(start);
-    free(w.layers);
-    return result;
+    free(w->layers);
+    return c.result;
 }

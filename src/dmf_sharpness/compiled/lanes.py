@@ -33,6 +33,9 @@ SOURCES = (
     "_top_pairs.c",
     "_clones.h",
     "_rows.h",
+    "_team.h",
+    "_tridiagonal.h",
+    "_lanczos.h",
     "_single.c",
     "_thin.c",
 )
@@ -125,6 +128,7 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
         *(Address,) * 3,
         ctypes.c_double,
         ctypes.c_double,
+        Integer,
         *(Address,) * 2,
     )
     loaded.stacked_top_pair.restype = ctypes.c_int

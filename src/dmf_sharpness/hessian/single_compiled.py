@@ -2,7 +2,8 @@
 
 The call checks that the factors are finite and, if there is a target, that they fit it. It forms the
 products and Gram matrices, finds the top eigenpair, and computes the certificate. For a small network
-this takes less time than PyTorch needs to start the products.
+this takes less time than PyTorch needs to start the products. A large problem is divided among as many
+threads as PyTorch may use, with the same bits for any number of them.
 """
 
 import ctypes
@@ -48,6 +49,7 @@ class _Single(ctypes.Structure):
         ("tolerance", ctypes.c_double),
         ("safe_bits", ctypes.c_double),
         ("smallest", ctypes.c_double),
+        ("threads", Integer),
         ("value", Address),
         ("residual", Address),
         ("eigenmatrix", Address),
@@ -103,6 +105,7 @@ def _solved(
         min(goal, ROUNDING_LEVEL) if order <= EXACT_ORDER else goal,
         safe_bits,
         SMALLEST,
+        1 if order <= EXACT_ORDER else torch.get_num_threads(),
         ctypes.addressof(value),
         ctypes.addressof(residual),
         Y.data_ptr(),
@@ -152,6 +155,7 @@ def stacked_pair(
         None if first is None else first.data_ptr(),
         0.0 if known is None else known[0] / 2,
         tolerance,
+        torch.get_num_threads(),
         Y.data_ptr(),
         ctypes.addressof(value),
     )
