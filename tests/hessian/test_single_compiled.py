@@ -212,7 +212,7 @@ def bits(factors, root, threads):
 
 @pytest.mark.parametrize(
     ("widths", "rooted"),
-    [((40, 45, 50, 37), False), ((38, 40, 41), True), ((35, 33, 34, 33, 150), False)],
+    [((60, 45, 50, 57), False), ((78, 40, 71), True), ((35, 33, 34, 33, 150), False)],
 )
 def test_the_bits_do_not_depend_on_the_number_of_threads(widths, rooted):
     factors = random_point(widths, 5)
@@ -227,7 +227,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(widths, rooted):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fork is safe on Linux only")
 def test_several_threads_after_a_fork():
-    factors = random_point((40, 45, 50, 37), 5)
+    factors = random_point((60, 45, 50, 57), 5)
     here = bits(factors, None, 2)[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside PyTorch's threads
@@ -240,7 +240,7 @@ def test_several_threads_after_a_fork():
 @pytest.mark.parametrize("deflated", [False, True])
 def test_a_stack_of_larger_matrices_on_several_threads(deflated):
     """With the identity in the places where a minimizer has it, and one that is nearly the identity."""
-    rows, columns = 40, 30
+    rows, columns = 60, 50
     grams = [gaussian_matrix(n, n, [n, i]) for i in range(3) for n in (rows, columns)]
     A = torch.stack([gram @ gram.mT / rows for gram in grams[0::2]])
     B = torch.stack([gram @ gram.mT / columns for gram in grams[1::2]])

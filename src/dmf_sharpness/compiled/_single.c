@@ -15,7 +15,7 @@
  * Otherwise that would take longer than the products it saves. */
 #define TRIDIAGONAL_RATIO 2
 /* From this number of multiplications in one product of the operator on, several threads are faster. */
-#define SHARED_FROM 60000
+#define SHARED_FROM 400000
 /* The entries of a Gram matrix of orthonormal columns are so close to those of the identity. */
 #define ORTHONORMAL 1e-14
 
