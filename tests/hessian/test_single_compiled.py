@@ -240,11 +240,11 @@ def test_several_threads_after_a_fork():
 @pytest.mark.parametrize("deflated", [False, True])
 def test_a_stack_of_larger_matrices_on_several_threads(deflated):
     """With the identity in the places where a minimizer has it, and one that is nearly the identity."""
-    rows, columns = 60, 50
-    grams = [gaussian_matrix(n, n, [n, i]) for i in range(3) for n in (rows, columns)]
+    rows, columns = 40, 30
+    grams = [gaussian_matrix(n, n, [n, i]) for i in range(6) for n in (rows, columns)]
     A = torch.stack([gram @ gram.mT / rows for gram in grams[0::2]])
     B = torch.stack([gram @ gram.mT / columns for gram in grams[1::2]])
-    A[2], B[0] = torch.eye(rows), (1 + 1e-6) * torch.eye(columns)
+    A[-1], B[0] = torch.eye(rows), (1 + 1e-6) * torch.eye(columns)
     values, vectors = torch.linalg.eigh(kronecker_sum(list(A), list(B)))
     known = (float(values[-1]), vectors[:, -1].reshape(columns, rows).mT) if deflated else None
     found = []

@@ -3,7 +3,7 @@
 DENSE_ORDER = 256
 """Up to this ``d_0 d_L`` a dense eigenproblem is faster than an iteration with PyTorch."""
 COMPILED_ORDER = 128**2
-"""Up to this ``d_0 d_L`` one compiled call on one thread is faster than products by PyTorch."""
+"""Up to this ``d_0 d_L`` one compiled call is faster than products by PyTorch."""
 COMPILED_WIDTH = 512
 """The same for the widths of hidden layers."""
 WIDE_END = 96
