@@ -22,17 +22,18 @@ For so few columns a product takes about the time that reading the layer from me
 """
 START_STEPS = 2
 """The number of steps of subspace iteration that improve the random start."""
-LEAST_GROWTH, LEAST_GROWTH_HUGE, MOST_GROWTH = 4, 32, 32
+LEAST_GROWTH, LEAST_GROWTH_HUGE, MOST_GROWTH = 4, 24, 32
 """The least number of new directions per step, the same for huge layers, and the largest number.
 
-A huge layer is read from memory in every step, so fewer steps with more directions take less time.
+A huge layer is read from memory in every step, so fewer steps with more directions take less time, until
+more directions are computed than are needed.
 """
 HUGE_LAYER = 2**21
 """A layer with more entries than this does not stay in the processor's cache."""
 GRAM_ROUNDING = 1e-7
 """Singular values below this fraction of the largest are not known from a Gram matrix."""
-COMBINED, COMBINED_HUGE = 24, 32
-"""The number of random combinations of the columns of an image; the second is for huge layers."""
+COMBINED = 24
+"""The number of random combinations of the columns of an image."""
 
 
 def is_huge(layers: Chain) -> bool:
@@ -138,9 +139,8 @@ def leaving_directions(
         Left singular vectors of the defect ``(d_L, c)``, and its singular values ``(c,)``, descending.
     """
     columns = others.shape[2]
-    count = COMBINED_HUGE if is_huge(basis.layers) else COMBINED
-    if columns > count:
-        others = others @ (gaussian((columns, count), generator, Z.device) / count**0.5)
+    if columns > COMBINED:
+        others = others @ (gaussian((columns, COMBINED), generator, Z.device) / COMBINED**0.5)
     image = 2 * swept(basis, Z @ others)
     outside = image - basis.U @ (basis.U.mT @ image)
     # The Gram matrix gives singular values above √ε of the largest, and smaller ones do not matter: the

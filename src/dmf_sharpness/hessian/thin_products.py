@@ -13,8 +13,8 @@ from dmf_sharpness.network.factors import torch_times
 LEAST_ENTRIES, MOST_COLUMNS = 2**18, 96
 """The least number of entries of a layer, and the largest number of columns, for the compiled product.
 
-Below the first, starting a thread takes longer than is gained. With more columns copying the layer matters
-little (docs/speed.md).
+Where it was measured, the compiled product is faster from 512 × 512 entries on, and with more columns
+hardly, because copying the layer matters little then (docs/speed.md).
 """
 
 
