@@ -116,19 +116,21 @@ def test_a_large_product_with_few_columns_is_compiled(monkeypatch):
 
     monkeypatch.setattr(thin_products, "compiled_times", noted)
     monkeypatch.setattr(lanes.loaded_library(), "thin_product_is_fast", lambda: 1)
-    W, X = matrices(600, 500, 5, 0)
+    W, X = matrices(600, 520, 5, 0)
     for layer in (W, W.mT.contiguous().mT):
         assert torch.allclose(times(layer, X), W @ X, rtol=1e-12, atol=1e-12)
-    assert used == [(600, 500)] * 2
+    assert used == [(600, 520)] * 2
     trained = W.clone().requires_grad_()
     others = [
         (W[:100], X),
         (W, X.repeat(1, 20)),
+        (W, X[:, :1]),
+        (W[:, :100].contiguous(), X[:100]),
         (W[:, ::2], X[::2]),
         (W.float(), X.float()),
         (trained, X),
         (torch._neg_view(W), X),
-        (W.expand(2, 600, 500), X),
+        (W.expand(2, 600, 520), X),
     ]
     for layer, columns in others:
         assert torch.equal(times(layer, columns), torch_times(layer, columns))
@@ -160,7 +162,7 @@ def test_memory_that_compiled_code_would_misread_is_refused(wrong):
 def test_too_little_memory_is_no_error(monkeypatch):
     monkeypatch.setattr(lanes.loaded_library(), "thin_product", lambda *given: 1)
     monkeypatch.setattr(lanes.loaded_library(), "thin_product_is_fast", lambda: 1)
-    W, X = matrices(600, 500, 5, 0)
+    W, X = matrices(600, 520, 5, 0)
     assert compiled_times(W, X) is None
     assert torch.equal(times(W, X), torch_times(W, X))
 

@@ -10,11 +10,15 @@ from torch import Tensor
 from dmf_sharpness.compiled.lanes import CPU, available, loaded_library, team
 from dmf_sharpness.network.factors import torch_times
 
-LEAST_ENTRIES, MOST_COLUMNS = 2**18, 96
-"""The least number of entries of a layer, and the largest number of columns, for the compiled product.
+LEAST_WIDTH = 512
+"""The least number of rows and of columns of a layer for the compiled product.
 
-Where it was measured, the compiled product is faster from 512 × 512 entries on, and with more columns
-hardly, because copying the layer matters little then (docs/speed.md).
+In a narrower one PyTorch's product was as fast in the measurements, or faster (docs/speed.md).
+"""
+LEAST_COLUMNS, MOST_COLUMNS = 2, 96
+"""The same for the columns that it is multiplied by, and their largest number.
+
+A single column takes the time in which the layer is read; with many columns copying the layer matters little.
 """
 
 
@@ -35,8 +39,8 @@ def times(W: Tensor, X: Tensor) -> Tensor:
 def _pays(W: Tensor, X: Tensor) -> bool:
     """Whether the product can be compiled, and is faster then on this processor."""
     return (
-        W.numel() >= LEAST_ENTRIES
-        and X.shape[-1] <= MOST_COLUMNS
+        min(W.shape) >= LEAST_WIDTH
+        and LEAST_COLUMNS <= X.shape[-1] <= MOST_COLUMNS
         and not (torch.is_grad_enabled() and (W.requires_grad or X.requires_grad))
         and _readable(W, X)
         and available()
