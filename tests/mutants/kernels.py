@@ -225,7 +225,6 @@ KERNELS = {
     ],
     "_thin.c": [
         ("columns / tiles + (tile < columns % tiles)", "columns / tiles + (tile <= columns % tiles)"),
-        ("to[c] = (group){0};", ""),
         ("memcpy(to + c, y, rest * sizeof *y);", "memcpy(to + c, y, sizeof *y);"),
         ("sum[i][j] = sums[i * columns + j];", "sum[i][j] = (group){0};"),
         ("sum[i][j] += w[i] * y[k * N + j];\n    }\n#pragma GCC unroll 3",
@@ -234,7 +233,7 @@ KERNELS = {
         ("if (rest) {", "if (rest > 1) {"),
         ("memset(edge, 0, columns * STRIP * sizeof *edge);", ""),
         ("const int64_t whole = last - j >= STRIP,", "const int64_t whole = last - j >= 1,"),
-        ("if (tile == 0 && whole)", "if (whole)"),
+        ("if (tile == 0 && whole)", "if (tile == 0)"),
         (".Y = Y + c * inner,", ".Y = Y,"),
         ("units * (s + 1) / t->shares * unit", "units * (s + 1) / t->shares * unit - 1"),
     ],

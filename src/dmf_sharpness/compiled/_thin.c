@@ -40,7 +40,7 @@ typedef double loose_group __attribute__((vector_size(8 * GROUP), aligned(8)));
 #define LINE (CACHE_LINE / 8)
 
 /* The function GOMP_parallel of an OpenMP runtime: it calls a function on so many threads at once. */
-typedef void team(void (*)(void *), void *, unsigned threads, unsigned flags);
+typedef void starter(void (*)(void *), void *, unsigned threads, unsigned flags);
 
 /* One product. The result has ``rows`` rows, and each of them is a sum of ``inner`` terms. W has the
  * shape (rows, inner), or (inner, rows) if it is to be transposed. */
@@ -308,7 +308,7 @@ static void work(void *given)
 static int64_t lines_of(int64_t numbers) { return (numbers + LINE - 1) / LINE * LINE; }
 
 /* Up to MOST_COLUMNS columns of a product. */
-static int some_columns(product p, int transposed, int64_t threads, team *start)
+static int some_columns(product p, int transposed, int64_t threads, starter *start)
 {
     const int64_t packed = lines_of((p.inner + GROUP) * p.columns);
     const int64_t own = lines_of(transposed ? STRIP * (STRIP_ROWS + p.columns)
@@ -336,9 +336,9 @@ static int some_columns(product p, int transposed, int64_t threads, team *start)
     return 0;
 }
 
-/* out = W Y, or Wᵀ Y. Returns 1 if there is too little memory, else 0. Without a team one thread computes. */
+/* out = W Y, or Wᵀ Y; on one thread if ``start`` is NULL. Returns 1 if there is too little memory, else 0. */
 int thin_product(int transposed, int64_t rows, int64_t inner, int64_t columns, const double *W,
-                 const double *Y, double *out, int64_t threads, team *start)
+                 const double *Y, double *out, int64_t threads, starter *start)
 {
     for (int64_t c = 0; c < columns; c += MOST_COLUMNS) {
         const product p = {.rows = rows,

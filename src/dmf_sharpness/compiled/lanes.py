@@ -179,8 +179,8 @@ def available() -> bool:
 
 
 @cache
-def team() -> int | None:
-    """The address of the function by which OpenMP starts PyTorch's threads; None without OpenMP."""
+def openmp() -> int | None:
+    """The address of the function that runs another on the OpenMP threads of PyTorch; None without OpenMP."""
     function = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
     return None if function is None else ctypes.cast(function, Address).value
 

@@ -7,7 +7,7 @@ as a good part of the product. The compiled product reads the layer where it lie
 import torch
 from torch import Tensor
 
-from dmf_sharpness.compiled.lanes import CPU, available, loaded_library, team
+from dmf_sharpness.compiled.lanes import CPU, available, loaded_library, openmp
 from dmf_sharpness.network.factors import torch_times
 
 LEAST_WIDTH = 512
@@ -91,6 +91,6 @@ def compiled_times(W: Tensor, X: Tensor) -> Tensor | None:
         columns.data_ptr(),
         out.data_ptr(),
         torch.get_num_threads(),
-        team(),
+        openmp(),
     )
     return None if status else out.mT
