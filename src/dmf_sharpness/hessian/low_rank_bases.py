@@ -18,7 +18,7 @@ from dmf_sharpness.network.randomness import gaussian
 FIRST_RANK = 16
 """The number of directions of a basis at the start.
 
-For so few columns a product takes about the time that reading the layer from memory takes.
+For so few columns a product takes about twice the time in which the layer is read from memory.
 """
 START_STEPS = 2
 """The number of steps of subspace iteration that improve the random start."""
