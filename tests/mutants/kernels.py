@@ -20,7 +20,6 @@ CALLERS = {
     "_descent.h": {ADVANCE},
     "_top_pairs.c": {PAIRS},
     "_rows.h": {SINGLE, STACKED},
-    "_team.h": {SINGLE, STACKED},
     "_tridiagonal.h": {SINGLE, STACKED},
     "_lanczos.h": {SINGLE, STACKED},
     "_single.c": {SINGLE, STACKED},
@@ -190,10 +189,6 @@ KERNELS = {
         ("-= x[i] * *(const group *)(y + j);", "-= x[0] * *(const group *)(y + j);"),
         ("*(const loose_group *)(x + j - 1) *", "*(const loose_group *)(x + j) *"),
     ],
-    "_team.h": [
-        ("all.size = k + 1;", "all.size = 1;"),
-        ("if (all->size == 1)", "if (all->size != 1)"),
-    ],
     "_tridiagonal.h": [
         ("v[i - 1] > 0 ? -size : size;", "size;"),
         ("const double part = -0.5 *", "const double part = 0.5 *"),
@@ -209,6 +204,7 @@ KERNELS = {
         ("A.at += before * A.row;", "A.at += before;"),
         ("T.off[j < i ? j : i];", "T.off[j];"),
         ("source.at += before;", ""),
+        ("X->rows * (w->self->index + 1) / size;", "X->rows * w->self->index / size;"),
     ],
     "_single.c": [
         ("return sum <= 1 ? 0 : 0.5 * log2(sum);", "return sum <= 1 ? 0 : 50 * log2(sum);"),

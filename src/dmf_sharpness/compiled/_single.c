@@ -392,7 +392,7 @@ int single_top_pair(const single *p)
     double *start = aligned_alloc(64, (size + 63) / 64 * 64);
     if (c.whole.layers && start) {
         lay_out(p, start, threads, &c.whole);
-        run_team(threads, solve_together, &c);
+        run_team(threads, 0, solve_together, &c);
     }
     free(start);
     free(c.whole.layers);
@@ -426,7 +426,7 @@ static void iterate_together(void *data, member *self)
  * its eigenvalue is subtracted, unless it is NULL. Returns whether the pair was found. */
 int stacked_top_pair(int64_t depth, int64_t rows, int64_t columns, const double *A, const double *B,
                      const double *known, double known_value, double tolerance, int64_t most_threads,
-                     double *Z, double *value)
+                     parallel *start_threads, double *Z, double *value)
 {
     call c = {.tolerance = tolerance, .result = NO_MEMORY};
     workspace *w = &c.whole;
@@ -463,7 +463,7 @@ int stacked_top_pair(int64_t depth, int64_t rows, int64_t columns, const double 
         copy_in(Z, &first);
         const int64_t n = first.rows * first.stride;
         scale_rows(n, 1 / sqrt(inner_product(n, first.at, first.at)), first.at);
-        run_team(threads, iterate_together, &c);
+        run_team(threads, start_threads, iterate_together, &c);
         copy_out(&first, Z);
         *value = c.value;
     }

@@ -1,10 +1,14 @@
 /* A team of threads that run the same function, each on its own part of the rows.
  *
- * The threads live as long as the call. So there is no state between calls that a fork could break,
- * and starting one takes about as long as a product of two 64 × 64 matrices. */
+ * A thread that is not there shortly after the call does not join the team, and the others do its part.
+ * So on a busy machine a call is seldom slower than on one thread. The threads are those of PyTorch's
+ * OpenMP where the caller names it, as after products by PyTorch: these wait for work in a loop for a
+ * while, and would keep other threads from the processor. Otherwise they live as long as the call, so
+ * there is no state between calls that a fork could break. */
 #ifndef DMF_TEAM_H
 #define DMF_TEAM_H
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -13,13 +17,27 @@
 /* The largest number of looks at a counter before a waiting thread goes to sleep, about as long as
  * waking it up takes. */
 #define MOST_LOOKS 2048
+/* The same while the caller waits for threads that are being started. */
+#define LOOKS_AT_START 3000
+/* A number of threads that no team has, for one that is complete. */
+#define COMPLETE (INT_MIN / 2)
 
+/* The function GOMP_parallel of an OpenMP runtime: it calls a function on so many threads at once. */
+typedef void parallel(void (*)(void *), void *, unsigned threads, unsigned flags);
+
+struct member;
 typedef struct {
     int64_t size;      /* the number of threads, the caller's included */
+    int wanted;        /* the number of threads besides the caller that were started */
+    pthread_t caller;
+    atomic_int joined; /* how many of them have joined, or COMPLETE and more */
+    atomic_int users;  /* the number of threads that may still look at this */
     atomic_int inside; /* the number of threads that wait at the meeting point */
     atomic_int round;  /* the number of meetings so far; the first one starts the work */
     pthread_mutex_t lock;
     pthread_cond_t next_round;
+    void (*work)(void *data, struct member *self);
+    void *data;
 } team;
 
 /* One thread of a team. */
@@ -27,9 +45,14 @@ typedef struct member {
     team *all;
     int64_t index;
     int looks; /* the number of looks before it sleeps */
-    void (*work)(void *data, struct member *self);
-    void *data;
 } member;
+
+static void look_away(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
 
 /* Wait until the round is over. On a busy machine the others may not run meanwhile. A thread that sleeps
  * leaves its processor to them, and one that had to sleep looks less often the next time. */
@@ -41,9 +64,7 @@ static void wait_for_end(member *self, int round)
             self->looks = self->looks < MOST_LOOKS ? 2 * self->looks : MOST_LOOKS;
             return;
         }
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#endif
+        look_away();
     }
     self->looks = self->looks > 1 ? self->looks / 4 + 1 : 1;
     pthread_mutex_lock(&all->lock);
@@ -74,36 +95,74 @@ static void meet(member *self)
         wait_for_end(self, round);
 }
 
-static void *member_main(void *argument)
+/* The part of one thread, from the time at which it is there. */
+static void take_part(void *argument)
 {
-    member *self = argument;
-    wait_for_end(self, 0);
-    self->work(self->data, self);
+    team *all = argument;
+    member self = {all, 0, MOST_LOOKS};
+    if (pthread_equal(pthread_self(), all->caller)) {
+        for (int looks = 0; looks < LOOKS_AT_START && all->joined < all->wanted; looks++)
+            look_away();
+        all->size = 1 + atomic_exchange(&all->joined, COMPLETE);
+        end_round(all);
+    } else {
+        self.index = 1 + atomic_fetch_add(&all->joined, 1);
+        if (self.index <= 0)
+            return;
+        wait_for_end(&self, 0);
+    }
+    all->work(all->data, &self);
+    meet(&self);
+}
+
+static void leave(team *all)
+{
+    if (atomic_fetch_sub(&all->users, 1) == 1) {
+        pthread_mutex_destroy(&all->lock);
+        pthread_cond_destroy(&all->next_round);
+        free(all);
+    }
+}
+
+static void *thread_main(void *argument)
+{
+    take_part(argument);
+    leave(argument);
     return 0;
 }
 
-/* Call ``work(data, self)`` on up to ``threads`` threads at once, or on as many as there are. */
-static void run_team(int64_t threads, void (*work)(void *data, member *self), void *data)
+/* Call ``work(data, self)`` on up to ``threads`` threads at once. They are started by ``start``, or by the
+ * system if it is NULL. Returns whether there was enough memory. */
+static int run_team(int64_t threads, parallel *start, void (*work)(void *data, member *self), void *data)
 {
-    team all = {
-        .size = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .next_round = PTHREAD_COND_INITIALIZER
-    };
-    member caller = {&all, 0, MOST_LOOKS, work, data};
-    pthread_t *started = threads > 1 ? malloc((threads - 1) * sizeof(pthread_t)) : 0;
-    member *members = threads > 1 ? malloc((threads - 1) * sizeof(member)) : 0;
-    if (started && members)
+    team *all = malloc(sizeof(team));
+    if (!all)
+        return 0;
+    *all = (team){.caller = pthread_self(), .work = work, .data = data};
+    atomic_init(&all->users, 1);
+    pthread_mutex_init(&all->lock, 0);
+    pthread_cond_init(&all->next_round, 0);
+    if (threads > 1 && start) {
+        all->wanted = (int)threads - 1;
+        start(take_part, all, (unsigned)threads, 0);
+    } else {
+        pthread_attr_t detached;
+        pthread_t thread;
+        pthread_attr_init(&detached);
+        pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
         for (int64_t k = 1; k < threads; k++) {
-            members[k - 1] = (member){&all, k, MOST_LOOKS, work, data};
-            if (pthread_create(&started[k - 1], 0, member_main, &members[k - 1]))
+            atomic_fetch_add(&all->users, 1);
+            if (pthread_create(&thread, &detached, thread_main, all)) {
+                atomic_fetch_sub(&all->users, 1);
                 break;
-            all.size = k + 1;
+            }
+            all->wanted++;
         }
-    end_round(&all);
-    work(data, &caller);
-    for (int64_t k = 1; k < all.size; k++)
-        pthread_join(started[k - 1], 0);
-    free(members);
-    free(started);
+        pthread_attr_destroy(&detached);
+        take_part(all);
+    }
+    leave(all);
+    return 1;
 }
 
 #endif

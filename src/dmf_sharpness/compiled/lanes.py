@@ -129,7 +129,7 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
         ctypes.c_double,
         ctypes.c_double,
         Integer,
-        *(Address,) * 2,
+        *(Address,) * 3,
     )
     loaded.stacked_top_pair.restype = ctypes.c_int
     loaded.thin_product.argtypes = (
