@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from dmf_sharpness.compiled.lanes import Address, Integer, available, loaded_library, team
+from dmf_sharpness.compiled.lanes import Address, Integer, available, loaded_library, openmp
 from dmf_sharpness.hessian import closed_forms
 from dmf_sharpness.hessian.crossovers import COMPILED_ORDER, COMPILED_WIDTH
 from dmf_sharpness.hessian.eigenmatrix import WholeEigenmatrix
@@ -156,7 +156,7 @@ def stacked_pair(
         0.0 if known is None else known[0] / 2,
         tolerance,
         torch.get_num_threads(),
-        team(),
+        openmp(),
         Y.data_ptr(),
         ctypes.addressof(value),
     )
