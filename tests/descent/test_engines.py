@@ -268,6 +268,20 @@ def test_after_a_stretch_the_draws_go_on_with_the_next_step():
     same_on_minibatches((3, 4, 2), 2, 2020)
 
 
+@compiled
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_after_a_stretch_the_momentum_goes_on(nesterov):
+    starts, target = batch_of((3, 4, 2), 2), gaussian_matrix(2, 3, 1)
+    ends = [
+        gradient_descent(
+            starts, target, 1e-6, 2020, momentum=0.99, nesterov=nesterov, engine=engine
+        )
+        for engine in ("compiled", "torch")
+    ]
+    assert all((end.steps == 2020).all() for end in ends)
+    torch.testing.assert_close(*(flatten(end.factors) for end in ends), rtol=1e-12, atol=1e-14)
+
+
 def test_minibatches_are_unbiased_and_the_whole_batch_is_no_noise():
     data = regression(gaussian_matrix(3, 12, 1), gaussian_matrix(2, 12, 2))
     starts = batch_of((3, 4, 2), 2)
