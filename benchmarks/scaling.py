@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
@@ -34,7 +33,7 @@ from dmf_sharpness.hessian.single_compiled import suits_compiled
 from dmf_sharpness.network.chain import chain
 from peers import LARGEST_DENSE, PEERS
 from sharpness import count, problem
-from turns import in_turn
+from turns import fresh_processes, in_turn
 
 import pandas as pd
 import psutil
@@ -100,9 +99,7 @@ def memory_of(solve: partial[Any]) -> dict[str, float]:
 
 def alone(solve: partial[Any]) -> dict[str, float]:
     """:func:`memory_of` in a new process; nothing if that dies, as for lack of memory."""
-    server = get_context("forkserver")
-    server.set_forkserver_preload(["torch", "pandas", "scipy.sparse.linalg", "sklearn.datasets"])
-    with ProcessPoolExecutor(1, server) as pool:
+    with ProcessPoolExecutor(1, fresh_processes()) as pool:
         try:
             return pool.submit(memory_of, solve).result()
         except BrokenProcessPool:
@@ -180,17 +177,16 @@ def main() -> None:
         help="seconds after which a tool gets no larger network",
     )
     args = parser.parse_args()
-    rows = [
-        row
-        for family in args.families
-        for row in grow(family, args.tools, args.longest, args.repeats)
-    ]
     columns = ["family", "size", "parameters", "tool", "method", "status", "seconds"]
     columns += ["cpu_seconds", "repeats", "memory", "certificate"]
-    table = pd.DataFrame(rows).reindex(columns=columns)
     header = {"experiment": "scaling", "tolerance": TOLERANCE, "threads": torch.get_num_threads()}
-    write_table(args.output, "benchmark", table, header)
-    write_text(args.output.with_suffix(".md"), slopes(table))
+    rows: list[dict[str, Any]] = []
+    for family in args.families:
+        rows += grow(family, args.tools, args.longest, args.repeats)
+        table = pd.DataFrame(rows).reindex(columns=columns)
+        # After each family, so that an interrupted run keeps the others.
+        write_table(args.output, "benchmark", table, header)
+        write_text(args.output.with_suffix(".md"), slopes(table))
 
 
 if __name__ == "__main__":
