@@ -34,6 +34,7 @@ typedef struct {
     double safe_bits;            /* the limit on log₂ of the product of all norms above 1 */
     double smallest;             /* the least eigenvalue that is trusted */
     int64_t threads;             /* the largest number of threads */
+    parallel *start_threads;     /* as for run_team */
     double *value;               /* λ, written */
     double *residual;            /* ‖H U − λ U‖ / λ in parameter space, written */
     double *eigenmatrix;         /* Y, shape (d_L, d_0), written */
@@ -392,7 +393,7 @@ int single_top_pair(const single *p)
     double *start = aligned_alloc(64, (size + 63) / 64 * 64);
     if (c.whole.layers && start) {
         lay_out(p, start, threads, &c.whole);
-        run_team(threads, 0, solve_together, &c);
+        run_team(threads, p->start_threads, solve_together, &c);
     }
     free(start);
     free(c.whole.layers);

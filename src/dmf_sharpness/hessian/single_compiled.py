@@ -31,6 +31,13 @@ EXACT_ORDER = 256
 ROUNDING_LEVEL = 1e-14
 """The relative residual of the eigenpair that counts as rounding."""
 
+LARGE = 2**18
+"""From this number of parameters on the threads are PyTorch's, which its products have used before.
+
+For smaller networks the call has threads of its own. They do not depend on what was done before the
+process was forked.
+"""
+
 CONTIGUOUS = torch.contiguous_format
 KINDS = (Tensor, torch.nn.Parameter)
 """The types whose memory is read without a look at what a subclass makes of it."""
@@ -50,6 +57,7 @@ class _Single(ctypes.Structure):
         ("safe_bits", ctypes.c_double),
         ("smallest", ctypes.c_double),
         ("threads", Integer),
+        ("start_threads", Address),
         ("value", Address),
         ("residual", Address),
         ("eigenmatrix", Address),
@@ -106,6 +114,7 @@ def _solved(
         safe_bits,
         SMALLEST,
         1 if order <= EXACT_ORDER else torch.get_num_threads(),
+        openmp() if sum(W.numel() for W in factors) >= LARGE else None,
         ctypes.addressof(value),
         ctypes.addressof(residual),
         Y.data_ptr(),
