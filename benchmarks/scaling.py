@@ -22,11 +22,10 @@ from dmf_sharpness.figures.benchmark_tables import OURS
 from dmf_sharpness.hessian.certificate import (
     eigenmatrix_residual,
     low_rank_residual,
-    probed_defect,
+    sufficient_defect,
 )
 from dmf_sharpness.hessian.crossovers import DENSE_ORDER
 from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix
-from dmf_sharpness.hessian.low_rank_bases import is_huge
 from dmf_sharpness.hessian.result import Sharpness
 from dmf_sharpness.hessian.sharpness import sharpness
 from dmf_sharpness.hessian.single_compiled import suits_compiled
@@ -110,10 +109,8 @@ def certify(factors: list[Tensor], found: Sharpness) -> float:
     """The residual of a result once more, from nothing but the factors and the eigenpair."""
     matrix, value = found._eigenmatrix, float(found.value)
     if isinstance(matrix, ThinEigenmatrix):
-        layers, thin = chain(factors), (matrix.P, matrix.Q)
-        probes = torch.Generator().manual_seed(0)
-        defect = probed_defect(layers, *thin, value, probes) if is_huge(layers) else None
-        return low_rank_residual(factors, *thin, value, defect=defect)
+        defect = sufficient_defect(chain(factors), matrix.P, matrix.Q, value, found.tolerance)
+        return low_rank_residual(factors, matrix.P, matrix.Q, value, defect=defect)
     return eigenmatrix_residual(factors, found.eigenmatrix, value)
 
 

@@ -15,7 +15,7 @@ TURN = 0.1
 REST = 0.1
 """Seconds between turns: threads of a solver that has finished wait busily for a while."""
 PRELOADED = ("torch", "pandas", "scipy.sparse.linalg", "sklearn.datasets")
-"""Packages that all solvers and the measured package need, and that start no threads when imported."""
+"""Packages that all solvers and the measured package need. JAX, which no fork may copy, is not among them."""
 
 
 class Run(NamedTuple):

@@ -51,6 +51,11 @@ def test_the_second_eigenvalue_may_be_of_the_complement():
     )  # that of the narrower network, 8, and of the complement
 
 
+@pytest.mark.parametrize("widths", [(784, 600, 2000, 10), (100, 32, 32, 10), (10, 50, 50, 10)])
+def test_auto_leaves_networks_of_which_the_decomposition_costs_more(widths):
+    assert not is_worthwhile(widths)
+
+
 @pytest.mark.parametrize(
     "widths", [(784, 8, 8, 10), (10, 8, 8, 784), (300, 6, 300), (784, 20, 784)]
 )

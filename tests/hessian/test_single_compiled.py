@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import sys
 import warnings
 from contextlib import contextmanager
@@ -226,13 +227,16 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(widths, rooted):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fork is safe on Linux only")
-def test_several_threads_after_a_fork():
-    factors = random_point((60, 45, 50, 57), 5)
+@pytest.mark.parametrize("widths", [(60, 45, 50, 57), (64, 512, 512, 64)])
+def test_several_threads_after_a_fork(widths):
+    """Also with PyTorch's threads, of which a forked process has no copy."""
+    factors = random_point(widths, 5)
     here = bits(factors, None, 2)[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside PyTorch's threads
         child = os.fork()
     if child == 0:  # no exception may reach the copy of pytest
+        signal.alarm(600)
         os._exit(0 if bits(factors, None, 2)[0] == here else 1)
     assert os.waitpid(child, 0)[1] == 0
 

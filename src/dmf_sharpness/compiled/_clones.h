@@ -1,4 +1,4 @@
-/* Attributes of functions in the compiled kernels. */
+/* Attributes of functions in the compiled kernels, and types that several of them use. */
 #ifndef DMF_CLONES_H
 #define DMF_CLONES_H
 
@@ -13,5 +13,15 @@
 #define CLONES
 #endif
 #define INLINE static inline __attribute__((always_inline))
+
+/* Four numbers of a row. Wider vectors would leave too few registers for the sums of a tile on
+ * processors without AVX-512. */
+#define GROUP 4
+typedef double group __attribute__((vector_size(8 * GROUP)));
+/* The same at any address. */
+typedef double loose_group __attribute__((vector_size(8 * GROUP), aligned(8)));
+
+/* The function GOMP_parallel of an OpenMP runtime: it calls a function on so many threads at once. */
+typedef void parallel(void (*)(void *), void *, unsigned threads, unsigned flags);
 
 #endif

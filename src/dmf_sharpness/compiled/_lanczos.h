@@ -35,13 +35,13 @@ typedef struct {
     matrix R;       /* R_i S, shape (d_{i−1}, d_0) */
     matrix A;       /* L_iL_iᵀ, shape (d_L, d_L) */
     matrix B;       /* (R_iS)ᵀ(R_iS), shape (d_0, d_0) */
-    tridiagonal left, right; /* the same instead of A or B */
+    tridiagonal left, right; /* QᵀAQ instead of A, QᵀBQ instead of B, which are destroyed then */
     matrix X;       /* R_i S Yᵀ, shape (d_{i−1}, d_L) */
     matrix tangent; /* the derivative of W_i ⋯ W_1 S along Jᵀ Y, shape (d_i, d_0) */
 } layer;
 
 /* The operator Y ↦ Σ_i A_i Y B_i, with its scratch memory, as one thread sees it. An A_i or a B_i at NULL
- * is the identity, unless there is a tridiagonal matrix in its place. */
+ * is the identity. A layer with a tridiagonal matrix on one side has the identity on the other. */
 typedef struct {
     int64_t depth;
     layer *layers;

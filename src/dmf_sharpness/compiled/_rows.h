@@ -11,12 +11,6 @@
 
 #include "_clones.h"
 
-/* Four numbers of a row. Wider vectors would leave too few registers for the sums of a tile on
- * processors without AVX-512. */
-#define GROUP 4
-typedef double group __attribute__((vector_size(8 * GROUP)));
-/* The same at any address. */
-typedef double loose_group __attribute__((vector_size(8 * GROUP), aligned(8)));
 /* The size of a tile of a product: rows, and groups of columns. */
 #define TILE_ROWS 6
 #define TILE_GROUPS 2

@@ -1,9 +1,9 @@
 /* The largest eigenpair of Y ↦ 2 Σ_i (L_iL_iᵀ) Y (R_iᵀR_i) for a single minimizer, with its
  * certificate, in one call.
  *
- * The first layer has R_1 = I and the last one has L_L = I. So their terms are A_1 Y and Y B_L. In a
- * large problem the bases are turned such that A_1 and B_L are tridiagonal, and these terms then cost
- * next to nothing. The eigenpair is found by a Lanczos iteration (_lanczos.h). The certificate is the
+ * The last layer has L_L = I, and without input data the first one has R_1 = I. So their terms are A_1 Y
+ * and Y B_L. In a large problem the bases are turned such that A_1 and B_L are tridiagonal, each if its
+ * order is at most twice the other's, and these terms then cost next to nothing. The eigenpair is found by a Lanczos iteration (_lanczos.h). The certificate is the
  * residual in parameter space, as in hessian/certificate.py. */
 #include <math.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* A team of threads that run the same function, each on its own part of the rows.
  *
  * A thread that is not there shortly after the call does not join the team, and the others do its part.
- * So on a busy machine a call is seldom slower than on one thread. The threads are those of PyTorch's
- * OpenMP where the caller names it, as after products by PyTorch: these wait for work in a loop for a
- * while, and would keep other threads from the processor. Otherwise they live as long as the call, so
- * there is no state between calls that a fork could break. */
+ * The threads are those of PyTorch's OpenMP where the caller names it: after a product of PyTorch these
+ * wait for work in a loop for a while, and would keep other threads from the processor. OpenMP waits at
+ * the end for each of its threads. Otherwise the threads are started by the call, and none is waited for
+ * that is late; there is then no state between calls that a fork could break. */
 #ifndef DMF_TEAM_H
 #define DMF_TEAM_H
 
@@ -14,16 +14,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* The largest number of looks at a counter before a waiting thread goes to sleep, about as long as
- * waking it up takes. */
+#include "_clones.h"
+
+/* The largest number of looks at a counter before a waiting thread goes to sleep: some ten microseconds
+ * on an x86 processor, which is about as long as waking it up takes. */
 #define MOST_LOOKS 2048
 /* The same while the caller waits for threads that are being started. */
 #define LOOKS_AT_START 3000
 /* A number of threads that no team has, for one that is complete. */
 #define COMPLETE (INT_MIN / 2)
-
-/* The function GOMP_parallel of an OpenMP runtime: it calls a function on so many threads at once. */
-typedef void parallel(void (*)(void *), void *, unsigned threads, unsigned flags);
 
 struct member;
 typedef struct {
@@ -61,7 +60,7 @@ static void wait_for_end(member *self, int round)
     team *all = self->all;
     for (int looks = 0; looks < self->looks; looks++) {
         if (atomic_load_explicit(&all->round, memory_order_acquire) != round) {
-            self->looks = self->looks < MOST_LOOKS ? 2 * self->looks : MOST_LOOKS;
+            self->looks = 2 * self->looks < MOST_LOOKS ? 2 * self->looks : MOST_LOOKS;
             return;
         }
         look_away();

@@ -15,10 +15,6 @@
 
 #include "_clones.h"
 
-/* Four numbers of a row; a row of W or a column of the result begins anywhere. */
-#define GROUP 4
-typedef double group __attribute__((vector_size(8 * GROUP)));
-typedef double loose_group __attribute__((vector_size(8 * GROUP), aligned(8)));
 /* The columns of Y that a tile multiplies at a time. With three groups of W there are twelve sums,
  * which fit into the registers of a processor with sixteen. */
 #define TILE_COLUMNS 4
@@ -38,9 +34,6 @@ typedef double loose_group __attribute__((vector_size(8 * GROUP), aligned(8)));
 #define LEAST_ROWS 24
 #define CACHE_LINE 64
 #define LINE (CACHE_LINE / 8)
-
-/* The function GOMP_parallel of an OpenMP runtime: it calls a function on so many threads at once. */
-typedef void starter(void (*)(void *), void *, unsigned threads, unsigned flags);
 
 /* One product. The result has ``rows`` rows, and each of them is a sum of ``inner`` terms. W has the
  * shape (rows, inner), or (inner, rows) if it is to be transposed. */
@@ -155,7 +148,7 @@ INLINE void block_of_rows(int64_t rows, int64_t many, const double *W, int64_t s
         for (int64_t tile = 0; tile < tiles; tile++) {
             const int width = tile_width(columns, tile);
             /* The first tile fetches two of the rows after these, and the second tile the third one.
-             * Beyond the end of W nothing is fetched. */
+             * Beyond the end of W a fetch is of no use, and does no harm. */
             const double *next = w + height * stride + (tile ? 2 * stride : 0);
             const double *ahead[2] = {tile < 2 ? next : w, tile < 1 ? next + stride : w};
 #define THREE_ROWS(N) tile_of_rows(3, N, many, w, stride, ahead, part, s, columns)
@@ -308,7 +301,7 @@ static void work(void *given)
 static int64_t lines_of(int64_t numbers) { return (numbers + LINE - 1) / LINE * LINE; }
 
 /* Up to MOST_COLUMNS columns of a product. */
-static int some_columns(product p, int transposed, int64_t threads, starter *start)
+static int some_columns(product p, int transposed, int64_t threads, parallel *start)
 {
     const int64_t packed = lines_of((p.inner + GROUP) * p.columns);
     const int64_t own = lines_of(transposed ? STRIP * (STRIP_ROWS + p.columns)
@@ -338,7 +331,7 @@ static int some_columns(product p, int transposed, int64_t threads, starter *sta
 
 /* out = W Y, or Wᵀ Y; on one thread if ``start`` is NULL. Returns 1 if there is too little memory, else 0. */
 int thin_product(int transposed, int64_t rows, int64_t inner, int64_t columns, const double *W,
-                 const double *Y, double *out, int64_t threads, starter *start)
+                 const double *Y, double *out, int64_t threads, parallel *start)
 {
     for (int64_t c = 0; c < columns; c += MOST_COLUMNS) {
         const product p = {.rows = rows,

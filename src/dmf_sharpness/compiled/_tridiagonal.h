@@ -13,8 +13,8 @@
 #define LONGEST_RUN 128
 /* A number below this fraction of the whole is rounding. */
 #define ROUNDING 1e-15
-/* A squared norm below this is taken for zero. It is far below the rounding errors of the least
- * eigenvalue that is trusted, 2^-250. */
+/* A squared norm below this is taken for zero. Its root, 2^-450, is far below the rounding error of the
+ * least eigenvalue that is trusted, 2^-250 · 2^-52. */
 #define NEGLIGIBLE 0x1p-900
 
 /* T = Qᵀ A Q for a symmetric matrix A of order n by Householder's reflections (Golub & Van Loan,

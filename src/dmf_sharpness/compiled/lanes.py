@@ -178,9 +178,29 @@ def available() -> bool:
     return library() is not None
 
 
-@cache
 def openmp() -> int | None:
-    """The address of the function that runs another on the OpenMP threads of PyTorch; None without OpenMP."""
+    """The address of the function that runs another on the OpenMP threads of PyTorch.
+
+    None without OpenMP, and in a process that was forked after this module was imported: such a process
+    has no copy of those threads, and would wait for them forever.
+    """
+    return None if _forked else _openmp()
+
+
+_forked = False
+
+
+def _remember_the_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_remember_the_fork)
+
+
+@cache
+def _openmp() -> int | None:
     function = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
     return None if function is None else ctypes.cast(function, Address).value
 

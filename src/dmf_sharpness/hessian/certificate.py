@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmf_sharpness.hessian.low_rank_bases import is_huge
 from dmf_sharpness.network.chain import (
     Chain,
     chain,
@@ -184,6 +185,8 @@ The square of the estimate is a mean of variables ``χ²_s / s``, weighted by th
 of the defect. By Chernoff's bound it is below ``1/4`` of the true square with a probability of at
 most ``(¼ e^{3/4})^{s/2}``, whatever the singular values are. For ``s = 96`` this is less than 1e-13.
 """
+PROBING_SEED = 2**32
+"""The seed of the directions that probe a defect, which no other part of the method uses."""
 
 
 def probed_defect(
@@ -214,6 +217,18 @@ def probed_defect(
     defect = 2 * image - value * P @ (Q.mT @ probes)
     estimate = float(torch.linalg.vector_norm(defect)) / PROBES**0.5
     return ThinDefect(PROBED_MARGIN * estimate, None)
+
+
+def sufficient_defect(
+    layers: Chain, P: Tensor, Q: Tensor, value: float, tolerance: float
+) -> ThinDefect:
+    """The defect of ``Y = P Qᵀ``, or for huge layers a bound on its size, if that is within the tolerance."""
+    if is_huge(layers):
+        generator = torch.Generator().manual_seed(PROBING_SEED)
+        bound = probed_defect(layers, P, Q, value, generator)
+        if bound.size <= tolerance * value:
+            return bound
+    return defect_low_rank(layers, P, Q, value)
 
 
 def _swept_count(singular_values: Tensor) -> int:

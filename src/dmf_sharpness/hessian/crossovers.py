@@ -5,7 +5,7 @@ DENSE_ORDER = 256
 COMPILED_ORDER = 128**2
 """Up to this ``d_0 d_L`` one compiled call is faster than products by PyTorch."""
 COMPILED_WIDTH = 512
-"""The same for the widths of hidden layers."""
+"""The same for all widths."""
 WIDE_END = 96
 """If both ``d_0`` and ``d_L`` are at least this, the low-rank iteration is faster than ``lanczos``."""
 LARGEST_SPLIT = 1024

@@ -30,12 +30,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dmf_sharpness.hessian.certificate import (
-    PROBED_MARGIN,
-    ThinDefect,
-    defect_low_rank,
-    probed_defect,
-)
+from dmf_sharpness.hessian.certificate import PROBED_MARGIN, ThinDefect, sufficient_defect
 from dmf_sharpness.hessian.lanczos import top_eigenvector
 from dmf_sharpness.hessian.low_rank_bases import (
     MOST_GROWTH,
@@ -58,8 +53,6 @@ MOST_RANK = 320
 """The largest number of directions of a basis; a larger one would be compressed to half as many first."""
 MOST_STEPS = 80
 """The largest number of steps."""
-PROBING_SEED = 2**32
-"""The seed of the directions that probe a defect, which no other part of the method uses."""
 KRYLOV = 6
 """The number of Krylov vectors for the small eigenproblem; few suffice, because its start is good."""
 FINE_KRYLOV, POLISH = 12, 1e-4
@@ -206,22 +199,13 @@ def _compressed(search: _Search, rank: int) -> _Search:
 
 
 def _pair(layers: Chain, search: _Search, goal: float, tolerance: float) -> LowRankPair:
-    """The eigenpair of a search, without singular values that are negligible for the goal, and its defect.
-
-    In a huge network the size of the whole defect is estimated at first, and computed only if the
-    estimate does not show that it is within the tolerance.
-    """
+    """The eigenpair of a search, without singular values that are negligible for the goal, and its defect."""
     A, sizes, Bt = torch.linalg.svd(search.Z, full_matrices=False)
     rank = max(1, int((tails(sizes) > DROPPED * goal).sum()))
     P = search.left.U @ (A[:, :rank] * sizes[:rank])
     Q = search.right.U @ Bt[:rank].mT
     value = search.value
-    defect: ThinDefect | None = None
-    if is_huge(layers):
-        generator = torch.Generator().manual_seed(PROBING_SEED)
-        defect = probed_defect(layers, P, Q, value, generator)
-    if defect is None or not defect.size <= tolerance * value:
-        defect = defect_low_rank(layers, P, Q, value)
+    defect = sufficient_defect(layers, P, Q, value, tolerance)
     bases = search.left.U, search.Z, search.right.U
     return LowRankPair(value, P, Q, defect, search.steps, bases)
 

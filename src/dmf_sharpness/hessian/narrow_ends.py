@@ -19,18 +19,25 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dmf_sharpness.hessian.certificate import eigenmatrix_residual, low_rank_residual
-from dmf_sharpness.hessian.crossovers import COMPILED_ORDER, LARGEST_SPLIT, WIDE_END
+from dmf_sharpness.hessian.certificate import (
+    eigenmatrix_residual,
+    low_rank_residual,
+    sufficient_defect,
+)
+from dmf_sharpness.hessian.crossovers import COMPILED_ORDER, COMPILED_WIDTH, LARGEST_SPLIT, WIDE_END
 from dmf_sharpness.hessian.eigenmatrix import Eigenmatrix, ThinEigenmatrix, WholeEigenmatrix
 from dmf_sharpness.hessian.operator import APPLICATIONS, by_grams, by_layers
 from dmf_sharpness.hessian.result import Sharpness
+from dmf_sharpness.network.chain import chain
 from dmf_sharpness.network.curvature import signed
 from dmf_sharpness.network.factors import Factors, end_to_end
 
 LEAST_SAVING = 25_000_000
-"""The least number of multiplications that must be saved: a smaller number takes less time than the calls."""
+"""The least number of multiplications to save; fewer of them take less time than the additional calls."""
+CALL = 100_000
+"""Starting a product by PyTorch takes as long as about this number of multiplications."""
 EIGENPROBLEM = 10
-"""All eigenpairs of a matrix of order ``n`` take about this number of multiplications, times ``n³``."""
+"""All eigenpairs of a matrix of order ``n`` take about this number of multiplications for each ``n³``."""
 LOW_RANK_COLUMNS = 2500
 """The typical number of columns that the low-rank iteration multiplies each layer by."""
 
@@ -55,7 +62,7 @@ class Frame:
 
 
 def is_worthwhile(sizes: Sequence[int]) -> bool:
-    """Whether the sharpness of the narrower network, with its decompositions, takes less time.
+    """Whether the sharpness of the narrower network, with its decompositions, takes less time by estimate.
 
     Args:
         sizes: The widths ``d_0 … d_L``.
@@ -73,16 +80,17 @@ def is_worthwhile(sizes: Sequence[int]) -> bool:
 
 
 def _multiplications(sizes: Sequence[int]) -> int:
-    """The number of multiplications for a whole iteration, by the method that ``auto`` takes."""
+    """The number of multiplications for a whole iteration, by the method that ``auto`` takes on a CPU."""
     if len(sizes) == 3 and max(sizes[0], sizes[-1]) <= LARGEST_SPLIT:
         return EIGENPROBLEM * (sizes[0] ** 3 + sizes[-1] ** 3)
     grams = by_grams(sizes)
-    if sizes[0] * sizes[-1] <= COMPILED_ORDER:
+    if sizes[0] * sizes[-1] <= COMPILED_ORDER and max(sizes) <= COMPILED_WIDTH:
         return grams
     methods = [grams, by_layers(sizes)]
     if min(sizes[0], sizes[-1]) >= WIDE_END:
         methods.append(LOW_RANK_COLUMNS * sum(m * n for n, m in pairwise(sizes)))
-    return min(methods)
+    calls = APPLICATIONS * 2 * (len(sizes) - 1)
+    return min(methods) + calls * CALL
 
 
 def sharpness_of_narrowed(factors: Factors, solve: Callable[[Factors], Sharpness]) -> Sharpness:
@@ -100,8 +108,7 @@ def sharpness_of_narrowed(factors: Factors, solve: Callable[[Factors], Sharpness
     if factors[-1].shape[0] > factors[-1].shape[1]:
         at_output, inner[-1] = _decomposed(factors[-1])
     found = solve(inner)
-    value = cast(float, found.value)
-    eigenmatrix, residual = _widened(found._eigenmatrix, factors, at_input, at_output, value)
+    eigenmatrix, residual = _widened(found, factors, at_input, at_output)
     return replace(
         found,
         residual=residual,
@@ -119,11 +126,7 @@ def _decomposed(W: Tensor) -> tuple[Frame, Tensor]:
 
 
 def _widened(
-    found: Eigenmatrix,
-    factors: Factors,
-    at_input: Frame | None,
-    at_output: Frame | None,
-    value: float,
+    found: Sharpness, factors: Factors, at_input: Frame | None, at_output: Frame | None
 ) -> tuple[Eigenmatrix, float]:
     """The eigenmatrix of the wide network, and the residual."""
 
@@ -133,22 +136,28 @@ def _widened(
     def right(Q: Tensor) -> Tensor:
         return Q if at_input is None else at_input.times(Q)
 
-    if isinstance(found, ThinEigenmatrix):
-        thin = ThinEigenmatrix(left(found.P), right(found.Q))
-        return thin, _thin_residual(factors, thin, value)
-    Z = found.whole()
+    inner, value = found._eigenmatrix, cast(float, found.value)
+    if isinstance(inner, ThinEigenmatrix):
+        thin = ThinEigenmatrix(left(inner.P), right(inner.Q))
+        return thin, _thin_residual(factors, thin, value, found.tolerance)
+    Z = inner.whole()
     if at_input is None or at_output is None:
         Y = signed(right(left(Z).mT).mT)
         return WholeEigenmatrix(Y), eigenmatrix_residual(factors, Y, value)
     # Both ends are wide. A product of thin matrices takes fewer columns through the layers.
     P, Q = left(Z), right(torch.eye(len(Z.mT), dtype=Z.dtype, device=Z.device))
     thin = ThinEigenmatrix(P, Q)
-    return WholeEigenmatrix(thin.whole()), _thin_residual(factors, thin, value)
+    return WholeEigenmatrix(thin.whole()), _thin_residual(factors, thin, value, found.tolerance)
 
 
-def _thin_residual(factors: Factors, found: ThinEigenmatrix, value: float) -> float:
+def _thin_residual(
+    factors: Factors, found: ThinEigenmatrix, value: float, tolerance: float
+) -> float:
     """The residual of a thin eigenmatrix; NaN if the iteration has found nothing."""
-    return math.nan if math.isnan(value) else low_rank_residual(factors, found.P, found.Q, value)
+    if math.isnan(value):
+        return math.nan
+    defect = sufficient_defect(chain(factors), found.P, found.Q, value, tolerance)
+    return low_rank_residual(factors, found.P, found.Q, value, defect=defect)
 
 
 def _second(found: Sharpness, wide_input: bool, wide_output: bool) -> Tensor:

@@ -15,11 +15,12 @@ and widths. In the table, ``d`` is the width of the layers and ``k`` a rank that
 | ``lanczos``  | a narrow input or output          | products of ``(d_L, d_0)`` matrices         |
 | ``low-rank`` | a wide input and output           | ``O(L d² k)`` operations for each step      |
 
-Where an input or an output is much wider than the hidden layer beside it, ``auto`` first replaces the
-network by a narrower one with the same sharpness (:mod:`dmf_sharpness.hessian.narrow_ends`), and the
-table holds for the widths of that. ``compiled`` needs the CPU, and a C compiler at installation. If the
-low-rank result of a wide network misses the tolerance, ``auto`` continues with ``lanczos``, provided
-that the matrices for it take less than a gigabyte. Otherwise the result reports ``converged=False``.
+For a single minimizer without input data, of which an input or an output is so much wider than the hidden
+layer beside it that this saves time, ``auto`` takes a narrower network with the same sharpness
+(:mod:`dmf_sharpness.hessian.narrow_ends`), and the table holds for the widths of that. ``compiled`` needs
+the CPU, and a C compiler at installation. If the low-rank result of a wide network misses the tolerance,
+``auto`` continues with ``lanczos``, provided that the matrices for it take less than a gigabyte. Otherwise
+the result reports ``converged=False``.
 """
 
 import math

@@ -32,10 +32,10 @@ ROUNDING_LEVEL = 1e-14
 """The relative residual of the eigenpair that counts as rounding."""
 
 LARGE = 2**18
-"""From this number of parameters on the threads are PyTorch's, which its products have used before.
+"""From this number of parameters on the threads are PyTorch's.
 
-For smaller networks the call has threads of its own. They do not depend on what was done before the
-process was forked.
+After a product of PyTorch these wait for work in a loop for a while, and would keep other threads from the
+processor. For smaller networks the call has threads of its own.
 """
 
 CONTIGUOUS = torch.contiguous_format
