@@ -97,7 +97,10 @@ def _serve(connection: Connection, solve: Solver) -> None:
     """Say that it is there, and then take a turn for every message."""
     connection.send("ready")
     while True:
-        connection.recv()
+        try:
+            connection.recv()
+        except EOFError:  # the parent has ended
+            return
         try:
             connection.send(_timed(solve))
         except Exception as error:  # for the parent to raise

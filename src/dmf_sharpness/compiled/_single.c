@@ -14,8 +14,10 @@
 /* A matrix is made tridiagonal if its order is at most this multiple of the other end's width.
  * Otherwise that would take longer than the products it saves. */
 #define TRIDIAGONAL_RATIO 2
-/* From this number of multiplications in one product of the operator on, several threads are faster. */
+/* From this number of multiplications in one step on, several threads are faster; and the number of steps
+ * that the products of the layers, which are made once, are divided by to be counted with it. */
 #define SHARED_FROM 400000
+#define TYPICAL_STEPS 60
 /* The entries of a Gram matrix of orthonormal columns are so close to those of the identity. */
 #define ORTHONORMAL 1e-14
 
@@ -371,11 +373,12 @@ static void solve_together(void *data, member *self)
         c->result = result;
 }
 
-/* The number of threads for an operator on matrices of this shape, of which at most ``most`` may run. */
-static int64_t useful_threads(int64_t most, int64_t depth, int64_t rows, int64_t columns)
+/* The number of threads for an operator on matrices of this shape, of which at most ``most`` may run; it
+ * is made with so many multiplications. */
+static int64_t useful_threads(int64_t most, int64_t depth, int64_t rows, int64_t columns, int64_t made)
 {
-    const int64_t order = rows * columns;
-    if (order <= SMALL_ORDER || order * (rows + columns) * (depth - 1) < SHARED_FROM)
+    const int64_t order = rows * columns, step = order * (rows + columns) * (depth - 1);
+    if (order <= SMALL_ORDER || step + made / TYPICAL_STEPS < SHARED_FROM)
         return 1;
     return most < rows ? most : rows;
 }
@@ -385,8 +388,12 @@ int single_top_pair(const single *p)
 {
     if (!in_range(p))
         return OUT_OF_RANGE;
+    const int64_t *d = p->widths, L = p->depth;
+    int64_t parameters = 0;
+    for (int64_t i = 0; i < L; i++)
+        parameters += d[i + 1] * d[i];
     const int64_t threads =
-        useful_threads(p->threads, p->depth, p->widths[p->depth], p->widths[0]);
+        useful_threads(p->threads, L, d[L], d[0], parameters * (d[0] + d[L]));
     call c = {.problem = p, .result = NO_MEMORY};
     const size_t size = lay_out(p, 0, threads, &c.whole) * sizeof(double);
     c.whole.layers = malloc(p->depth * sizeof(layer));
@@ -432,7 +439,7 @@ int stacked_top_pair(int64_t depth, int64_t rows, int64_t columns, const double 
     call c = {.tolerance = tolerance, .result = NO_MEMORY};
     workspace *w = &c.whole;
     *w = (workspace){.depth = depth, .small = rows * columns <= SMALL_ORDER};
-    const int64_t threads = useful_threads(most_threads, depth, rows, columns);
+    const int64_t threads = useful_threads(most_threads, depth, rows, columns, 0);
     const int64_t widest = rows > columns ? rows : columns;
     const int64_t operators = depth * (rows * padded(rows) + columns * padded(columns));
     const int64_t iteration = lay_out_lanczos(0, rows, columns, widest, threads, w);

@@ -4,8 +4,8 @@ DENSE_ORDER = 256
 """Up to this ``d_0 d_L`` a dense eigenproblem is faster than an iteration with PyTorch."""
 COMPILED_ORDER = 128**2
 """Up to this ``d_0 d_L`` one compiled call is faster than products by PyTorch."""
-COMPILED_WIDTH = 512
-"""The same for all widths."""
+COMPILED_END, COMPILED_WIDTH = 512, 2048
+"""The same for ``max(d_0, d_L)``, and for all widths."""
 WIDE_END = 96
 """If both ``d_0`` and ``d_L`` are at least this, the low-rank iteration is faster than ``lanczos``."""
 LARGEST_SPLIT = 1024

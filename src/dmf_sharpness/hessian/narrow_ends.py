@@ -24,7 +24,13 @@ from dmf_sharpness.hessian.certificate import (
     low_rank_residual,
     sufficient_defect,
 )
-from dmf_sharpness.hessian.crossovers import COMPILED_ORDER, COMPILED_WIDTH, LARGEST_SPLIT, WIDE_END
+from dmf_sharpness.hessian.crossovers import (
+    COMPILED_END,
+    COMPILED_ORDER,
+    COMPILED_WIDTH,
+    LARGEST_SPLIT,
+    WIDE_END,
+)
 from dmf_sharpness.hessian.eigenmatrix import Eigenmatrix, ThinEigenmatrix, WholeEigenmatrix
 from dmf_sharpness.hessian.operator import APPLICATIONS, by_grams, by_layers
 from dmf_sharpness.hessian.result import Sharpness
@@ -84,7 +90,8 @@ def _multiplications(sizes: Sequence[int]) -> int:
     if len(sizes) == 3 and max(sizes[0], sizes[-1]) <= LARGEST_SPLIT:
         return EIGENPROBLEM * (sizes[0] ** 3 + sizes[-1] ** 3)
     grams = by_grams(sizes)
-    if sizes[0] * sizes[-1] <= COMPILED_ORDER and max(sizes) <= COMPILED_WIDTH:
+    compiled = sizes[0] * sizes[-1] <= COMPILED_ORDER and max(sizes) <= COMPILED_WIDTH
+    if compiled and max(sizes[0], sizes[-1]) <= COMPILED_END:
         return grams
     methods = [grams, by_layers(sizes)]
     if min(sizes[0], sizes[-1]) >= WIDE_END:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dmf_sharpness.compiled.lanes import Address, Integer, available, loaded_library, openmp
 from dmf_sharpness.hessian import closed_forms
-from dmf_sharpness.hessian.crossovers import COMPILED_ORDER, COMPILED_WIDTH
+from dmf_sharpness.hessian.crossovers import COMPILED_END, COMPILED_ORDER, COMPILED_WIDTH
 from dmf_sharpness.hessian.eigenmatrix import WholeEigenmatrix
 from dmf_sharpness.hessian.narrow_ends import is_worthwhile
 from dmf_sharpness.hessian.result import Sharpness
@@ -181,7 +181,11 @@ def suits_compiled(sizes: Sequence[int]) -> bool:
     depth, order = len(sizes) - 1, sizes[0] * sizes[-1]
     if depth < 2 or order == 1:
         return False
-    return max(sizes) <= COMPILED_WIDTH and order <= (EXACT_ORDER if depth == 2 else COMPILED_ORDER)
+    return (
+        order <= (EXACT_ORDER if depth == 2 else COMPILED_ORDER)
+        and max(sizes[0], sizes[-1]) <= COMPILED_END
+        and max(sizes) <= COMPILED_WIDTH
+    )
 
 
 def at_once(
