@@ -163,11 +163,11 @@ def test_the_certificate_bounds_what_it_does_not_sweep(monkeypatch):
 def test_a_huge_network_has_a_residual_that_is_bounded_by_random_directions(margin, monkeypatch):
     """Where the bound is beyond the tolerance, as with a margin of 1,000, the defect is computed."""
     computed = []
-    whole = low_rank.defect_low_rank
+    whole = certificate.defect_low_rank
     monkeypatch.setattr(low_rank_bases, "HUGE_LAYER", 1000)
     monkeypatch.setattr(certificate, "PROBED_MARGIN", margin)
     monkeypatch.setattr(
-        low_rank, "defect_low_rank", lambda *given: computed.append(1) or whole(*given)
+        certificate, "defect_low_rank", lambda *given: computed.append(1) or whole(*given)
     )
     factors = random_point((150, 150, 150), 9)
     s = dmf.sharpness(factors, method="low-rank", tolerance=1e-4)
