@@ -9,7 +9,8 @@ import torch
 
 from dmf_sharpness.descent import outcomes
 from dmf_sharpness.descent.outcomes import EscapeOutcome, classify, watch
-from dmf_sharpness.descent.run import DescentRun, Outcome, Trajectory, gradient_descent
+from dmf_sharpness.descent.run import DescentRun, Outcome, gradient_descent
+from dmf_sharpness.descent.trajectory import Trajectory
 from dmf_sharpness.network.problem import Problem
 
 

@@ -1,14 +1,14 @@
 """Gradient descent on many networks of the same widths at once, each run with its own step size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dmf_sharpness.arguments import checked_tensor, memory_told
+from dmf_sharpness.arguments import memory_told
 from dmf_sharpness.compiled.lanes import EngineName
 from dmf_sharpness.descent import compiled_engine, state, torch_engine
 from dmf_sharpness.descent.arguments import (
@@ -26,6 +26,7 @@ from dmf_sharpness.descent.state import (
     Runs,
     observation_steps,
 )
+from dmf_sharpness.descent.trajectory import Trajectory, assembled, kept
 from dmf_sharpness.network.factors import Factors, flatten, unflatten
 
 CHECK_EVERY = 100
@@ -54,39 +55,6 @@ class Outcome(IntEnum):
     """
     DIVERGED = state.DIVERGED
     """The loss passed 1e10 times the larger of ``‖T‖_F²`` and the loss at the start, or is not finite."""
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """Observations of ``B`` runs at ``K`` times; NaN after a run has ended.
-
-    Attributes:
-        step: ``(K,)``, the number of steps taken.
-        loss: ``(K, B)``.
-        distance: ``(K, B)``, Euclidean distance from the reference in parameter space. A distance below
-            1e-150 may be recorded as zero, and one above 1e150 as infinite, because squares are summed.
-        projections: ``(K, B, P)``, components of that displacement along the given directions.
-        path: ``(K, B, N)``, the iterates, flattened; None unless they were asked for.
-        measured: ``(K, B, Q)``, the values of ``measure`` at the iterates; None without ``measure``.
-    """
-
-    step: Tensor
-    loss: Tensor
-    distance: Tensor
-    projections: Tensor
-    path: Tensor | None = None
-    measured: Tensor | None = None
-
-    @property
-    def iterates(self) -> Tensor:
-        """The iterates ``(K, B, N)``, if they were recorded.
-
-        Raises:
-            ValueError: They were not.
-        """
-        if self.path is None:
-            raise ValueError("keep_path: expected True, to have the iterates, got False")
-        return self.path
 
 
 @dataclass(frozen=True)
@@ -306,7 +274,7 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
         if seen is not None and every is not None:
             before = pieces[0][2] if pieces else None
             times = observation_steps(taken, stretch, final, every)
-            pieces.append((times, alive, _kept(seen, before, request)))
+            pieces.append((times, alive, kept(seen, before, request)))
         taken += stretch
 
         # The runs that have ended, which leave the batch.
@@ -319,23 +287,8 @@ def _descended(request: Request, engine: EngineName) -> DescentRun:
             parts.append(tuple(values[ended] for values in present))
             alive, runs = alive[~ended], runs.select(~ended)
     w, loss, count, outcome = _in_order(parts)
-    trajectory = None if every is None else _assemble(pieces, batch, int(count.max()))
+    trajectory = None if every is None else assembled(pieces, batch, int(count.max()))
     return DescentRun(unflatten(w, runs.widths), loss, count, outcome, trajectory, engine)
-
-
-def _kept(seen: Observed, before: Observed | None, request: Request) -> Observed:
-    """The part of a stretch's observations that the request asks for.
-
-    Args:
-        seen: All observations, with the iterates if ``measure`` needs them.
-        before: The observations of the first stretch; None if this is the first.
-        request: The checked arguments.
-    """
-    if request.measure is not None:
-        columns = None if before is None or before.measured is None else before.measured.shape[2]
-        measured = _measured(seen, request.measure, request.widths, columns)
-        seen = replace(seen, measured=measured)
-    return seen if request.keep_path else replace(seen, path=None)
 
 
 def _in_order(parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
@@ -354,54 +307,3 @@ def _stretch(runs: Runs, observe_every: int | None, keep_path: bool) -> int:
     numbers = 2 + runs.directions.shape[1] + (runs.w.shape[1] if keep_path else 0)
     fitting = OBSERVED_NUMBERS // (len(runs.eta) * numbers) * observe_every
     return max(CHECK_EVERY, min(STRETCH, fitting // CHECK_EVERY * CHECK_EVERY))
-
-
-def _measured(
-    seen: Observed, measure: Measure, shape: tuple[int, ...], columns: int | None
-) -> Tensor:
-    """The values of ``measure`` at the iterates, ``(K, B, Q)``; NaN where a run had ended."""
-    path = seen.iterates
-    there = torch.isfinite(path).all(-1)
-    points = path[there]
-    if len(points):
-        numbers = checked_tensor(
-            measure(unflatten(points, shape)),
-            "measure",
-            (len(points), columns),
-            device=points.device,
-            finite=False,
-        )
-    else:  # no observation falls into this stretch
-        numbers = points.new_empty(0, columns or 0)
-    measured = seen.loss.new_full((*seen.loss.shape, numbers.shape[-1]), torch.nan)
-    measured[there] = numbers
-    return measured
-
-
-def _assemble(
-    pieces: Sequence[tuple[range, Tensor, Observed]], batch: int, last: int
-) -> Trajectory:
-    """The observations of all stretches in one table of all runs, NaN where a run had ended.
-
-    Times after ``last``, the step at which the last run ended, are left out.
-    """
-    steps = [step for times, _, _ in pieces for step in times]
-    kept = sum(step <= last for step in steps)
-
-    def gathered(name: str) -> Tensor:
-        parts = [getattr(seen, name) for _, _, seen in pieces]
-        table, row = parts[0].new_full((len(steps), batch, *parts[0].shape[2:]), torch.nan), 0
-        for (times, alive, _), part in zip(pieces, parts, strict=True):
-            table[row : row + len(times), alive] = part
-            row += len(times)
-        return table[:kept]
-
-    first = pieces[0][2]
-    return Trajectory(
-        torch.tensor(steps[:kept], dtype=torch.int64, device="cpu"),
-        gathered("loss"),
-        gathered("distance"),
-        gathered("projections"),
-        None if first.path is None else gathered("path"),
-        None if first.measured is None else gathered("measured"),
-    )

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from dmf_sharpness.descent.outcomes import ESCAPE_FACTOR, EscapeOutcome
-from dmf_sharpness.descent.run import Trajectory
+from dmf_sharpness.descent.trajectory import Trajectory
 from dmf_sharpness.experiments.ensembles import Ensemble
 from dmf_sharpness.experiments.experiment import EscapeSpec
 from dmf_sharpness.network.balance import flat_sharpness
