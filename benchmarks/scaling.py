@@ -24,11 +24,10 @@ from dmf_sharpness.hessian.certificate import (
     low_rank_residual,
     sufficient_defect,
 )
-from dmf_sharpness.hessian.crossovers import DENSE_ORDER
+from dmf_sharpness.hessian.crossovers import DENSE_ORDER, suits_compiled
 from dmf_sharpness.hessian.eigenmatrix import ThinEigenmatrix
 from dmf_sharpness.hessian.result import Sharpness
 from dmf_sharpness.hessian.sharpness import sharpness
-from dmf_sharpness.hessian.single_compiled import suits_compiled
 from dmf_sharpness.network.chain import chain
 from peers import LARGEST_DENSE, PEERS
 from sharpness import count, problem

@@ -24,13 +24,7 @@ from dmf_sharpness.hessian.certificate import (
     low_rank_residual,
     sufficient_defect,
 )
-from dmf_sharpness.hessian.crossovers import (
-    COMPILED_END,
-    COMPILED_ORDER,
-    COMPILED_WIDTH,
-    LARGEST_SPLIT,
-    WIDE_END,
-)
+from dmf_sharpness.hessian.crossovers import LARGEST_SPLIT, WIDE_END, suits_compiled
 from dmf_sharpness.hessian.eigenmatrix import Eigenmatrix, ThinEigenmatrix, WholeEigenmatrix
 from dmf_sharpness.hessian.operator import APPLICATIONS, by_grams, by_layers
 from dmf_sharpness.hessian.result import Sharpness
@@ -79,9 +73,9 @@ def is_worthwhile(sizes: Sequence[int]) -> bool:
     if APPLICATIONS * (len(sizes) - 2) * d_0 * d_L * (d_0 + d_L) < LEAST_SAVING:
         return False
     inner = [min(d_0, sizes[1]), *sizes[1:-1], min(d_L, sizes[-2])]
-    decompositions = (d_0 > inner[0]) * d_0 * inner[0] ** 2 + (d_L > inner[-1]) * d_L * inner[
-        -1
-    ] ** 2
+    decompositions = sum(
+        wide * narrow**2 for wide, narrow in ((d_0, inner[0]), (d_L, inner[-1])) if wide > narrow
+    )
     return _multiplications(sizes) - _multiplications(inner) - decompositions >= LEAST_SAVING
 
 
@@ -90,8 +84,7 @@ def _multiplications(sizes: Sequence[int]) -> int:
     if len(sizes) == 3 and max(sizes[0], sizes[-1]) <= LARGEST_SPLIT:
         return EIGENPROBLEM * (sizes[0] ** 3 + sizes[-1] ** 3)
     grams = by_grams(sizes)
-    compiled = sizes[0] * sizes[-1] <= COMPILED_ORDER and max(sizes) <= COMPILED_WIDTH
-    if compiled and max(sizes[0], sizes[-1]) <= COMPILED_END:
+    if suits_compiled(sizes):
         return grams
     methods = [grams, by_layers(sizes)]
     if min(sizes[0], sizes[-1]) >= WIDE_END:

@@ -37,7 +37,13 @@ from dmf_sharpness.compiled.lanes import available
 from dmf_sharpness.hessian import closed_forms
 from dmf_sharpness.hessian.batched import batched_top_pair
 from dmf_sharpness.hessian.closed_forms import TopPair
-from dmf_sharpness.hessian.crossovers import BATCH_SIZE, DENSE_ORDER, LARGEST_SPLIT, WIDE_END
+from dmf_sharpness.hessian.crossovers import (
+    BATCH_SIZE,
+    DENSE_ORDER,
+    LARGEST_SPLIT,
+    WIDE_END,
+    suits_compiled,
+)
 from dmf_sharpness.hessian.direct import direct_result
 from dmf_sharpness.hessian.iterative import lanczos, low_rank, one_by_one
 from dmf_sharpness.hessian.model_curvature import fitted, refuse_beside_model, solved_model
@@ -48,7 +54,7 @@ from dmf_sharpness.hessian.observed import (
     observed_sharpness,
 )
 from dmf_sharpness.hessian.result import Sharpness
-from dmf_sharpness.hessian.single_compiled import at_once, compiled_sharpness, suits_compiled
+from dmf_sharpness.hessian.single_compiled import at_once, compiled_sharpness
 from dmf_sharpness.network.curvature import checked_root
 from dmf_sharpness.network.factors import Factors, measured_factors, widths
 from dmf_sharpness.network.linear_model import LinearModel

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dmf_sharpness.compiled.lanes import Address, Integer, available, loaded_library, openmp
 from dmf_sharpness.hessian import closed_forms
-from dmf_sharpness.hessian.crossovers import COMPILED_END, COMPILED_ORDER, COMPILED_WIDTH
+from dmf_sharpness.hessian.crossovers import COMPILED_WIDTH, EXACT_ORDER, suits_compiled
 from dmf_sharpness.hessian.eigenmatrix import WholeEigenmatrix
 from dmf_sharpness.hessian.narrow_ends import is_worthwhile
 from dmf_sharpness.hessian.result import Sharpness
@@ -26,8 +26,6 @@ from dmf_sharpness.network.scaling import SAFE_BITS, SMALLEST
 
 SOLVED = 0
 """The result of the C function ``single_top_pair`` if it has found the eigenpair."""
-EXACT_ORDER = 256
-"""Up to this ``d_0 d_L`` the eigenpair is computed to rounding, as LAPACK would do it."""
 ROUNDING_LEVEL = 1e-14
 """The relative residual of the eigenpair that counts as rounding."""
 
@@ -170,22 +168,6 @@ def stacked_pair(
         ctypes.addressof(value),
     )
     return (2 * value.value, Y) if status == SOLVED else None
-
-
-def suits_compiled(sizes: Sequence[int]) -> bool:
-    """Whether one compiled call is the fastest method for a single minimizer of these widths.
-
-    Scalar networks and least squares have formulas. So has depth 2, as long as its eigenproblems of
-    order ``d_0`` and ``d_L`` are not slower than starting them.
-    """
-    depth, order = len(sizes) - 1, sizes[0] * sizes[-1]
-    if depth < 2 or order == 1:
-        return False
-    return (
-        order <= (EXACT_ORDER if depth == 2 else COMPILED_ORDER)
-        and max(sizes[0], sizes[-1]) <= COMPILED_END
-        and max(sizes) <= COMPILED_WIDTH
-    )
 
 
 def at_once(
