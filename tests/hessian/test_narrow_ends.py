@@ -29,6 +29,7 @@ def test_value_gap_and_eigenvector(inner, d_0, d_L, which, seed):
     assert s.value == pytest.approx(float(exact.value), rel=1e-13)
     assert s.gap == pytest.approx(float(exact.value - exact.second), abs=1e-12 * s.value)
     assert s.eigenmatrix.shape == (widths[-1], widths[0])
+    assert float(s.eigenmatrix.norm()) == pytest.approx(1, rel=1e-12)
     assert [U.shape for U in s.eigenvector] == [W.shape for W in factors]
     value = torch.tensor(s.value, dtype=torch.float64)
     assert float(direction_residual(factors, s.eigenvector, value)) < 1e-12
